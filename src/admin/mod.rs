@@ -1,0 +1,1 @@
+//! Layer 4: the second listener: health, metrics, API.

@@ -1,0 +1,203 @@
+//! The catalog's nouns: models, backends, and the pairs of both that a request may go to.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    facts::Abilities,
+    names::{AccountName, BackendName, Location, ModelName},
+    price::PriceRow,
+};
+
+/// Which vocabulary counts a model's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tokenizer {
+    /// OpenAI since GPT-4o.
+    #[default]
+    O200k,
+    /// OpenAI before.
+    Cl100k,
+    /// Qwen 2 and later.
+    Qwen,
+    /// DeepSeek V3 and R1.
+    Deepseek,
+    /// Llama 3.
+    Llama3,
+}
+
+/// How a model reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thinking {
+    /// It does not.
+    #[default]
+    Never,
+    /// It does if asked to.
+    OnRequest,
+    /// It does unless told not to.
+    ByDefault,
+    /// It always does.
+    Always,
+}
+
+/// A model that a route may choose.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// What operators call it.
+    pub name: ModelName,
+    /// The name of the catalog's entry that it was recognised as; its scores are used.
+    pub catalog: Option<ModelName>,
+    /// Tokens of prompt and answer together; 0 = unknown, no check.
+    pub context: u64,
+    /// The longest answer; 0 = unknown.
+    pub max_output: u64,
+    /// What it can do; `None` = unknown, no check.
+    pub abilities: Option<Abilities>,
+    /// How it reasons.
+    pub thinking: Thinking,
+    /// Its vocabulary.
+    pub tokenizer: Tokenizer,
+    /// What is expected of its speed until it has been measured.
+    pub prior: SpeedPrior,
+    /// Expected tokens of an answer until they have been measured.
+    pub expected_output: u64,
+}
+
+/// A prior of a model's speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpeedPrior {
+    /// Time to the first token.
+    pub first_token: Duration,
+    /// Time for each further token.
+    pub per_token: Duration,
+}
+
+impl Default for SpeedPrior {
+    fn default() -> Self {
+        Self { first_token: Duration::from_millis(1000), per_token: Duration::from_millis(20) }
+    }
+}
+
+/// One of a backend's credentials.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its name in headers and books.
+    pub name: AccountName,
+    /// The key; `None` where the server asks for none.
+    pub api_key: Option<secrecy::SecretString>,
+}
+
+/// In which order a backend's accounts are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pick {
+    /// The first that is not parked.
+    #[default]
+    Order,
+    /// In turn.
+    Spread,
+}
+
+/// How a backend's endpoints share its requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Fewest requests in flight.
+    #[default]
+    LeastLoaded,
+    /// In turn.
+    RoundRobin,
+}
+
+/// Four clocks of one attempt, and the fifth that bounds them all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP and TLS.
+    pub connect: Duration,
+    /// From dispatch to the first meaningful event.
+    pub first_token: Duration,
+    /// Between two events.
+    pub idle: Duration,
+    /// The whole attempt.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_token: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(600),
+        }
+    }
+}
+
+/// An upstream: a vendor's site or a pool of own servers.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Its name in policies and headers.
+    pub name: BackendName,
+    /// Which dialect it speaks: a name of the table in `provider`.
+    pub provider: &'static str,
+    /// Base URLs as an SDK takes them, without a trailing slash; at least one.
+    pub endpoints: Vec<http::Uri>,
+    /// Credentials in the order of the file; at least one.
+    pub accounts: Vec<Account>,
+    /// How accounts are picked.
+    pub pick: Pick,
+    /// How endpoints are picked.
+    pub balance: Balance,
+    /// Where data goes; `None` = not stated.
+    pub location: Option<Location>,
+    /// The vendor's site.
+    pub region: Option<Arc<str>>,
+    /// Clocks.
+    pub timeouts: Timeouts,
+    /// Requests that may be in flight to it at once; `None` = no limit known.
+    pub max_in_flight: Option<u32>,
+    /// Why it is switched off, if it is.
+    pub off: Option<Arc<str>>,
+}
+
+/// A dense number of a candidate within one snapshot of the policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CandidateId(pub u32);
+
+/// A (model, backend) pair: what a decision chooses and what prices, latency and breakers belong to.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its number.
+    pub id: CandidateId,
+    /// The model.
+    pub model: Arc<Model>,
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// What the backend calls the model.
+    pub upstream: Arc<str>,
+    /// Its price rows, sorted by `from`; empty = no price known.
+    pub prices: Vec<Arc<PriceRow>>,
+    /// Between which instants the vendor served it under that name; empty = not known, no check.
+    pub served: Vec<Served>,
+}
+
+/// A span in which a vendor served a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The first instant.
+    pub from: Option<Timestamp>,
+    /// The first instant at which it was served no more.
+    pub until: Option<Timestamp>,
+}
+
+impl Candidate {
+    /// `model@backend`, as rules and reasons name it.
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.model.name, self.backend.name)
+    }
+
+    /// The instant from which the vendor no longer served the model, if `at` is past it.
+    pub fn retired(&self, at: Timestamp) -> Option<Timestamp> {
+        let last = self.served.iter().filter_map(|served| served.until).max()?;
+        let still = self.served.iter().any(|served| served.until.is_none_or(|until| at < until));
+        (!still).then_some(last)
+    }
+}

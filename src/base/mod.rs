@@ -1,0 +1,10 @@
+//! Layer 0: the nouns of the gateway, pure data with the arithmetic that belongs to it.
+
+pub mod catalog;
+pub mod facts;
+pub mod money;
+pub mod names;
+pub mod price;
+pub mod scores;
+pub mod tenants;
+pub mod usage;

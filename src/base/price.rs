@@ -1,0 +1,187 @@
+//! Prices: dated rows in the vendor's currency, and the one function that turns usage into money.
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, civil, tz::TimeZone};
+
+use super::{
+    money::{Currency, ExchangeRate, Money, NANO, Native},
+    usage::Usage,
+};
+
+/// A price per million tokens, in billionths of the currency's unit (2.50 USD = 2,500,000,000).
+pub type NanoPerMillion = i64;
+
+/// One row of the price register: what one upstream model costs between two instants.
+#[derive(Clone, Debug)]
+pub struct PriceRow {
+    /// The vendor's currency; every rate of the row is in it.
+    pub currency: Currency,
+    /// The first instant at which the row holds.
+    pub from: Timestamp,
+    /// The first instant at which it holds no more.
+    pub until: Option<Timestamp>,
+    /// Rates by size and kind of the request; the first that matches is charged.
+    pub rates: Vec<Rate>,
+    /// Hours in which the price is multiplied.
+    pub calendar: Vec<Window>,
+    /// Where the numbers were read.
+    pub source: Arc<str>,
+}
+
+/// Prices per million tokens under one condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// The condition.
+    pub when: When,
+    /// Prompt tokens.
+    pub input: NanoPerMillion,
+    /// Prompt tokens read from the vendor's cache; `input` where the vendor names none.
+    pub cached_input: NanoPerMillion,
+    /// Prompt tokens written into the vendor's cache; `input` where the vendor names none.
+    pub cache_write: NanoPerMillion,
+    /// Completion tokens.
+    pub output: NanoPerMillion,
+    /// Reasoning tokens; `output` where the vendor names none.
+    pub reasoning: NanoPerMillion,
+    /// Audio in the prompt; `input` where the vendor names none.
+    pub audio_input: NanoPerMillion,
+    /// Audio in the answer; `output` where the vendor names none.
+    pub audio_output: NanoPerMillion,
+}
+
+/// When a rate applies; an absent bound matches everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct When {
+    /// Prompts of at most so many tokens.
+    pub input_upto: Option<u64>,
+    /// Answers of at most so many tokens.
+    pub output_upto: Option<u64>,
+    /// Thinking on or off.
+    pub thinking: Option<bool>,
+}
+
+impl When {
+    fn matches(self, usage: &Usage, thinking: bool) -> bool {
+        self.input_upto.is_none_or(|upto| usage.input <= upto)
+            && self.output_upto.is_none_or(|upto| usage.output <= upto)
+            && self.thinking.is_none_or(|wanted| wanted == thinking)
+    }
+}
+
+/// A recurring window of wall-clock hours in which prices are multiplied by a factor.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// The zone that the hours are read in.
+    pub zone: TimeZone,
+    /// Monday first: on which days the window opens.
+    pub days: [bool; 7],
+    /// Dates on which it does not open (public holidays), sorted.
+    pub not_on: Arc<[civil::Date]>,
+    /// When it opens.
+    pub opens: civil::Time,
+    /// When it closes; before `opens` means the next day.
+    pub closes: civil::Time,
+    /// Parts per million by which prices are multiplied (2 = 2,000,000).
+    pub factor_ppm: i64,
+}
+
+impl Window {
+    /// Whether the window is open at `at`. A window that crosses midnight belongs to the day on which it opened.
+    pub fn is_open(&self, at: Timestamp) -> bool {
+        let local = at.to_zoned(self.zone.clone()).datetime();
+        let (day, time) = (local.date(), local.time());
+        if self.opens < self.closes {
+            return self.opens_on(day) && self.opens <= time && time < self.closes;
+        }
+        let since_today = self.opens_on(day) && time >= self.opens;
+        let since_yesterday = time < self.closes && day.yesterday().is_ok_and(|day| self.opens_on(day));
+        since_today || since_yesterday
+    }
+
+    fn opens_on(&self, day: civil::Date) -> bool {
+        let weekday = usize::try_from(day.weekday().to_monday_zero_offset()).unwrap_or(0);
+        self.days[weekday] && self.not_on.binary_search(&day).is_err()
+    }
+}
+
+/// The cost of some usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// As the vendor bills it, before the exchange, rounded up to a billionth of the unit.
+    pub native: Native,
+    /// In dollars, rounded up once.
+    pub money: Money,
+}
+
+const PER_MILLION: i128 = 1_000_000;
+
+impl PriceRow {
+    /// Whether the row holds at `at`.
+    pub fn holds(&self, at: Timestamp) -> bool {
+        self.from <= at && self.until.is_none_or(|until| at < until)
+    }
+
+    /// The product of the factors of all windows open at `at`, in parts per million.
+    pub fn factor_ppm(&self, at: Timestamp) -> i64 {
+        self.calendar.iter().filter(|window| window.is_open(at)).fold(1_000_000, |product, window| {
+            i64::try_from(i128::from(product) * i128::from(window.factor_ppm) / PER_MILLION).unwrap_or(i64::MAX)
+        })
+    }
+
+    /// The rate for this usage: the first whose condition matches, else the last (the vendor's highest tier).
+    pub fn rate(&self, usage: &Usage, thinking: bool) -> Option<&Rate> {
+        self.rates.iter().find(|rate| rate.when.matches(usage, thinking)).or(self.rates.last())
+    }
+
+    /// What `usage` costs when dispatched at an instant whose factor is `factor_ppm`:
+    /// `Σ tokens × price × factor ÷ 10⁶ ÷ 10⁶`, exchanged, rounded up once.
+    pub fn charge(&self, usage: &Usage, thinking: bool, factor_ppm: i64, exchange_nanousd: i64) -> Charge {
+        let sum = self.rate(usage, thinking).map_or(0, |rate| rate.sum(usage));
+        // Tokens are below 2⁶⁴ and prices below 2⁶³: a product may pass i128 only for usage that no upstream reports.
+        let scaled = sum.saturating_mul(i128::from(factor_ppm));
+        let native = ceil_div(scaled, PER_MILLION * PER_MILLION);
+        let nanousd = if self.currency == Currency::USD {
+            native
+        } else {
+            let exact = scaled.checked_mul(i128::from(exchange_nanousd));
+            exact.map_or(i128::MAX, |exact| ceil_div(exact, PER_MILLION * PER_MILLION * i128::from(NANO)))
+        };
+        Charge { native: Native { nano: native, currency: self.currency }, money: Money::saturating_from(nanousd) }
+    }
+}
+
+impl Rate {
+    /// Tokens times prices, in billionths of the unit per million.
+    fn sum(&self, usage: &Usage) -> i128 {
+        let special_in = usage.cached_input.saturating_add(usage.cache_write).saturating_add(usage.audio_input);
+        let special_out = usage.reasoning.saturating_add(usage.audio_output);
+        let terms = [
+            (usage.input.saturating_sub(special_in), self.input),
+            (usage.cached_input, self.cached_input),
+            (usage.cache_write, self.cache_write),
+            (usage.audio_input, self.audio_input),
+            (usage.output.saturating_sub(special_out), self.output),
+            (usage.reasoning, self.reasoning),
+            (usage.audio_output, self.audio_output),
+        ];
+        terms.into_iter().fold(0_i128, |sum, (tokens, price)| {
+            sum.saturating_add(i128::from(tokens).saturating_mul(i128::from(price)))
+        })
+    }
+}
+
+/// `a ÷ b` rounded up, for `b` > 0.
+fn ceil_div(a: i128, b: i128) -> i128 {
+    a.div_euclid(b) + i128::from(a.rem_euclid(b) != 0)
+}
+
+/// The row that holds at `at`, of rows sorted by `from`: the latest that has begun and not ended.
+pub fn in_force(rows: &[Arc<PriceRow>], at: Timestamp) -> Option<&Arc<PriceRow>> {
+    rows.iter().rev().find(|row| row.holds(at))
+}
+
+/// The exchange rate that holds at `at`, of rates sorted by `from`.
+pub fn rate_in_force(rates: &[ExchangeRate], at: Timestamp) -> Option<ExchangeRate> {
+    rates.iter().rev().find(|rate| rate.from <= at).copied()
+}

@@ -1,0 +1,1 @@
+//! Layer 3: holds, settlement and the store of client keys.

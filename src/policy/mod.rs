@@ -1,0 +1,427 @@
+//! Layer 1, pure: the policies as the gateway holds them, and the decision that they make.
+//!
+//! Nothing here reads a clock, a file, a socket or a random source: `decide(policies, observations, question)` gives
+//! the same [`Decision`] for the same arguments, so a recorded one can be made again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use crate::base::{
+    catalog::{Backend, Candidate, CandidateId, Model},
+    facts::{Category, Facts},
+    money::{Currency, ExchangeRate, Money},
+    names::{BackendName, KeyId, ModelName, RouteName, TeamName},
+    price::PriceRow,
+    scores::Scores,
+    tenants::{Key, Team},
+};
+
+pub mod decide;
+pub mod retry;
+pub mod rules;
+
+/// Everything that operators wrote, checked and lowered: one immutable snapshot for the whole of a request.
+pub struct Policies {
+    /// Twelve hex digits of the SHA-256 of all policy texts.
+    pub hash: Arc<str>,
+    /// Backends by name.
+    pub backends: BTreeMap<BackendName, Arc<Backend>>,
+    /// Models by name.
+    pub models: BTreeMap<ModelName, Arc<Model>>,
+    /// All (model, backend) pairs; `CandidateId` is the index.
+    pub candidates: Vec<Arc<Candidate>>,
+    /// Routes by name; every model has one of its own name unless the operator wrote one.
+    pub routes: BTreeMap<RouteName, Arc<Route>>,
+    /// Other names of routes and models.
+    pub aliases: BTreeMap<String, String>,
+    /// Teams by name.
+    pub teams: HashMap<TeamName, Arc<Team>>,
+    /// Keys of the `keys:` section by public id.
+    pub keys: HashMap<KeyId, Arc<Key>>,
+    /// Exchange rates by currency, sorted by `from`.
+    pub currencies: BTreeMap<Currency, Vec<ExchangeRate>>,
+    /// The register of scores with its fit.
+    pub scores: Scores,
+}
+
+impl Policies {
+    /// The route that a client's `model` names: a route, a model or an alias of either.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
+        self.routes.get(name)
+    }
+
+    /// The candidate of that number.
+    pub fn candidate(&self, id: CandidateId) -> &Arc<Candidate> {
+        &self.candidates[id.0 as usize]
+    }
+}
+
+/// One entry of `routes:`, or the route that every model has.
+pub struct Route {
+    /// Its name.
+    pub name: RouteName,
+    /// Made from a model, not written by an operator.
+    pub implicit: bool,
+    /// How it chooses.
+    pub choice: Choice,
+    /// What a candidate must fulfil.
+    pub require: Require,
+    /// How the category is found.
+    pub category: Option<Category>,
+    /// Rules in the order of the file.
+    pub rules: Vec<rules::Rule>,
+    /// How many attempts one request may make.
+    pub attempts: u32,
+    /// The cap on an answer's tokens when the client names none.
+    pub max_output: u64,
+}
+
+/// How a route chooses.
+pub enum Choice {
+    /// The highest value in money.
+    Value {
+        /// Who may win.
+        candidates: Vec<CandidateId>,
+        /// What a right answer and a second are worth.
+        prefer: Prefer,
+    },
+    /// The first that can.
+    Order(Vec<CandidateId>),
+    /// A share of requests to each arm.
+    Split {
+        /// Arms with their weights (parts of the sum).
+        arms: Vec<Arm>,
+        /// What keeps a caller on one arm.
+        by: StickyBy,
+    },
+}
+
+/// One arm of a split.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    /// The route (every model has one) that the arm hands over to. Never a split itself.
+    pub route: RouteName,
+    /// Its weight.
+    pub weight: u32,
+}
+
+/// What keeps a caller on one arm of a split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StickyBy {
+    /// The user; without one the key.
+    #[default]
+    User,
+    /// The `x-turnpike-session` header; without one the key.
+    Session,
+    /// The client key.
+    Key,
+    /// Nothing: every request is dealt anew.
+    Request,
+}
+
+/// What is maximised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefer {
+    /// Lowest expected cost.
+    Cheapest,
+    /// Fewest expected seconds.
+    Fastest,
+    /// Highest chance of a right answer.
+    Best,
+    /// `P(right) × right_answer − seconds × second − cost`.
+    Worth {
+        /// What a right answer is worth.
+        right_answer: Money,
+        /// What a second of waiting costs.
+        second: Money,
+    },
+}
+
+impl Prefer {
+    /// `prefer: balanced`.
+    pub const BALANCED: Self =
+        Self::Worth { right_answer: Money::from_nanousd(20_000_000), second: Money::from_nanousd(200_000) };
+}
+
+/// Hard conditions; nothing later loosens them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Require {
+    /// The floor on the chance of a right answer.
+    pub right: Option<Floor>,
+    /// The most that one request may be expected to cost.
+    pub max_cost: Option<Money>,
+    /// The longest acceptable 95th percentile of the time to the first token.
+    pub first_token_p95: Option<Duration>,
+}
+
+/// A floor on quality; shares are parts per million.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Floor {
+    /// `right: 70%`: the lower end of the fitted chance.
+    Fitted(u32),
+    /// `right: {at_least: 95%, of: gpt-4o}`: a share of another model's fitted chance.
+    Of {
+        /// The share.
+        at_least_ppm: u32,
+        /// The other model.
+        model: ModelName,
+    },
+    /// `right: {benchmark: …, at_least: 70}`: the newest row of one benchmark, in thousandths of its unit.
+    Benchmark {
+        /// The benchmark.
+        benchmark: crate::base::names::BenchmarkName,
+        /// The lowest value, in thousandths.
+        at_least_milli: i64,
+    },
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The team that pays.
+    pub team: &'a Team,
+    /// The public id of the key; empty when the gateway is open.
+    pub key: &'a str,
+    /// The end user, if named.
+    pub user: &'a str,
+    /// The session, if named.
+    pub session: &'a str,
+}
+
+/// The tightest budget as last seen, for rules; shares are parts per million.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetSeen {
+    /// The share that is spent or held.
+    pub used_ppm: u64,
+    /// What is left; `None` = no budget.
+    pub left: Option<Money>,
+    /// Share spent ÷ share of the window gone by (1,000,000 = on pace).
+    pub pace_ppm: u64,
+}
+
+/// What has been observed of one candidate lately. Copied into the decision, so that it can be made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Mean time to the first token; `None` = never measured, the model's prior counts.
+    pub first_token: Option<Duration>,
+    /// 95th percentile of it.
+    pub first_token_p95: Option<Duration>,
+    /// Mean time for each further token.
+    pub per_token: Option<Duration>,
+    /// Mean tokens of an answer on this candidate.
+    pub output_tokens: Option<u64>,
+    /// Expected share of the prompt read from the vendor's cache, in parts per million.
+    pub cached_ppm: u32,
+    /// Its breaker is open, it is parked or full: for how long.
+    pub unavailable: Option<Unavailable>,
+}
+
+/// Why a candidate cannot be tried now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// It failed too often; a probe is due after so long.
+    Broken(Duration),
+    /// All its accounts are parked for at least so long.
+    Parked(Duration),
+    /// As many requests are in flight as it takes.
+    Full,
+}
+
+/// Where observations come from: live meters, a record, or a test.
+pub trait Observations {
+    /// What has been seen of that candidate.
+    fn seen(&self, candidate: &Candidate) -> Seen;
+}
+
+/// One request as the decision sees it.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// The route that the client named.
+    pub route: &'a Route,
+    /// What is known of the request.
+    pub facts: &'a Facts,
+    /// Who asks.
+    pub caller: Caller<'a>,
+    /// The tightest budget.
+    pub budget: BudgetSeen,
+    /// The instant, for prices, calendars and rules.
+    pub now: Timestamp,
+    /// What the time limit of the request leaves; `None` = no limit.
+    pub time_left: Option<Duration>,
+    /// Randomness of this request: ties and splits are drawn from it.
+    pub seed: u64,
+    /// Candidates that failed already: rejected as [`Rejection::Failed`].
+    pub failed: &'a [CandidateId],
+    /// An upper bound on the cost, when a budget's rest is smaller than what would be held.
+    pub affordable: Option<Money>,
+}
+
+/// What was decided, with the reason for every loser.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The route that decided (an arm's, after a split).
+    pub route: RouteName,
+    /// The arm, if the named route was a split.
+    pub arm: Option<RouteName>,
+    /// The category that scores were read for.
+    pub category: Category,
+    /// Who may be tried, the best first.
+    pub ranked: Vec<Ranked>,
+    /// Who may not, and why.
+    pub rejected: Vec<Rejected>,
+    /// The cap on the answer's tokens that is written upstream and held for.
+    pub max_output: u64,
+    /// How many attempts may be made.
+    pub attempts: u32,
+    /// The dearest upper bound among the ranked: what a hold must cover.
+    pub ceiling: Money,
+    /// Names of the rules that matched (`rule 2`), in order.
+    pub rules: Vec<Arc<str>>,
+    /// The date and hash of the fit that P came from.
+    pub fit: Arc<str>,
+    /// The preference in force, after the rules.
+    pub order: Ordering,
+}
+
+/// By what the ranked were ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordering {
+    /// By value.
+    Prefer(Prefer),
+    /// By the file.
+    Listed,
+}
+
+/// A candidate that may be tried, with the terms of its value.
+#[derive(Clone, Debug)]
+pub struct Ranked {
+    /// The candidate.
+    pub candidate: Arc<Candidate>,
+    /// The terms.
+    pub terms: Terms,
+    /// What had been observed of it.
+    pub seen: Seen,
+    /// The price in force, `None` when none is known (then `terms.cost` is zero and unknown).
+    pub price: Option<PriceInForce>,
+    /// An upper bound on what one attempt can cost: all of the prompt uncached, the answer at its cap.
+    pub ceiling: Money,
+}
+
+/// A price row with what the instant makes of it.
+#[derive(Clone, Debug)]
+pub struct PriceInForce {
+    /// The row.
+    pub row: Arc<PriceRow>,
+    /// The product of the open windows' factors, in parts per million.
+    pub factor_ppm: i64,
+    /// Nano-USD for one unit of the row's currency; 10⁹ for USD.
+    pub exchange_nanousd: i64,
+}
+
+/// The terms of a candidate's value; every one is in money or can be read beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// The chance of a right answer, in parts per million.
+    pub right_ppm: u32,
+    /// The lower end of its interval: what a floor tests.
+    pub right_low_ppm: u32,
+    /// How many score rows carried it.
+    pub score_rows: u32,
+    /// Expected milliseconds to the last token.
+    pub expected_ms: u64,
+    /// Expected output tokens.
+    pub output_tokens: u64,
+    /// Expected cost.
+    pub cost: Money,
+    /// The value, in nano-USD: what the ranked are sorted by under `prefer: {right_answer, second}`.
+    pub value: Money,
+}
+
+/// A candidate that may not be tried.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// The candidate.
+    pub candidate: Arc<Candidate>,
+    /// Why.
+    pub why: Rejection,
+    /// Its terms, where they had been worked out.
+    pub terms: Option<Terms>,
+}
+
+/// Why a candidate may not be tried, with the number that failed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rejection {
+    /// The vendor retired it.
+    Retired {
+        /// When.
+        since: Timestamp,
+    },
+    /// An operator switched its backend off.
+    Off {
+        /// Why.
+        why: Arc<str>,
+    },
+    /// The team's data may not go there.
+    Location {
+        /// Where it would go; `None` = not stated.
+        location: Option<crate::base::names::Location>,
+    },
+    /// It lacks an ability that the request needs.
+    Lacks(crate::base::facts::Ability),
+    /// Prompt and answer do not fit its context.
+    Context {
+        /// Tokens needed.
+        needed: u64,
+        /// Tokens it has.
+        context: u64,
+    },
+    /// No price is known and the team has a budget.
+    NoPrice,
+    /// Its chance of a right answer is below the floor (both in parts per million).
+    BelowFloor {
+        /// Its lower end.
+        right_ppm: u32,
+        /// The floor.
+        floor_ppm: u32,
+    },
+    /// Its score in the demanded benchmark is below the floor, or missing (both in thousandths).
+    BelowBenchmark {
+        /// Its value.
+        value_milli: Option<i64>,
+        /// The floor.
+        at_least_milli: i64,
+    },
+    /// It is expected to cost more than allowed.
+    TooDear {
+        /// Expected.
+        cost: Money,
+        /// Allowed.
+        max: Money,
+    },
+    /// Its first token is expected too late.
+    TooSlow {
+        /// Its 95th percentile (or prior).
+        p95: Duration,
+        /// Allowed.
+        max: Duration,
+    },
+    /// More could be spent on it than is left.
+    Unaffordable {
+        /// The upper bound.
+        ceiling: Money,
+        /// Left.
+        left: Money,
+    },
+    /// Not to be tried now.
+    Unavailable(Unavailable),
+    /// It failed on this request already.
+    Failed,
+    /// A rule took it out.
+    Rule(Arc<str>),
+}

@@ -1,0 +1,1 @@
+//! Layer 3: logs, metrics, and the record of a request.
