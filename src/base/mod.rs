@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod facts;
+pub mod failure;
 pub mod money;
 pub mod names;
 pub mod price;
