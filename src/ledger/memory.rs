@@ -33,7 +33,6 @@ struct Balance {
 pub struct Ledger {
     balances: Mutex<HashMap<Scope, Balance>>,
     open: AtomicI64,
-    overspend_nanousd: AtomicI64,
 }
 
 /// A budget that has too little left for a hold.
@@ -80,6 +79,8 @@ pub struct BudgetState {
 pub struct Settled {
     /// What was charged.
     pub charged: Money,
+    /// Of this, beyond the hold: booked in full all the same.
+    pub beyond: Money,
     /// What the tightest budget has left; `None` without budgets.
     pub left: Option<Money>,
 }
@@ -152,11 +153,6 @@ impl Ledger {
     pub fn holds_open(&self) -> i64 {
         self.open.load(Ordering::Relaxed)
     }
-
-    /// What was charged beyond holds since the start: stays zero while upstreams bill within the bound.
-    pub fn overspend(&self) -> Money {
-        Money::from_nanousd(self.overspend_nanousd.load(Ordering::Relaxed))
-    }
 }
 
 impl Hold {
@@ -198,12 +194,9 @@ impl Hold {
     fn close(&mut self) -> Settled {
         self.open = false;
         self.ledger.open.fetch_sub(1, Ordering::Relaxed);
-        let beyond = self.charged - self.held;
-        if beyond > Money::ZERO {
-            self.ledger.overspend_nanousd.fetch_add(beyond.nanousd(), Ordering::Relaxed);
-        }
+        let beyond = (self.charged - self.held).max(Money::ZERO);
         if !self.team.has_budget() {
-            return Settled { charged: self.charged, left: None };
+            return Settled { charged: self.charged, beyond, left: None };
         }
         let mut balances = self.ledger.lock();
         let mut left: Option<Money> = None;
@@ -217,7 +210,7 @@ impl Hold {
             let rest = (budget.limit - balance.settled - balance.held).max(Money::ZERO);
             left = Some(left.map_or(rest, |least| least.min(rest)));
         }
-        Settled { charged: self.charged, left }
+        Settled { charged: self.charged, beyond, left }
     }
 }
 
@@ -298,11 +291,11 @@ mod tests {
         assert_eq!((refused.used, refused.left()), (usd(6), usd(4)));
         assert_eq!(refused.renews_at, at("2026-11-24T00:00:00Z"));
         first.charge(usd(2));
-        assert_eq!(first.settle(), Settled { charged: usd(2), left: Some(usd(8)) });
+        assert_eq!(first.settle(), Settled { charged: usd(2), beyond: Money::ZERO, left: Some(usd(8)) });
         let second = ledger.hold(&team, usd(8), at(NOON)).unwrap();
         assert_eq!(ledger.holds_open(), 1);
         drop(second);
-        assert_eq!((ledger.holds_open(), ledger.overspend()), (0, Money::ZERO));
+        assert_eq!(ledger.holds_open(), 0);
         assert_eq!(ledger.budgets(&team, at(NOON))[0].left, usd(8));
     }
 
@@ -342,8 +335,7 @@ mod tests {
         let mut hold = ledger.hold(&team, usd(1), at(NOON)).unwrap();
         hold.cover(usd(3)).unwrap();
         hold.charge(usd(4));
-        drop(hold);
-        assert_eq!(ledger.overspend(), usd(1));
+        assert_eq!(hold.settle().beyond, usd(1));
         assert_eq!(ledger.budgets(&team, at(NOON))[0].left, usd(6));
     }
 }

@@ -1,0 +1,62 @@
+//! Logs go to stderr; `TURNPIKE_LOG` filters them (`info`, `debug`, `turnpike::proxy=trace`).
+
+use std::{
+    io::IsTerminal,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+};
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+use super::record::Record;
+
+/// How many records may wait for the writer before further ones are dropped and counted.
+const QUEUE: usize = 8192;
+
+/// Starts logging for the process; a second call changes nothing.
+pub fn start() {
+    let filter = EnvFilter::try_from_env("TURNPIKE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
+    let _ = subscriber.try_init();
+}
+
+/// Hands records of finished requests to a thread that writes them, so that a slow terminal or disk never holds a
+/// request up. Money is not kept here: a dropped line loses a line of the log, nothing else.
+#[derive(Clone, Debug)]
+pub struct RequestLog {
+    queue: SyncSender<Record>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl RequestLog {
+    /// Starts the writer thread; it ends when the last handle is dropped.
+    ///
+    /// # Errors
+    /// The system's error when no thread can be started.
+    pub fn start() -> std::io::Result<Self> {
+        let (queue, records) = sync_channel::<Record>(QUEUE);
+        thread::Builder::new().name("request-log".into()).spawn(move || {
+            for record in records {
+                record.write();
+            }
+        })?;
+        Ok(Self { queue, dropped: Arc::default() })
+    }
+
+    /// Queues one record.
+    pub fn write(&self, record: Record) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(record) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many records were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,169 @@
+//! Every metric of the gateway, by name. Labels come from the policies only: no key id, user, address or name sent
+//! by a client is ever one.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64},
+    },
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+    },
+    registry::Registry,
+};
+
+use crate::base::money::Money;
+
+/// A label's value, shared with the policies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Label(pub Arc<str>);
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.0.as_ref(), encoder)
+    }
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident),* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        #[allow(missing_docs, reason = "a label is documented by its name")]
+        pub struct $name { $(pub $field: Label),* }
+    )*};
+}
+
+labels! {
+    /// Labels of finished requests.
+    RequestLabels { route, team, model, backend, code }
+    /// Labels of one pair.
+    CandidateLabels { model, backend }
+    /// Labels of spend.
+    SpendLabels { team, model, backend }
+    /// Labels of tokens.
+    TokenLabels { team, model, backend, kind }
+    /// Labels of attempts.
+    AttemptLabels { backend, outcome }
+    /// Labels of refusals.
+    RefusalLabels { team, reason }
+    /// Labels of budgets.
+    BudgetLabels { team, budget }
+    /// The backend alone.
+    BackendLabels { backend }
+    /// The policies' hash.
+    PolicyLabels { hash }
+}
+
+/// Seconds: from 5 ms to 10 minutes.
+const SECONDS: [f64; 16] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// Seconds spent inside Turnpike: from 20 µs to 1 s.
+const OVERHEAD_SECONDS: [f64; 12] =
+    [0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0];
+
+/// Makes the histograms of a family.
+#[derive(Clone, Debug)]
+pub struct Seconds;
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(SECONDS)
+    }
+}
+
+/// A counter of dollars.
+pub type Dollars = Counter<f64, AtomicU64>;
+/// A gauge of dollars or seconds.
+pub type Amount = Gauge<f64, AtomicU64>;
+type Number = Gauge<i64, AtomicI64>;
+
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $make:expr, $name:literal, $help:literal;)*) => {
+        /// All metrics; cheap to share, each update is an atomic add.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $type,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("turnpike");
+                $(
+                    let $field: $type = $make;
+                    registry.register($name, $help, $field.clone());
+                )*
+                Self { registry, $($field,)* }
+            }
+        }
+    };
+}
+
+// Counters get their `_total` from the encoder.
+metrics! {
+    requests: Family<RequestLabels, Counter> = Family::default(),
+        "requests", "Finished requests";
+    request_duration: Family<CandidateLabels, Histogram, Seconds> = Family::new_with_constructor(Seconds),
+        "request_duration_seconds", "Time from a request's arrival to the end of its answer";
+    time_to_first_token: Family<CandidateLabels, Histogram, Seconds> = Family::new_with_constructor(Seconds),
+        "time_to_first_token_seconds", "Time from an attempt's dispatch to its first meaningful event";
+    overhead: Histogram = Histogram::new(OVERHEAD_SECONDS),
+        "overhead_seconds", "Time to the first byte that was spent inside Turnpike";
+    tokens: Family<TokenLabels, Counter> = Family::default(),
+        "tokens", "Tokens by kind";
+    cost: Family<SpendLabels, Dollars> = Family::default(),
+        "cost_usd", "Charged cost in US dollars";
+    attempts: Family<AttemptLabels, Counter> = Family::default(),
+        "attempts", "Attempts by outcome";
+    refusals: Family<RefusalLabels, Counter> = Family::default(),
+        "refusals", "Requests refused by Turnpike itself";
+    budget_limit: Family<BudgetLabels, Amount> = Family::default(),
+        "budget_limit_usd", "The amount of a budget for one window";
+    budget_left: Family<BudgetLabels, Amount> = Family::default(),
+        "budget_left_usd", "What a budget has left in its window, holds taken off";
+    budget_overspend: Dollars = Dollars::default(),
+        "budget_overspend_usd", "Charged beyond holds since the start";
+    holds_open: Number = Number::default(),
+        "holds_open", "Holds that are not settled yet";
+    breaker_state: Family<CandidateLabels, Number> = Family::default(),
+        "breaker_state", "0 closed, 1 half open, 2 open";
+    switched_off: Family<BackendLabels, Number> = Family::default(),
+        "switched_off", "1 for a backend that the policies switch off";
+    rule_errors: Counter = Counter::default(),
+        "rule_errors", "Rules that failed while running and so did not match";
+    log_dropped: Number = Number::default(),
+        "request_log_dropped", "Lines of the request log that were dropped because its writer was too slow";
+    policy_info: Family<PolicyLabels, Number> = Family::default(),
+        "policy_info", "The policies in force, by hash";
+    reload_successful: Number = Number::default(),
+        "config_last_reload_successful", "1 when the last reload of the policies was taken over";
+    reload_timestamp: Number = Number::default(),
+        "config_last_reload_success_timestamp_seconds", "When policies were last taken over";
+}
+
+impl Metrics {
+    /// All metrics in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// The media type of [`Metrics::render`].
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// An amount as a number of dollars, for display in a metric only.
+#[allow(clippy::float_arithmetic, reason = "metrics are floats by their format; nothing is computed from them")]
+pub fn dollars(money: Money) -> f64 {
+    money.nanousd() as f64 / 1e9
+}
