@@ -2,21 +2,32 @@
 //!
 //! To add a provider, write one file with a unit struct that implements [`Provider`] and add it to [`TABLE`].
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+mod azure;
+mod deepseek;
+mod endpoint;
+mod error;
+mod llamacpp;
+mod ollama;
+mod openai;
+mod openai_compatible;
+mod qwen;
+mod sglang;
+mod usage;
+mod vllm;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
 use crate::{
-    base::{
-        catalog::{Candidate, Model},
-        facts::Facts,
-        usage::Usage,
-    },
-    wire::request::Edits,
+    base::{catalog::Candidate, facts::Facts, usage::Usage},
+    wire::request::{CapField, Edits, History},
 };
 
 pub use crate::base::failure::{Class, Fault};
+pub use endpoint::{BadEndpoint, check_key, normalise};
+pub use error::{Said, Verdict};
 
 /// A failed attempt as the provider reads it.
 #[derive(Clone, Debug)]
@@ -36,19 +47,37 @@ pub struct Failure {
 }
 
 /// One upstream's dialect.
+///
+/// The defaults are what an OpenAI-compatible server does; a provider's file says only where it differs.
 pub trait Provider: Sync + std::fmt::Debug {
     /// The word in `provider:`.
     fn name(&self) -> &'static str;
 
-    /// The base URL when `endpoints` names none; `None` = the operator must. `region` is the vendor's site.
+    /// The base URL when `endpoints` names none; `None` = the operator must, or no such site. `region` is the
+    /// vendor's site, one of [`Self::regions`]; without one, the vendor's usual site.
     fn base_url(&self, region: Option<&str>) -> Option<&'static str>;
+
+    /// The sites that `region:` may name; empty = the vendor has one.
+    fn regions(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// The environment variable that holds its key by custom, for `serve` without a file.
     fn key_variable(&self) -> Option<&'static str>;
 
+    /// The environment variable that holds its base URL by custom, for servers that have no fixed one.
+    fn base_url_variable(&self) -> Option<&'static str> {
+        None
+    }
+
     /// A self-hosted server: no key needed, a missing path means `/v1`.
     fn self_hosted(&self) -> bool {
         false
+    }
+
+    /// The path that an endpoint without one gets; empty = none.
+    fn default_path(&self) -> &'static str {
+        if self.self_hosted() { "/v1" } else { "" }
     }
 
     /// The path below the base URL.
@@ -56,28 +85,75 @@ pub trait Provider: Sync + std::fmt::Debug {
         "/chat/completions"
     }
 
+    /// Where a chat request to `endpoint` goes: its path with [`Self::chat_path`] behind it, and its query.
+    fn uri(&self, endpoint: &Uri) -> Uri {
+        endpoint::below(endpoint, self.chat_path())
+    }
+
     /// The path below the base URL's origin that tells whether it is ready, for self-hosted servers.
     fn ready_path(&self) -> Option<&'static str> {
         None
     }
 
-    /// The header that carries the key.
-    fn credential(&self, key: &SecretString) -> (HeaderName, HeaderValue);
+    /// The header that carries the key, marked as sensitive. A key that no header can carry gives an empty value;
+    /// [`check_key`] refuses it when the configuration is loaded.
+    fn credential(&self, key: &SecretString) -> (HeaderName, HeaderValue) {
+        endpoint::bearer(key)
+    }
 
-    /// What changes in the body. `cap` is the bound on the answer that was held for.
-    fn edits<'a>(&self, candidate: &'a Candidate, facts: &Facts, cap: u64) -> Edits<'a>;
+    /// Whether a stream may be asked for its usage with `stream_options.include_usage`.
+    fn stream_options(&self) -> bool {
+        true
+    }
 
-    /// Whether this model answers streams only, so that a plain answer must be assembled.
-    fn stream_only(&self, model: &Model, facts: &Facts) -> bool {
-        let _ = (model, facts);
+    /// How this model calls the cap on its answer.
+    fn cap_field(&self, candidate: &Candidate) -> CapField {
+        let _ = candidate;
+        CapField::MaxTokens
+    }
+
+    /// What this model wants to see of its earlier reasoning.
+    fn history(&self, candidate: &Candidate, facts: &Facts) -> History {
+        let _ = (candidate, facts);
+        History::Keep
+    }
+
+    /// What changes in the body. `cap` is the bound on the answer that was held for, in tokens.
+    fn edits<'a>(&self, candidate: &'a Candidate, facts: &Facts, cap: u64) -> Edits<'a> {
+        let assembled = !facts.stream && self.stream_only(candidate, facts);
+        Edits {
+            model: &candidate.upstream,
+            cap: Some((self.cap_field(candidate), cap)),
+            stream: assembled.then_some(true),
+            include_usage: (facts.stream || assembled) && self.stream_options(),
+            history: self.history(candidate, facts),
+        }
+    }
+
+    /// Whether this model answers this request as a stream only, so that a plain answer must be assembled.
+    fn stream_only(&self, candidate: &Candidate, facts: &Facts) -> bool {
+        let _ = (candidate, facts);
         false
     }
 
-    /// Tokens in its `usage` object.
-    fn usage(&self, raw: &RawValue) -> Option<Usage>;
+    /// Tokens in its `usage` object; `None` = it names neither prompt nor completion tokens.
+    fn usage(&self, raw: &RawValue) -> Option<Usage> {
+        usage::openai(raw)
+    }
+
+    /// What this vendor's own codes mean; `None` = the reading that all dialects share. Whether an account is parked
+    /// must be told from the status, `code` and `kind`, never from the message: that one may quote the client.
+    fn verdict(&self, said: &Said) -> Option<Verdict> {
+        let _ = said;
+        None
+    }
 
     /// What a failed answer means. `body` may be an error body or an error event's data; status 200 for the latter.
-    fn classify(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure;
+    fn classify(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+        let said = Said::read(status, body);
+        let verdict = self.verdict(&said).unwrap_or_else(|| error::common(&said));
+        said.into_failure(verdict, error::retry_after(headers))
+    }
 
     /// A `finish_reason` that is a failure in disguise (Zhipu's `network_error`).
     fn failed_finish(&self, finish_reason: &str) -> bool {
@@ -86,7 +162,32 @@ pub trait Provider: Sync + std::fmt::Debug {
 }
 
 /// All providers.
-pub const TABLE: &[&dyn Provider] = &[];
+pub const TABLE: &[&dyn Provider] = &[
+    &openai::OpenAi,
+    &azure::Azure,
+    &qwen::Qwen,
+    &deepseek::DeepSeek,
+    &vllm::Vllm,
+    &sglang::Sglang,
+    &llamacpp::LlamaCpp,
+    &ollama::Ollama,
+    &openai_compatible::OpenAiCompatible,
+];
+
+/// Vendors whose key variables are known but whose dialect comes later: (provider, environment variable). `serve`
+/// names each that is set in one log line, so that nobody wonders why its key does nothing.
+pub const LATER: &[(&str, &str)] = &[
+    ("volcengine", "ARK_API_KEY"),
+    ("hunyuan", "HUNYUAN_API_KEY"),
+    ("qianfan", "QIANFAN_API_KEY"),
+    ("anthropic", "ANTHROPIC_API_KEY"),
+    ("gemini", "GEMINI_API_KEY"),
+    ("mistral", "MISTRAL_API_KEY"),
+    ("moonshot", "MOONSHOT_API_KEY"),
+    ("zhipu", "ZHIPU_API_KEY"),
+    ("together", "TOGETHER_API_KEY"),
+    ("fireworks", "FIREWORKS_API_KEY"),
+];
 
 /// The provider of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Provider> {

@@ -1,0 +1,29 @@
+//! llama.cpp's own HTTP server.
+
+use super::Provider;
+
+/// A llama.cpp server.
+#[derive(Debug)]
+pub struct LlamaCpp;
+
+impl Provider for LlamaCpp {
+    fn name(&self) -> &'static str {
+        "llamacpp"
+    }
+
+    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
+        None
+    }
+
+    fn key_variable(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn self_hosted(&self) -> bool {
+        true
+    }
+
+    fn ready_path(&self) -> Option<&'static str> {
+        Some("/health")
+    }
+}

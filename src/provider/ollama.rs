@@ -1,0 +1,29 @@
+//! Ollama.
+
+use super::Provider;
+
+/// An Ollama server.
+#[derive(Debug)]
+pub struct Ollama;
+
+impl Provider for Ollama {
+    fn name(&self) -> &'static str {
+        "ollama"
+    }
+
+    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
+        None
+    }
+
+    fn key_variable(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn self_hosted(&self) -> bool {
+        true
+    }
+
+    fn ready_path(&self) -> Option<&'static str> {
+        Some("/")
+    }
+}

@@ -1,0 +1,29 @@
+//! SGLang.
+
+use super::Provider;
+
+/// An SGLang server.
+#[derive(Debug)]
+pub struct Sglang;
+
+impl Provider for Sglang {
+    fn name(&self) -> &'static str {
+        "sglang"
+    }
+
+    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
+        None
+    }
+
+    fn key_variable(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn self_hosted(&self) -> bool {
+        true
+    }
+
+    fn ready_path(&self) -> Option<&'static str> {
+        Some("/ready")
+    }
+}
