@@ -1,0 +1,181 @@
+//! One client's connection, from the first byte to the last answer.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Counted, Limits, Load, Peer};
+use crate::net::wire::Transport;
+
+/// What an HTTP/2 client without TLS says first (RFC 9113 §3.4), as far as it differs from every HTTP/1.1 method.
+const H2_PREFACE: &[u8] = b"PRI";
+/// What one HTTP/2 stream may send ahead of its reader, in bytes; a longer prompt waits for the service to read.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for a whole connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What of an answer may wait in memory for a slow HTTP/2 reader, per stream, in bytes.
+const SEND_BUFFER: usize = 16 * 1024;
+
+/// hyper's settings, made once for all connections.
+#[derive(Debug)]
+pub(super) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    tls_handshake: Duration,
+    first_byte: Duration,
+    load: Arc<Load>,
+}
+
+impl Protocols {
+    pub(super) fn new(limits: &Limits) -> Protocols {
+        let mut http1 = http1::Builder::new();
+        // Without a timer the header timeout does nothing. The buffer bounds the head, and with it the memory of an
+        // open stream; head and first event leave in one `writev`.
+        http1.timer(TokioTimer::new());
+        http1.header_read_timeout(limits.header_timeout);
+        http1.max_buf_size(limits.head_bytes.max(8192));
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2.timer(TokioTimer::new());
+        http2.max_concurrent_streams(limits.h2_streams);
+        http2.max_pending_accept_reset_streams(limits.h2_resets);
+        http2.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
+        http2.initial_stream_window_size(STREAM_WINDOW);
+        http2.initial_connection_window_size(CONNECTION_WINDOW);
+        http2.max_send_buf_size(SEND_BUFFER);
+        http2.keep_alive_interval(limits.h2_ping);
+        http2.keep_alive_timeout(limits.h2_ping);
+        Protocols {
+            http1,
+            http2,
+            tls_handshake: limits.tls_handshake,
+            first_byte: limits.header_timeout,
+            load: Arc::clone(&limits.load),
+        }
+    }
+}
+
+/// Serves one connection to its end. Never fails: what a client does wrong is its own affair.
+pub(super) async fn run<S, B>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    protocols: Arc<Protocols>,
+    mut stop: watch::Receiver<bool>,
+    service: S,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let opened = tokio::select! {
+        biased;
+        opened = open(stream, tls, &protocols) => opened,
+        // Nothing was asked on it yet.
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    let Ok((transport, h2)) = opened else {
+        return;
+    };
+    let load = Arc::clone(&protocols.load);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let open = Counted::request(&load);
+        request.extensions_mut().insert(Peer(peer));
+        let answer = service.call(request);
+        async move {
+            let answer = answer.await?;
+            Ok::<_, Infallible>(answer.map(|body| Tracked { body, _open: open }))
+        }
+    });
+    let io = TokioIo::new(transport);
+    // Boxed, so that a task is as large as the protocol that it speaks.
+    if h2 {
+        converse(Box::pin(protocols.http2.serve_connection(io, service)).as_mut(), stop).await;
+    } else {
+        converse(Box::pin(protocols.http1.serve_connection(io, service)).as_mut(), stop).await;
+    }
+}
+
+/// The byte stream, and whether HTTP/2 is spoken on it.
+async fn open(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    protocols: &Protocols,
+) -> io::Result<(Transport, bool)> {
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        // hyper-util's own detection has no time limit, and this one reads no byte away.
+        let mut first = [0; H2_PREFACE.len()];
+        let seen = timeout(protocols.first_byte, stream.peek(&mut first)).await??;
+        if seen == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        return Ok((Transport::Plain(stream), &first[..seen] == H2_PREFACE));
+    };
+    let stream = timeout(protocols.tls_handshake, TlsAcceptor::from(tls).accept(stream)).await??;
+    let transport = Transport::Tls(Box::new(stream.into()));
+    let h2 = transport.speaks_h2();
+    Ok((transport, h2))
+}
+
+/// Drives a connection, and tells it to end when `stop` turns true.
+async fn converse<C: GracefulConnection>(mut connection: Pin<&mut C>, mut stop: watch::Receiver<bool>) {
+    let probe = stop.clone();
+    let mut stopped = pin!(stop.wait_for(|stop| *stop));
+    let (mut waiting, mut closing) = (false, false);
+    poll_fn(|cx| {
+        // Once registered, the waiter needs no poll until the value changes: a connection is polled for every event
+        // of a stream, and the waiters' lock is shared by all connections.
+        if !closing && (!waiting || !matches!(probe.has_changed(), Ok(false))) {
+            waiting = true;
+            if stopped.as_mut().poll(cx).is_ready() {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
+/// A response body that counts as an open request until it is gone.
+struct Tracked<B> {
+    body: B,
+    _open: Counted,
+}
+
+impl<B: Body + Unpin> Body for Tracked<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
