@@ -3,7 +3,11 @@
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Provider, endpoint};
+use super::{Provider, Said, Verdict, endpoint, openai};
+use crate::{
+    base::catalog::{Candidate, Thinking},
+    wire::request::CapField,
+};
 
 /// Azure OpenAI.
 #[derive(Debug)]
@@ -33,4 +37,30 @@ impl Provider for Azure {
     fn credential(&self, key: &SecretString) -> (HeaderName, HeaderValue) {
         (HeaderName::from_static("api-key"), endpoint::sensitive(key.expose_secret()))
     }
+
+    /// A deployment may be called anything, so the model's own names are asked first. Azure also serves other vendors'
+    /// models, and those know `max_tokens`.
+    fn cap_field(&self, candidate: &Candidate) -> CapField {
+        let model = &candidate.model;
+        let names = [model.catalog.as_deref().unwrap_or_default(), &model.name, &candidate.upstream];
+        match names.into_iter().find(|name| is_openai(name)) {
+            Some(name) => openai::cap_field(name),
+            None if model.thinking == Thinking::Never => CapField::MaxTokens,
+            None => CapField::MaxCompletionTokens,
+        }
+    }
+
+    fn verdict(&self, said: &Said) -> Option<Verdict> {
+        // The deployment's model does not do chat at all.
+        if said.is(&["OperationNotSupported"]) {
+            return Some(Verdict::UNABLE);
+        }
+        openai::verdict(said)
+    }
+}
+
+/// Whether a model of this name is one of OpenAI's: `gpt-…`, `chatgpt-…`, `o1`, `o3-mini`.
+fn is_openai(name: &str) -> bool {
+    let series = name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()));
+    series || (name.starts_with("gpt-") && !name.starts_with("gpt-oss")) || name.starts_with("chatgpt-")
 }

@@ -1,6 +1,11 @@
-//! DeepSeek's own API.
+//! DeepSeek's own API. While a request waits it sends comments into a stream and empty lines before a plain answer;
+//! usage rides in the last chunk with choices.
 
-use super::Provider;
+use super::{Provider, Said, Verdict};
+use crate::{
+    base::{catalog::Candidate, facts::Facts},
+    wire::request::History,
+};
 
 /// DeepSeek.
 #[derive(Debug)]
@@ -11,11 +16,39 @@ impl Provider for DeepSeek {
         "deepseek"
     }
 
-    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
-        Some("https://api.deepseek.com")
+    fn base_url(&self, region: Option<&str>) -> Option<&'static str> {
+        region.is_none().then_some("https://api.deepseek.com")
     }
 
     fn key_variable(&self) -> Option<&'static str> {
         Some("DEEPSEEK_API_KEY")
+    }
+
+    /// R1's name (`deepseek-reasoner`, to July 2026) refused `reasoning_content` in the history; the models since V4
+    /// think unless told not to, and then refuse a tool call without it. `deepseek-chat` never thought.
+    fn history(&self, candidate: &Candidate, facts: &Facts) -> History {
+        match &*candidate.upstream {
+            "deepseek-reasoner" => History::Drop,
+            "deepseek-chat" => History::Keep,
+            _ if facts.reasoning == Some(false) => History::Keep,
+            _ => History::Fill,
+        }
+    }
+
+    fn verdict(&self, said: &Said) -> Option<Verdict> {
+        // All of its 400s have one code, so the sentence has to tell; whole sentences, since others quote the request.
+        match said.message.trim().trim_end_matches('.') {
+            "Content Exists Risk" => return Some(Verdict::NEVER),
+            "Model Not Exist" => return Some(Verdict::BACKEND),
+            _ => {}
+        }
+        // Reasoning that is missing, and roles or parts that only others know: the fault is the pair's, not the
+        // request's.
+        let foreign = ["must be passed back to the api", "unknown variant"];
+        (matches!(said.status.as_u16(), 400 | 422) && said.mentions(&foreign)).then_some(Verdict::UNABLE)
+    }
+
+    fn failed_finish(&self, finish_reason: &str) -> bool {
+        matches!(finish_reason, "insufficient_system_resource" | "network_error")
     }
 }

@@ -116,3 +116,73 @@ pub(super) fn sensitive(text: &str) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_name;
+    use super::*;
+
+    fn normalised(provider: &str, text: &str) -> Result<String, BadEndpoint> {
+        normalise(by_name(provider).unwrap(), text).map(|uri| uri.to_string())
+    }
+
+    #[test]
+    fn base_urls_are_brought_into_one_form() {
+        let cases = [
+            ("openai", "https://api.openai.com/v1/", "https://api.openai.com/v1"),
+            ("openai", " https://proxy.local/openai/v1 ", "https://proxy.local/openai/v1"),
+            ("deepseek", "https://api.deepseek.com", "https://api.deepseek.com/"),
+            ("vllm", "http://10.0.0.11:8000", "http://10.0.0.11:8000/v1"),
+            ("vllm", "http://10.0.0.11:8000/", "http://10.0.0.11:8000/v1"),
+            ("llamacpp", "http://[::1]:8080/api", "http://[::1]:8080/api"),
+            ("openai_compatible", "http://h", "http://h/v1"),
+            ("azure", "https://res.openai.azure.com/", "https://res.openai.azure.com/openai/v1"),
+            (
+                "azure",
+                "https://r.openai.azure.com/openai/deployments/gpt/?api-version=2024-10-21",
+                "https://r.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21",
+            ),
+        ];
+        for (provider, text, expected) in cases {
+            assert_eq!(normalised(provider, text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_base_url_is_refused_without_repeating_a_secret() {
+        let cases = [
+            ("ftp://h/v1", BadEndpoint::Scheme),
+            ("h:8000", BadEndpoint::Scheme),
+            ("/v1", BadEndpoint::Scheme),
+            ("", BadEndpoint::NoUrl),
+            ("http://", BadEndpoint::NoUrl),
+            ("http://a b/", BadEndpoint::NoUrl),
+            ("https://user:hunter2@h/v1", BadEndpoint::Credentials),
+            ("https://h/v1#x", BadEndpoint::Fragment),
+            ("https://h/v1/chat/completions", BadEndpoint::WholePath { path: "/chat/completions" }),
+        ];
+        for (text, expected) in cases {
+            let fault = normalised("vllm", text).unwrap_err();
+            assert_eq!(fault, expected, "{text}");
+            assert!(!fault.to_string().contains("hunter2"));
+        }
+        assert_eq!(normalised("vllm", &format!("http://h/{}", "a".repeat(3000))), Err(BadEndpoint::TooLong));
+    }
+
+    #[test]
+    fn a_request_goes_below_the_base_and_keeps_its_query() {
+        let cases = [
+            ("openai", "https://api.openai.com/v1", "https://api.openai.com/v1/chat/completions"),
+            ("deepseek", "https://api.deepseek.com", "https://api.deepseek.com/chat/completions"),
+            (
+                "azure",
+                "https://r.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21",
+                "https://r.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=2024-10-21",
+            ),
+        ];
+        for (name, base, expected) in cases {
+            let provider = by_name(name).unwrap();
+            assert_eq!(provider.uri(&normalise(provider, base).unwrap()).to_string(), expected);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! llama.cpp's own HTTP server.
 
-use super::Provider;
+use super::{Provider, Said, Verdict};
 
 /// A llama.cpp server.
 #[derive(Debug)]
@@ -25,5 +25,10 @@ impl Provider for LlamaCpp {
 
     fn ready_path(&self) -> Option<&'static str> {
         Some("/health")
+    }
+
+    fn verdict(&self, said: &Said) -> Option<Verdict> {
+        // A text model answers images and audio with a 500, which would otherwise count against the server.
+        (said.status == 500 && said.mentions(&["input is not supported"])).then_some(Verdict::UNABLE)
     }
 }

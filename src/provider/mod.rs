@@ -12,6 +12,9 @@ mod openai;
 mod openai_compatible;
 mod qwen;
 mod sglang;
+#[cfg(test)]
+mod tests;
+mod text;
 mod usage;
 mod vllm;
 
@@ -36,11 +39,12 @@ pub struct Failure {
     pub class: Class,
     /// Whose fault.
     pub fault: Fault,
-    /// The upstream's own text, shortened; for the client and the log.
+    /// The upstream's own text, at most 500 bytes on one line, keys masked; for the client. It may quote the request,
+    /// so a log gets [`Self::code`] instead.
     pub message: String,
-    /// The upstream's code or type, if any.
+    /// The upstream's code or type, if any, at most 64 bytes.
     pub code: Option<String>,
-    /// How long it asks to be left alone.
+    /// How long it asks to be left alone, at most an hour.
     pub retry_after: Option<Duration>,
     /// The prompt is too long: the client's code is `context_length_exceeded`.
     pub context_length: bool,

@@ -1,4 +1,5 @@
-//! Ollama.
+//! Ollama. It cuts a prompt that is longer than the context it was started with without a word: give the model's
+//! `context` in the configuration, so that none is sent.
 
 use super::Provider;
 

@@ -1,6 +1,9 @@
 //! Any other server that speaks Chat Completions.
 
-use super::Provider;
+use serde_json::value::RawValue;
+
+use super::{Provider, usage::Counts};
+use crate::base::usage::Usage;
 
 /// Any other server that speaks Chat Completions.
 #[derive(Debug)]
@@ -17,5 +20,14 @@ impl Provider for OpenAiCompatible {
 
     fn key_variable(&self) -> Option<&'static str> {
         None
+    }
+
+    /// It may be anybody's server, so neither a key nor a path is demanded.
+    fn self_hosted(&self) -> bool {
+        true
+    }
+
+    fn usage(&self, raw: &RawValue) -> Option<Usage> {
+        Counts::read(raw)?.usage_by_total()
     }
 }

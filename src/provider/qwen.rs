@@ -1,6 +1,7 @@
 //! Alibaba Cloud's DashScope (Model Studio) in its OpenAI-compatible mode.
 
-use super::Provider;
+use super::{Provider, Said, Verdict};
+use crate::base::{catalog::Candidate, facts::Facts};
 
 /// DashScope.
 #[derive(Debug)]
@@ -31,4 +32,41 @@ impl Provider for Qwen {
     fn key_variable(&self) -> Option<&'static str> {
         Some("DASHSCOPE_API_KEY")
     }
+
+    fn stream_only(&self, candidate: &Candidate, facts: &Facts) -> bool {
+        stream_only(&candidate.upstream.to_ascii_lowercase(), facts.reasoning)
+    }
+
+    fn verdict(&self, said: &Said) -> Option<Verdict> {
+        // The compatible mode calls an exhausted rate of tokens `insufficient_quota`, OpenAI's word for an unpaid bill.
+        if said.status == 429 || said.begins("Throttling") {
+            return Some(Verdict::QUOTA);
+        }
+        if said.is(&["Arrearage", "InvalidApiKey"]) || said.begins("AllocationQuota.FreeTierOnly") {
+            return Some(Verdict::ACCOUNT);
+        }
+        if said.is(&["DataInspectionFailed", "data_inspection_failed"]) {
+            return Some(Verdict::NEVER);
+        }
+        let bad_parameter = said.is(&["InvalidParameter", "invalid_parameter_error"]);
+        let limits = ["only support stream", "non-streaming calls", "range of max_tokens", "thinking_budget"];
+        (bad_parameter && said.mentions(&limits)).then_some(Verdict::UNABLE)
+    }
+}
+
+/// Whether DashScope answers this model (its name in lower case) only as a stream: QwQ, QVQ and the Omni models
+/// always, the open Qwen3 models while they think, which they do unless told not to, and all others when thinking was
+/// asked for. A stream where none was needed costs nothing but the assembling, so doubt counts as yes.
+fn stream_only(model: &str, reasoning: Option<bool>) -> bool {
+    let always = ["qwq", "qvq"].iter().any(|family| model.starts_with(family)) || model.contains("omni");
+    let never_thinks = ["instruct", "coder"].iter().any(|mark| model.contains(mark));
+    if always || never_thinks {
+        return always;
+    }
+    if model.contains("thinking") {
+        return true;
+    }
+    let open =
+        model.strip_prefix("qwen3-").is_some_and(|size| size.starts_with(|letter: char| letter.is_ascii_digit()));
+    reasoning.unwrap_or(open)
 }

@@ -1,4 +1,4 @@
-//! SGLang.
+//! SGLang. Its `/health` takes a second and generates a token, so `/ready` is asked; its error bodies are flat.
 
 use super::Provider;
 
@@ -25,5 +25,9 @@ impl Provider for Sglang {
 
     fn ready_path(&self) -> Option<&'static str> {
         Some("/ready")
+    }
+
+    fn failed_finish(&self, finish_reason: &str) -> bool {
+        finish_reason == "abort"
     }
 }

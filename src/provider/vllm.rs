@@ -1,6 +1,6 @@
 //! vLLM.
 
-use super::Provider;
+use super::{Provider, Said, Verdict};
 
 /// A vLLM server.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl Provider for Vllm {
     }
 
     fn key_variable(&self) -> Option<&'static str> {
-        None
+        Some("VLLM_API_KEY")
     }
 
     fn base_url_variable(&self) -> Option<&'static str> {
@@ -29,5 +29,17 @@ impl Provider for Vllm {
 
     fn ready_path(&self) -> Option<&'static str> {
         Some("/health")
+    }
+
+    fn verdict(&self, said: &Said) -> Option<Verdict> {
+        // Older servers subtract the prompt from the context and complain of what is left.
+        if said.mentions(&["max_tokens must be at least 1, got -"]) {
+            return Some(Verdict::CONTEXT);
+        }
+        said.mentions(&["--enable-auto-tool-choice"]).then_some(Verdict::UNABLE)
+    }
+
+    fn failed_finish(&self, finish_reason: &str) -> bool {
+        matches!(finish_reason, "abort" | "error")
     }
 }
