@@ -1,7 +1,10 @@
 //! Alibaba Cloud's DashScope (Model Studio) in its OpenAI-compatible mode.
 
 use super::{Provider, Said, Verdict};
-use crate::base::{catalog::Candidate, facts::Facts};
+use crate::base::{
+    catalog::{Candidate, Thinking},
+    facts::Facts,
+};
 
 /// DashScope.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ impl Provider for Qwen {
     }
 
     fn stream_only(&self, candidate: &Candidate, facts: &Facts) -> bool {
-        stream_only(&candidate.upstream.to_ascii_lowercase(), facts.reasoning)
+        stream_only(&candidate.upstream.to_ascii_lowercase(), candidate.model.thinking, facts.reasoning)
     }
 
     fn verdict(&self, said: &Said) -> Option<Verdict> {
@@ -55,9 +58,8 @@ impl Provider for Qwen {
 }
 
 /// Whether DashScope answers this model (its name in lower case) only as a stream: QwQ, QVQ and the Omni models
-/// always, the open Qwen3 models while they think, which they do unless told not to, and all others when thinking was
-/// asked for. A stream where none was needed costs nothing but the assembling, so doubt counts as yes.
-fn stream_only(model: &str, reasoning: Option<bool>) -> bool {
+/// always, the open Qwen3 models and all others while they think, be it by default or because they were asked to. A stream where none was needed costs nothing but the assembling, so doubt counts as yes.
+fn stream_only(model: &str, thinking: Thinking, reasoning: Option<bool>) -> bool {
     let always = ["qwq", "qvq"].iter().any(|family| model.starts_with(family)) || model.contains("omni");
     let never_thinks = ["instruct", "coder"].iter().any(|mark| model.contains(mark));
     if always || never_thinks {
@@ -68,5 +70,5 @@ fn stream_only(model: &str, reasoning: Option<bool>) -> bool {
     }
     let open =
         model.strip_prefix("qwen3-").is_some_and(|size| size.starts_with(|letter: char| letter.is_ascii_digit()));
-    reasoning.unwrap_or(open)
+    reasoning.unwrap_or(open || matches!(thinking, Thinking::ByDefault | Thinking::Always))
 }

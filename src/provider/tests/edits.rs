@@ -97,12 +97,15 @@ fn stream_only_models_are_streamed_for_a_client_that_did_not_ask() {
         ("qwen3-235b-a22b-instruct-2507", Some(true), false),
         ("qwen3-coder-plus", None, false),
         ("qwen3-max", None, false),
+        ("qwen3.8-max", None, true),
+        ("qwen3.8-max", Some(false), false),
         ("qwen-plus", None, false),
         ("qwen-plus", Some(true), true),
         ("qwen-max-2025-01-25", None, false),
     ];
     for (upstream, reasoning, expected) in cases {
-        let candidate = candidate("qwen", "m", upstream, Thinking::OnRequest);
+        let thinking = if upstream.starts_with("qwen3.8") { Thinking::ByDefault } else { Thinking::OnRequest };
+        let candidate = candidate("qwen", "m", upstream, thinking);
         let facts = Facts { reasoning, ..Facts::default() };
         assert_eq!(qwen.stream_only(&candidate, &facts), expected, "{upstream} {reasoning:?}");
         let edits = qwen.edits(&candidate, &facts, 1);
