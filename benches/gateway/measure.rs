@@ -72,6 +72,7 @@ struct Window {
     events: f64,
     seconds: f64,
     cpu: Option<Duration>,
+    waited: Option<Duration>,
     samples: Vec<Sample>,
 }
 
@@ -83,12 +84,14 @@ async fn closed_loop(subject: &Subject, plan: Plan, scale: Scale) -> Result<Wind
     sleep(scale.window).await;
     let (counts_after, cpu_after) = (running.counts(), subject.cpu()?);
     let samples = checked(subject, running.finish().await?)?;
+    let waited = cpu_after.as_ref().zip(cpu.as_ref()).map(|(after, before)| after.waited_since(before));
     let cpu = cpu_after.zip(cpu).map(|(after, before)| after.since(&before));
     Ok(Window {
         answers: (counts_after.answers - counts.answers) as f64,
         events: (counts_after.events - counts.events) as f64,
         seconds: (counts_after.at - counts.at).as_secs_f64(),
         cpu,
+        waited,
         samples,
     })
 }
@@ -110,6 +113,7 @@ pub async fn requests(subject: &Subject, scale: Scale) -> Result<Readings> {
         readings.push((Key::RequestCpu, micros(cpu) / window.answers));
         readings.push((Key::RequestBusy, cpu.as_secs_f64() / window.seconds * 100.0));
     }
+    readings.extend(window.waited.map(|waited| (Key::Waited, waited.as_secs_f64() / window.seconds * 100.0)));
     Ok(readings)
 }
 

@@ -86,8 +86,8 @@ impl Drop for Process {
 /// CPU time of a process at one moment.
 #[derive(Clone, Debug)]
 pub struct CpuReading {
-    /// Nanoseconds on a processor of each live thread (`/proc/PID/task/TID/schedstat`).
-    threads: BTreeMap<u32, u64>,
+    /// Nanoseconds on a processor and ready but waiting for one, of each live thread (`/proc/PID/task/TID/schedstat`).
+    threads: BTreeMap<u32, (u64, u64)>,
     /// utime + stime of all threads, ended ones too, in ticks of 10 ms (`/proc/PID/stat`, fields 14 and 15).
     ticks: u64,
 }
@@ -101,7 +101,8 @@ impl CpuReading {
             let tid = entry.file_name().to_string_lossy().parse()?;
             // A thread that ends between the two calls is found missing by `since`.
             if let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) {
-                threads.insert(tid, text.split_whitespace().next().context("empty schedstat")?.parse()?);
+                let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
+                threads.insert(tid, numbers.next().zip(numbers.next()).context("unreadable schedstat")?);
             }
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -115,12 +116,21 @@ impl CpuReading {
     pub fn since(&self, earlier: &Self) -> Duration {
         let same_threads = earlier.threads.keys().all(|tid| self.threads.contains_key(tid));
         if same_threads {
-            let nanos =
-                self.threads.iter().map(|(tid, now)| now - earlier.threads.get(tid).copied().unwrap_or(0)).sum();
-            Duration::from_nanos(nanos)
+            self.nanos_since(earlier, |(ran, _)| ran)
         } else {
             Duration::from_millis((self.ticks - earlier.ticks) * 10)
         }
+    }
+
+    /// Time since `earlier` in which threads were ready and something else had their core: what others on the machine
+    /// took from the measure.
+    pub fn waited_since(&self, earlier: &Self) -> Duration {
+        self.nanos_since(earlier, |(_, waited)| waited)
+    }
+
+    fn nanos_since(&self, earlier: &Self, part: fn((u64, u64)) -> u64) -> Duration {
+        let before = |tid| earlier.threads.get(tid).copied().map_or(0, part);
+        Duration::from_nanos(self.threads.iter().map(|(tid, now)| part(*now) - before(tid)).sum())
     }
 }
 

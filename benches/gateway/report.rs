@@ -10,6 +10,7 @@ pub enum Key {
     RequestCpu,
     RequestRate,
     RequestBusy,
+    Waited,
     LatencyMiddle,
     LatencyTail,
     PacedCpu,
@@ -61,10 +62,11 @@ const fn row(key: Key, title: &'static str, decimals: usize, compare: Compare, g
 }
 
 /// The goals are those of the project's speed budget for one core, keep-alive, no TLS.
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 17] = [
     row(Key::RequestCpu, "CPU per request, 64 connections (µs)", 1, Compare::Plain, Goal::OfFloor(1.5)),
     row(Key::RequestRate, "requests/s on one core", 0, Compare::Plain, Goal::OfNginx(0.5)),
     row(Key::RequestBusy, "  proxy's core busy (%)", 0, Compare::Plain, Goal::None),
+    row(Key::Waited, "  proxy ready, core taken (%): noise", 0, Compare::Plain, Goal::None),
     row(Key::LatencyMiddle, "added latency, 1 connection, p50 (µs)", 0, Compare::Added, Goal::AtMost(65.0)),
     row(Key::LatencyTail, "added latency, 1 connection, p99 (µs)", 0, Compare::Added, Goal::AtMost(170.0)),
     row(Key::PacedCpu, "CPU per event, paced 20 ms (µs)", 1, Compare::Plain, Goal::OfFloor(1.15)),
