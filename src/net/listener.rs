@@ -175,7 +175,7 @@ where
     reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = stopped(&mut shutdown) => break,
             Some(ended) = sessions.join_next() => report(ended),
             _ = reload.tick(), if tls.is_some() => reload_certificate(tls.clone()),
             accepted = listener.accept() => match accepted {
@@ -202,6 +202,11 @@ where
     let cut = if drained.is_ok() { 0 } else { sessions.len() };
     sessions.shutdown().await;
     Drained { cut }
+}
+
+/// Resolves when the value turns true, or when nobody is left to turn it.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// A session never fails; a panic in one is a fault of ours that must not pass in silence.

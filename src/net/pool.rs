@@ -8,7 +8,7 @@
 //! **The one repetition.** An upstream may close an idle connection in the moment in which a request leaves on it.
 //! The pool, and nobody above it, repeats such a request, once, on a connection that is not from the idle list, if
 //! - the connection had been used before, and no byte of an answer came, and
-//! - the request surely never reached the server, or the connection broke within [`RACE_WINDOW`] of the dispatch:
+//! - the request surely never reached the server, or the connection broke within [`Options::race_window`] of the dispatch:
 //!   an upstream that dies after thinking for longer has begun the work, and a repetition might be billed twice.
 //!
 //! On HTTP/2 only what the peer itself calls unprocessed (REFUSED_STREAM, above the GOAWAY's last stream) is repeated.
@@ -33,9 +33,6 @@ use tokio::time::Instant;
 use super::body::{Answer, UpstreamBody};
 pub use super::dial::OriginError;
 use super::dial::{Target, dial};
-
-/// How soon after its dispatch a request's connection must break for the break to pass as a keep-alive race.
-pub const RACE_WINDOW: Duration = Duration::from_secs(1);
 
 /// The most that the head of an answer may take, in bytes.
 const HEAD_LIMIT: usize = 16 * 1024;
@@ -90,11 +87,19 @@ pub struct Options {
     pub max_idle: usize,
     /// The most streams on one HTTP/2 connection, where the peer allows more.
     pub h2_streams: usize,
+    /// How soon after the dispatch on a used connection a break passes as a keep-alive race.
+    pub race_window: Duration,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { h1_idle: Duration::from_secs(4), h2_idle: Duration::from_secs(60), max_idle: 1024, h2_streams: 100 }
+        Options {
+            h1_idle: Duration::from_secs(4),
+            h2_idle: Duration::from_secs(60),
+            max_idle: 1024,
+            h2_streams: 100,
+            race_window: Duration::from_secs(1),
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Counted, Limits, Load, Peer};
+use super::{Counted, Limits, Load, Peer, stopped};
 use crate::net::wire::Transport;
 
 /// What an HTTP/2 client without TLS says first (RFC 9113 §3.4), as far as it differs from every HTTP/1.1 method.
@@ -91,7 +92,7 @@ pub(super) async fn run<S, B>(
         biased;
         opened = open(stream, tls, &protocols) => opened,
         // Nothing was asked on it yet.
-        _ = stop.wait_for(|stop| *stop) => return,
+        () = stopped(&mut stop) => return,
     };
     let Ok((transport, h2)) = opened else {
         return;
@@ -100,9 +101,16 @@ pub(super) async fn run<S, B>(
     let service = service_fn(move |mut request: Request<Incoming>| {
         let open = Counted::request(&load);
         request.extensions_mut().insert(Peer(peer));
+        // A request with both `content-length` and `transfer-encoding` must end its connection (RFC 9112 §6.1), or a
+        // proxy before us that believed the length reads answers to requests it never saw. hyper drops the length
+        // before we see it, so every chunked request does; no SDK sends one.
+        let last = request.headers().contains_key(TRANSFER_ENCODING);
         let answer = service.call(request);
         async move {
-            let answer = answer.await?;
+            let mut answer = answer.await?;
+            if last {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(answer.map(|body| Tracked { body, _open: open }))
         }
     });
@@ -140,7 +148,7 @@ async fn open(
 /// Drives a connection, and tells it to end when `stop` turns true.
 async fn converse<C: GracefulConnection>(mut connection: Pin<&mut C>, mut stop: watch::Receiver<bool>) {
     let probe = stop.clone();
-    let mut stopped = pin!(stop.wait_for(|stop| *stop));
+    let mut stopped = pin!(stopped(&mut stop));
     let (mut waiting, mut closing) = (false, false);
     poll_fn(|cx| {
         // Once registered, the waiter needs no poll until the value changes: a connection is polled for every event

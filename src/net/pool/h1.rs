@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::{Failed, HEAD_LIMIT, Inner, RACE_WINDOW, SendError};
+use super::{Failed, HEAD_LIMIT, Inner, SendError};
 use crate::net::body::{Answer, UpstreamBody};
 use crate::net::dial::Target;
 use crate::net::wire::{Watch, Wire};
@@ -151,7 +151,7 @@ impl Lease {
         };
         let unsent = failure.take_message();
         let dispatched = unsent.is_none() && conn.watch.written();
-        let raced = !conn.watch.read() && started.elapsed() < RACE_WINDOW;
+        let raced = !conn.watch.read() && started.elapsed() < self.origin.options.race_window;
         let source = failure.into_error();
         let error = if unsent.is_none() && (source.is_parse() || source.is_user()) {
             SendError::Protocol(source)
