@@ -144,6 +144,9 @@ pub struct Facts {
     pub stream: bool,
     /// Prompt tokens, counted or bounded from above.
     pub input_tokens: u64,
+    /// An upper bound on what the upstream will count as prompt tokens, for the hold; 0 = none is known, and the
+    /// decision adds a margin to `input_tokens`.
+    pub input_bound: u64,
     /// Bytes of the body: one token a byte is the bound that needs no vocabulary.
     pub body_bytes: u64,
     /// The client's own cap on the answer, if it gave one.

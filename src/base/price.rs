@@ -138,6 +138,32 @@ impl PriceRow {
     /// `Σ tokens × price × factor ÷ 10⁶ ÷ 10⁶`, exchanged, rounded up once.
     pub fn charge(&self, usage: &Usage, thinking: bool, factor_ppm: i64, exchange_nanousd: i64) -> Charge {
         let sum = self.rate(usage, thinking).map_or(0, |rate| rate.sum(usage));
+        self.exchange(sum, factor_ppm, exchange_nanousd)
+    }
+
+    /// An upper bound on what [`PriceRow::charge`] can say of any usage with at most `input` prompt tokens and
+    /// `output` completion tokens, thinking or not: every token at the dearest kind of the dearest rate in reach.
+    /// `audio` = the prompt has audio in it.
+    pub fn upper_bound(&self, input: u64, output: u64, audio: bool, factor_ppm: i64, exchange_nanousd: i64) -> Money {
+        let bound = Usage { input, output, ..Usage::default() };
+        let most = self.dearest(&bound, false, audio).max(self.dearest(&bound, true, audio));
+        self.exchange(most, factor_ppm, exchange_nanousd).money
+    }
+
+    /// The dearest sum among the rates that a usage within `bound` may fall under: all up to the first that matches
+    /// the bound itself, for that one matches everything below it too.
+    fn dearest(&self, bound: &Usage, thinking: bool, audio: bool) -> i128 {
+        let mut most = 0;
+        for rate in self.rates.iter().filter(|rate| rate.when.thinking.is_none_or(|wanted| wanted == thinking)) {
+            most = most.max(rate.most(bound, audio));
+            if rate.when.matches(bound, thinking) {
+                return most;
+            }
+        }
+        most.max(self.rates.last().map_or(0, |rate| rate.most(bound, audio)))
+    }
+
+    fn exchange(&self, sum: i128, factor_ppm: i64, exchange_nanousd: i64) -> Charge {
         // Tokens are below 2⁶⁴ and prices below 2⁶³: a product may pass i128 only for usage that no upstream reports.
         let scaled = sum.saturating_mul(i128::from(factor_ppm));
         let native = ceil_div(scaled, PER_MILLION * PER_MILLION);
@@ -168,6 +194,17 @@ impl Rate {
         terms.into_iter().fold(0_i128, |sum, (tokens, price)| {
             sum.saturating_add(i128::from(tokens).saturating_mul(i128::from(price)))
         })
+    }
+}
+
+impl Rate {
+    /// Every token of `bound` at the price of its dearest kind.
+    fn most(&self, bound: &Usage, audio: bool) -> i128 {
+        let text = self.input.max(self.cached_input).max(self.cache_write);
+        let input = if audio { text.max(self.audio_input) } else { text };
+        let output = self.output.max(self.reasoning).max(self.audio_output);
+        let input = i128::from(bound.input).saturating_mul(i128::from(input));
+        input.saturating_add(i128::from(bound.output).saturating_mul(i128::from(output)))
     }
 }
 
