@@ -16,14 +16,22 @@ use crate::base::{
     facts::{Category, Facts},
     money::{Currency, ExchangeRate, Money},
     names::{BackendName, KeyId, ModelName, RouteName, TeamName},
-    price::PriceRow,
     scores::Scores,
     tenants::{Key, Team},
 };
 
+pub mod breaker;
 pub mod decide;
+mod decision;
+mod filter;
+pub mod observe;
+mod reason;
 pub mod retry;
 pub mod rules;
+mod split;
+pub mod value;
+
+pub use decision::{Decision, Ordering, PriceInForce, Ranked, Rejected, Rejection, Terms};
 
 /// Everything that operators wrote, checked and lowered: one immutable snapshot for the whole of a request.
 pub struct Policies {
@@ -234,7 +242,7 @@ pub enum Unavailable {
 }
 
 /// Where observations come from: live meters, a record, or a test.
-pub trait Observations {
+pub trait Observations: Sync {
     /// What has been seen of that candidate.
     fn seen(&self, candidate: &Candidate) -> Seen;
 }
@@ -260,168 +268,4 @@ pub struct Question<'a> {
     pub failed: &'a [CandidateId],
     /// An upper bound on the cost, when a budget's rest is smaller than what would be held.
     pub affordable: Option<Money>,
-}
-
-/// What was decided, with the reason for every loser.
-#[derive(Clone, Debug)]
-pub struct Decision {
-    /// The route that decided (an arm's, after a split).
-    pub route: RouteName,
-    /// The arm, if the named route was a split.
-    pub arm: Option<RouteName>,
-    /// The category that scores were read for.
-    pub category: Category,
-    /// Who may be tried, the best first.
-    pub ranked: Vec<Ranked>,
-    /// Who may not, and why.
-    pub rejected: Vec<Rejected>,
-    /// The cap on the answer's tokens that is written upstream and held for.
-    pub max_output: u64,
-    /// How many attempts may be made.
-    pub attempts: u32,
-    /// The dearest upper bound among the ranked: what a hold must cover.
-    pub ceiling: Money,
-    /// Names of the rules that matched (`rule 2`), in order.
-    pub rules: Vec<Arc<str>>,
-    /// The date and hash of the fit that P came from.
-    pub fit: Arc<str>,
-    /// The preference in force, after the rules.
-    pub order: Ordering,
-}
-
-/// By what the ranked were ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ordering {
-    /// By value.
-    Prefer(Prefer),
-    /// By the file.
-    Listed,
-}
-
-/// A candidate that may be tried, with the terms of its value.
-#[derive(Clone, Debug)]
-pub struct Ranked {
-    /// The candidate.
-    pub candidate: Arc<Candidate>,
-    /// The terms.
-    pub terms: Terms,
-    /// What had been observed of it.
-    pub seen: Seen,
-    /// The price in force, `None` when none is known (then `terms.cost` is zero and unknown).
-    pub price: Option<PriceInForce>,
-    /// An upper bound on what one attempt can cost: all of the prompt uncached, the answer at its cap.
-    pub ceiling: Money,
-}
-
-/// A price row with what the instant makes of it.
-#[derive(Clone, Debug)]
-pub struct PriceInForce {
-    /// The row.
-    pub row: Arc<PriceRow>,
-    /// The product of the open windows' factors, in parts per million.
-    pub factor_ppm: i64,
-    /// Nano-USD for one unit of the row's currency; 10⁹ for USD.
-    pub exchange_nanousd: i64,
-}
-
-/// The terms of a candidate's value; every one is in money or can be read beside it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms {
-    /// The chance of a right answer, in parts per million.
-    pub right_ppm: u32,
-    /// The lower end of its interval: what a floor tests.
-    pub right_low_ppm: u32,
-    /// How many score rows carried it.
-    pub score_rows: u32,
-    /// Expected milliseconds to the last token.
-    pub expected_ms: u64,
-    /// Expected output tokens.
-    pub output_tokens: u64,
-    /// Expected cost.
-    pub cost: Money,
-    /// The value, in nano-USD: what the ranked are sorted by under `prefer: {right_answer, second}`.
-    pub value: Money,
-}
-
-/// A candidate that may not be tried.
-#[derive(Clone, Debug)]
-pub struct Rejected {
-    /// The candidate.
-    pub candidate: Arc<Candidate>,
-    /// Why.
-    pub why: Rejection,
-    /// Its terms, where they had been worked out.
-    pub terms: Option<Terms>,
-}
-
-/// Why a candidate may not be tried, with the number that failed.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Rejection {
-    /// The vendor retired it.
-    Retired {
-        /// When.
-        since: Timestamp,
-    },
-    /// An operator switched its backend off.
-    Off {
-        /// Why.
-        why: Arc<str>,
-    },
-    /// The team's data may not go there.
-    Location {
-        /// Where it would go; `None` = not stated.
-        location: Option<crate::base::names::Location>,
-    },
-    /// It lacks an ability that the request needs.
-    Lacks(crate::base::facts::Ability),
-    /// Prompt and answer do not fit its context.
-    Context {
-        /// Tokens needed.
-        needed: u64,
-        /// Tokens it has.
-        context: u64,
-    },
-    /// No price is known and the team has a budget.
-    NoPrice,
-    /// Its chance of a right answer is below the floor (both in parts per million).
-    BelowFloor {
-        /// Its lower end.
-        right_ppm: u32,
-        /// The floor.
-        floor_ppm: u32,
-    },
-    /// Its score in the demanded benchmark is below the floor, or missing (both in thousandths).
-    BelowBenchmark {
-        /// Its value.
-        value_milli: Option<i64>,
-        /// The floor.
-        at_least_milli: i64,
-    },
-    /// It is expected to cost more than allowed.
-    TooDear {
-        /// Expected.
-        cost: Money,
-        /// Allowed.
-        max: Money,
-    },
-    /// Its first token is expected too late.
-    TooSlow {
-        /// Its 95th percentile (or prior).
-        p95: Duration,
-        /// Allowed.
-        max: Duration,
-    },
-    /// More could be spent on it than is left.
-    Unaffordable {
-        /// The upper bound.
-        ceiling: Money,
-        /// Left.
-        left: Money,
-    },
-    /// Not to be tried now.
-    Unavailable(Unavailable),
-    /// It failed on this request already.
-    Failed,
-    /// A rule took it out.
-    Rule(Arc<str>),
 }

@@ -1,0 +1,324 @@
+//! The breaker of one candidate, as a state machine on a given clock.
+//!
+//! It opens after 5 consecutive failures, or when less than half of at least 20 attempts within 10 s succeeded: the
+//! first sees a dead backend at once, the second one that fails every other request and is never dead for five in a
+//! row. Open, it lets nobody through for 10 s × 2ⁿ with jitter, at most 5 min; then one probe goes, and its outcome
+//! decides. A quota (429) and the client's own faults are no outcome: they are not reported here.
+//!
+//! Every `now` is a time since one fixed origin of the caller's choice.
+
+use std::time::Duration;
+
+/// Consecutive failures that open it.
+const CONSECUTIVE: u32 = 5;
+/// Attempts in the window from which the share of successes counts.
+const ENOUGH: u32 = 20;
+/// The window, in buckets of one second.
+const BUCKETS: usize = 10;
+/// The first time it stays open.
+const FIRST_OPEN: Duration = Duration::from_secs(10);
+/// The longest time it stays open.
+const LONGEST_OPEN: Duration = Duration::from_secs(300);
+/// A probe that reports nothing for so long is given up, so that a lost one cannot keep a backend out for ever.
+const PROBE_LOST: Duration = Duration::from_secs(120);
+
+/// Counts of one second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    second: u64,
+    succeeded: u32,
+    failed: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Closed,
+    /// Nobody goes before `until`.
+    Open {
+        until: Duration,
+    },
+    /// A probe is under way since then.
+    Probing {
+        since: Duration,
+    },
+}
+
+/// The breaker of one candidate.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    state: State,
+    consecutive: u32,
+    buckets: [Bucket; BUCKETS],
+    /// How often it opened since the last success of a probe.
+    opened: u32,
+    /// Changes with every change of state: outcomes of attempts that began before it count no more.
+    generation: u32,
+    seed: u64,
+}
+
+/// The right to make one attempt; hand it back with the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a probe that is never reported keeps the backend out for two minutes"]
+pub struct Permit {
+    generation: u32,
+    probe: bool,
+}
+
+/// How an attempt ended, as far as the backend is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It answered.
+    Success,
+    /// It is broken or overloaded.
+    Failure,
+    /// Nothing is known of the backend: a quota, the client's fault, a client that went away.
+    Unknown,
+}
+
+/// The state, for metrics and tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Everybody goes.
+    Closed,
+    /// One probe may go or is under way.
+    HalfOpen,
+    /// Nobody goes.
+    Open,
+}
+
+impl Breaker {
+    /// A closed breaker; `seed` draws its jitter.
+    pub fn new(seed: u64) -> Self {
+        let buckets = [Bucket::default(); BUCKETS];
+        Self { state: State::Closed, consecutive: 0, buckets, opened: 0, generation: 0, seed }
+    }
+
+    /// For how long nobody may be sent, if so; without side effects, for the decision.
+    pub fn broken_for(&self, now: Duration) -> Option<Duration> {
+        match self.state {
+            State::Closed => None,
+            State::Open { until } => (now < until).then(|| until - now),
+            State::Probing { since } => {
+                let lost = since + PROBE_LOST;
+                (now < lost).then(|| lost - now)
+            }
+        }
+    }
+
+    /// Asks to make an attempt: `Ok` with the permit, or for how long to stay away. After an open time the first to
+    /// ask gets the only probe.
+    pub fn admit(&mut self, now: Duration) -> Result<Permit, Duration> {
+        if let Some(left) = self.broken_for(now) {
+            return Err(left);
+        }
+        if matches!(self.state, State::Closed) {
+            return Ok(Permit { generation: self.generation, probe: false });
+        }
+        Ok(self.probe(now))
+    }
+
+    /// A permit whatever the state: the one live try of a sole candidate. It counts as the probe.
+    pub fn admit_anyway(&mut self, now: Duration) -> Permit {
+        match self.state {
+            State::Closed => Permit { generation: self.generation, probe: false },
+            State::Open { .. } | State::Probing { .. } => self.probe(now),
+        }
+    }
+
+    fn probe(&mut self, now: Duration) -> Permit {
+        self.enter(State::Probing { since: now });
+        Permit { generation: self.generation, probe: true }
+    }
+
+    /// Takes the outcome of an attempt.
+    pub fn report(&mut self, permit: Permit, outcome: Outcome, now: Duration) {
+        if permit.generation != self.generation {
+            return;
+        }
+        match (permit.probe, outcome) {
+            (true, Outcome::Success) => self.close(),
+            (true, Outcome::Failure) => self.open(now),
+            // The probe told nothing: the next one may go at once.
+            (true, Outcome::Unknown) => self.enter(State::Open { until: now }),
+            (false, Outcome::Unknown) => {}
+            (false, Outcome::Success) => {
+                self.consecutive = 0;
+                self.bucket(now).succeeded += 1;
+            }
+            (false, Outcome::Failure) => {
+                self.consecutive += 1;
+                self.bucket(now).failed += 1;
+                if self.consecutive >= CONSECUTIVE || self.mostly_fails(now) {
+                    self.open(now);
+                }
+            }
+        }
+    }
+
+    /// The state at `now`.
+    pub fn state(&self, now: Duration) -> BreakerState {
+        match self.state {
+            State::Closed => BreakerState::Closed,
+            State::Open { until } if now < until => BreakerState::Open,
+            State::Open { .. } | State::Probing { .. } => BreakerState::HalfOpen,
+        }
+    }
+
+    fn close(&mut self) {
+        self.enter(State::Closed);
+        self.opened = 0;
+        self.consecutive = 0;
+        self.buckets = [Bucket::default(); BUCKETS];
+    }
+
+    fn open(&mut self, now: Duration) {
+        let longer = FIRST_OPEN.saturating_mul(1_u32.checked_shl(self.opened.min(16)).unwrap_or(u32::MAX));
+        let base = longer.min(LONGEST_OPEN);
+        // Between three quarters and the whole: gateways that saw the same failure do not probe as one.
+        let permille = 750 + u32::try_from(mix(self.seed ^ u64::from(self.generation)) % 251).unwrap_or(0);
+        let time = base.saturating_mul(permille) / 1000;
+        self.opened = self.opened.saturating_add(1);
+        self.enter(State::Open { until: now.saturating_add(time) });
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    fn bucket(&mut self, now: Duration) -> &mut Bucket {
+        let second = now.as_secs();
+        let bucket = &mut self.buckets[usize::try_from(second % BUCKETS as u64).unwrap_or(0)];
+        if bucket.second != second {
+            *bucket = Bucket { second, ..Bucket::default() };
+        }
+        bucket
+    }
+
+    fn mostly_fails(&self, now: Duration) -> bool {
+        let since = now.as_secs().saturating_sub(BUCKETS as u64 - 1);
+        let recent = self.buckets.iter().filter(|bucket| bucket.second >= since);
+        let (succeeded, failed) =
+            recent.fold((0, 0), |(succeeded, failed), bucket| (succeeded + bucket.succeeded, failed + bucket.failed));
+        succeeded + failed >= ENOUGH && succeeded < failed
+    }
+}
+
+/// SplitMix64's finaliser: one well-mixed number from one seed.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn attempt(breaker: &mut Breaker, outcome: Outcome, now: Duration) {
+        let permit = breaker.admit(now).expect("admitted");
+        breaker.report(permit, outcome, now);
+    }
+
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::new(7);
+        (0..5).for_each(|n| attempt(&mut breaker, Outcome::Failure, at(n)));
+        breaker
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_four_do_not() {
+        let mut breaker = Breaker::new(1);
+        for round in 0..3 {
+            (0..4).for_each(|_| attempt(&mut breaker, Outcome::Failure, at(round)));
+            attempt(&mut breaker, Outcome::Success, at(round));
+        }
+        assert_eq!(breaker.state(at(10)), BreakerState::Closed);
+        assert_eq!(opened().state(at(10)), BreakerState::Open);
+    }
+
+    #[test]
+    fn a_backend_that_fails_more_than_every_other_time_is_opened_after_twenty() {
+        let mut breaker = Breaker::new(1);
+        for n in 0..19 {
+            let outcome = if n % 5 < 2 { Outcome::Success } else { Outcome::Failure };
+            attempt(&mut breaker, outcome, at(n * 100));
+        }
+        assert_eq!(breaker.state(at(2000)), BreakerState::Closed);
+        attempt(&mut breaker, Outcome::Failure, at(2000));
+        assert_eq!(breaker.state(at(2000)), BreakerState::Open);
+    }
+
+    #[test]
+    fn failures_older_than_the_window_are_forgotten() {
+        let mut breaker = Breaker::new(1);
+        for n in 0..19 {
+            let outcome = if n % 4 == 3 { Outcome::Success } else { Outcome::Failure };
+            attempt(&mut breaker, outcome, at(n));
+        }
+        for n in 0..10 {
+            attempt(&mut breaker, Outcome::Success, at(11_000 + n));
+            attempt(&mut breaker, Outcome::Failure, at(11_000 + n));
+        }
+        assert_eq!(breaker.state(at(12_000)), BreakerState::Closed);
+    }
+
+    #[test]
+    fn after_the_open_time_one_probe_goes_and_decides() {
+        let mut breaker = opened();
+        let left = breaker.admit(at(1000)).expect_err("open");
+        assert!(left >= at(6_500) && left <= at(9_100), "{left:?}");
+        let probe = breaker.admit(at(11_000)).expect("the probe");
+        breaker.admit(at(11_001)).expect_err("only one probe");
+        breaker.report(probe, Outcome::Success, at(11_500));
+        assert_eq!(breaker.state(at(11_500)), BreakerState::Closed);
+        attempt(&mut breaker, Outcome::Failure, at(11_600));
+        assert_eq!(breaker.state(at(11_700)), BreakerState::Closed, "the old failures count no more");
+    }
+
+    #[test]
+    fn every_failed_probe_doubles_the_open_time_up_to_five_minutes() {
+        let mut breaker = opened();
+        let mut now = at(4);
+        for n in 0..10_u32 {
+            let left = breaker.broken_for(now).expect("open");
+            let whole = FIRST_OPEN.saturating_mul(1 << n).min(LONGEST_OPEN);
+            assert!(left <= whole && left >= whole * 3 / 4, "{n}: {left:?}");
+            now += left;
+            let probe = breaker.admit(now).expect("the probe");
+            breaker.report(probe, Outcome::Failure, now);
+        }
+    }
+
+    #[test]
+    fn outcomes_of_attempts_from_before_it_opened_change_nothing() {
+        let mut breaker = Breaker::new(1);
+        let early = breaker.admit(at(0)).expect("closed");
+        (0..5).for_each(|n| attempt(&mut breaker, Outcome::Failure, at(n)));
+        breaker.report(early, Outcome::Success, at(100));
+        assert_eq!(breaker.state(at(100)), BreakerState::Open);
+    }
+
+    #[test]
+    fn a_probe_that_told_nothing_or_was_lost_makes_way_for_the_next() {
+        let mut breaker = opened();
+        let probe = breaker.admit(at(11_000)).expect("the probe");
+        breaker.report(probe, Outcome::Unknown, at(11_100));
+        let _lost = breaker.admit(at(11_200)).expect("the next probe");
+        breaker.admit(at(131_199)).expect_err("still waited for");
+        assert!(breaker.admit(at(131_200)).is_ok());
+    }
+
+    #[test]
+    fn a_sole_candidate_gets_its_live_try_while_open() {
+        let mut breaker = opened();
+        let permit = breaker.admit_anyway(at(100));
+        breaker.report(permit, Outcome::Success, at(200));
+        assert_eq!(breaker.state(at(200)), BreakerState::Closed);
+    }
+}

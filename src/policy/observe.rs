@@ -1,0 +1,251 @@
+//! What is observed of one candidate: means that follow the last minutes, and a 95th percentile.
+//!
+//! A pure struct in integers, for the caller to put behind its lock. Every `now` is a time since one fixed origin.
+//! Failures enter the time to the first token as a penalty, because a backend that fails fast would look fast.
+
+use std::time::Duration;
+
+use super::{Seen, Unavailable};
+
+/// What a failure that named no time of its own counts as.
+const PENALTY: Duration = Duration::from_secs(5);
+/// After so long without a sample, times are forgotten and the prior counts again, so that a backend that was slow
+/// once is tried again some day.
+const STALE: Duration = Duration::from_secs(900);
+/// The counts behind the percentile lose half every minute.
+const HALVING: Duration = Duration::from_secs(60);
+/// Samples below which the percentile is not told.
+const ENOUGH: u32 = 20;
+/// Four buckets to an octave from 1 ms on: 19 % wide, the last begins at 55 s.
+const BUCKETS: usize = 64;
+
+/// A mean that follows its samples, in whole units of its own choice.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    /// The mean × 256, so that small steps are not lost.
+    scaled: u64,
+    samples: u64,
+}
+
+impl Mean {
+    /// Moves towards a sample by `1 ÷ 2^shift`; the first samples count equally.
+    fn add(&mut self, sample: u64, shift: u32) {
+        let sample = sample.min(u64::MAX >> 9) << 8;
+        self.samples = self.samples.saturating_add(1);
+        let divisor = self.samples.min(1 << shift).max(1);
+        self.scaled = if sample >= self.scaled {
+            self.scaled + (sample - self.scaled) / divisor
+        } else {
+            self.scaled - (self.scaled - sample) / divisor
+        };
+    }
+
+    fn get(self) -> Option<u64> {
+        (self.samples > 0).then_some((self.scaled + 128) >> 8)
+    }
+}
+
+/// The meter of one candidate.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    first_token_us: Mean,
+    per_token_us: Mean,
+    output_tokens: Mean,
+    cached_ppm: Mean,
+    /// Times to the first token, by bucket.
+    counts: [u32; BUCKETS],
+    halved: Duration,
+    last: Duration,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            first_token_us: Mean::default(),
+            per_token_us: Mean::default(),
+            output_tokens: Mean::default(),
+            cached_ppm: Mean::default(),
+            counts: [0; BUCKETS],
+            halved: Duration::ZERO,
+            last: Duration::ZERO,
+        }
+    }
+}
+
+impl Meter {
+    /// The first token came after so long.
+    pub fn first_token(&mut self, after: Duration, now: Duration) {
+        self.freshen(now);
+        let shift = self.shift(now);
+        self.first_token_us.add(micros(after), shift);
+        self.last = now;
+        let count = &mut self.counts[bucket(after)];
+        *count = count.saturating_add(1);
+    }
+
+    /// An answer ended well: `output` tokens of it in `writing` after the first, and the prompt's tokens with those
+    /// that the vendor read from its cache.
+    pub fn answer(&mut self, output: u64, writing: Duration, input: u64, cached: u64, now: Duration) {
+        self.freshen(now);
+        let shift = self.shift(now);
+        if output > 0 {
+            self.output_tokens.add(output, 5);
+        }
+        if let Some(per_token) = micros(writing).checked_div(output.saturating_sub(1)) {
+            self.per_token_us.add(per_token, shift);
+        }
+        let share = u128::from(cached.min(input)) * 1_000_000;
+        if let Some(ppm) = share.checked_div(u128::from(input)) {
+            self.cached_ppm.add(u64::try_from(ppm).unwrap_or(1_000_000), 5);
+        }
+    }
+
+    /// An attempt failed; `retry_after` is how long the backend asked to be left alone. It enters as a slow first
+    /// token, never as a fast one.
+    pub fn failure(&mut self, retry_after: Option<Duration>, now: Duration) {
+        self.first_token(retry_after.unwrap_or(PENALTY).clamp(PENALTY, Duration::from_secs(60)), now);
+    }
+
+    /// What the decision may read. `unavailable` comes from the breaker, the accounts and the count in flight.
+    pub fn seen(&self, now: Duration, unavailable: Option<Unavailable>) -> Seen {
+        let fresh = now.saturating_sub(self.last) < STALE;
+        let time = |mean: Mean| mean.get().filter(|_| fresh).map(Duration::from_micros);
+        Seen {
+            first_token: time(self.first_token_us),
+            first_token_p95: self.p95().filter(|_| fresh),
+            per_token: time(self.per_token_us),
+            output_tokens: self.output_tokens.get(),
+            cached_ppm: self.cached_ppm.get().and_then(|ppm| u32::try_from(ppm).ok()).unwrap_or(0),
+            unavailable,
+        }
+    }
+
+    /// The upper end of the bucket in which the 95th of a hundred falls.
+    fn p95(&self) -> Option<Duration> {
+        let total = self.counts.iter().fold(0_u32, |sum, count| sum.saturating_add(*count));
+        if total < ENOUGH {
+            return None;
+        }
+        let target = u64::from(total) * 95;
+        let mut reached = 0;
+        let found = self.counts.iter().position(|count| {
+            reached += u64::from(*count) * 100;
+            reached >= target
+        });
+        found.map(upper_end)
+    }
+
+    /// The longer nothing was heard, the more a new sample counts.
+    fn shift(&self, now: Duration) -> u32 {
+        match now.saturating_sub(self.last).as_secs() {
+            0 => 4,
+            1..10 => 3,
+            10..60 => 2,
+            _ => 1,
+        }
+    }
+
+    fn freshen(&mut self, now: Duration) {
+        if now.saturating_sub(self.last) >= STALE {
+            (self.first_token_us, self.per_token_us) = (Mean::default(), Mean::default());
+        }
+        let halvings = now.saturating_sub(self.halved).as_secs() / HALVING.as_secs();
+        if halvings > 0 {
+            let shift = u32::try_from(halvings).unwrap_or(32);
+            self.counts.iter_mut().for_each(|count| *count = count.checked_shr(shift).unwrap_or(0));
+            self.halved = now;
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The bucket of a time: its octave of milliseconds and the next two bits.
+fn bucket(time: Duration) -> usize {
+    let quarter_ms = (micros(time) / 250).max(4);
+    let octave = quarter_ms.ilog2();
+    let quarter = (quarter_ms >> (octave - 2)) & 3;
+    let place = u64::from(octave - 2) * 4 + quarter;
+    usize::try_from(place).unwrap_or(BUCKETS).min(BUCKETS - 1)
+}
+
+/// Where the bucket ends.
+fn upper_end(bucket: usize) -> Duration {
+    let (octave, quarter) = (bucket / 4, bucket % 4);
+    let quarter_ms = (5 + quarter as u64) << octave;
+    Duration::from_micros(quarter_ms * 250)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn nothing_seen_leaves_everything_to_the_priors() {
+        assert_eq!(Meter::default().seen(ms(5), None), Seen::default());
+    }
+
+    #[test]
+    fn means_follow_what_is_measured() {
+        let mut meter = Meter::default();
+        for n in 0..100 {
+            meter.first_token(ms(400), ms(n * 100));
+            meter.answer(101, ms(2_000), 1_000, 250, ms(n * 100));
+        }
+        let seen = meter.seen(ms(10_000), None);
+        assert_eq!(seen.first_token, Some(ms(400)));
+        assert_eq!(seen.per_token, Some(ms(20)));
+        assert_eq!(seen.output_tokens, Some(101));
+        assert_eq!(seen.cached_ppm, 250_000);
+        for n in 0..100 {
+            meter.first_token(ms(1_200), ms(10_000 + n * 100));
+        }
+        let seen = meter.seen(ms(20_000), None).first_token.unwrap();
+        assert!(seen > ms(1_150) && seen <= ms(1_200), "{seen:?}");
+    }
+
+    #[test]
+    fn the_percentile_is_at_most_a_bucket_off() {
+        let mut meter = Meter::default();
+        for n in 1..=1000 {
+            meter.first_token(ms(n), ms(n));
+        }
+        let p95 = meter.seen(ms(1_001), None).first_token_p95.unwrap();
+        assert!(p95 >= ms(950) && p95 <= ms(950 * 5 / 4), "{p95:?}");
+    }
+
+    #[test]
+    fn every_time_lies_below_the_end_of_its_bucket() {
+        for ms_ in 1..60_000 {
+            let time = ms(ms_);
+            let place = bucket(time);
+            assert!(upper_end(place) > time || place == BUCKETS - 1, "{ms_}");
+            assert!(place == 0 || upper_end(place - 1) <= time, "{ms_}");
+        }
+    }
+
+    #[test]
+    fn a_fast_failure_looks_slow() {
+        let mut meter = Meter::default();
+        meter.first_token(ms(200), ms(0));
+        meter.failure(None, ms(10));
+        assert!(meter.seen(ms(20), None).first_token.unwrap() > ms(2_000));
+    }
+
+    #[test]
+    fn what_is_older_than_a_quarter_of_an_hour_is_forgotten() {
+        let mut meter = Meter::default();
+        (0..50).for_each(|n| meter.first_token(ms(9_000), ms(n)));
+        assert!(meter.seen(ms(899_000), None).first_token_p95.is_some());
+        let late = meter.seen(ms(901_000), None);
+        assert_eq!((late.first_token, late.first_token_p95), (None, None));
+        meter.first_token(ms(100), ms(902_000));
+        assert_eq!(meter.seen(ms(902_001), None).first_token, Some(ms(100)));
+    }
+}

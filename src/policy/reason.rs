@@ -1,0 +1,104 @@
+//! A decision in words: the one line of `x-turnpike-reason`, and the rows of a table.
+
+use std::{fmt::Write as _, time::Duration};
+
+use super::{
+    Decision, Ordering, Prefer, Ranked,
+    decision::{Percent, Seconds},
+};
+use crate::base::money::Money;
+
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 200;
+
+/// One candidate in the table of `explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its place, from 1; `None` for a rejected one.
+    pub place: Option<usize>,
+    /// `model@backend`.
+    pub candidate: String,
+    /// The terms, where they were worked out.
+    pub terms: Option<String>,
+    /// Why it was rejected.
+    pub rejection: Option<String>,
+}
+
+impl Decision {
+    /// The one line of `x-turnpike-reason`, ASCII, at most 200 bytes:
+    /// `cheapest of 3 above the floor; gpt-4o +0.0031 USD`.
+    pub fn reason(&self) -> String {
+        let mut text = String::with_capacity(96);
+        self.write_verdict(&mut text);
+        if let [winner, second, ..] = self.ranked.as_slice() {
+            let _ = write!(text, "; {} ", second.candidate.model.name);
+            self.write_difference(&mut text, winner, second);
+        } else if let (Some(_), Some(loser)) = (self.ranked.first(), self.rejected.first()) {
+            let _ = write!(text, "; {}: {}", loser.candidate.model.name, loser.why);
+        }
+        header_safe(&text)
+    }
+
+    /// Every candidate with its terms or its rejection, the best first.
+    pub fn explain(&self) -> Vec<Row> {
+        let ranked = self.ranked.iter().enumerate().map(|(place, ranked)| Row {
+            place: Some(place + 1),
+            candidate: ranked.candidate.label(),
+            terms: Some(ranked.terms.to_string()),
+            rejection: None,
+        });
+        let rejected = self.rejected.iter().map(|rejected| Row {
+            place: None,
+            candidate: rejected.candidate.label(),
+            terms: rejected.terms.map(|terms| terms.to_string()),
+            rejection: Some(rejected.why.to_string()),
+        });
+        ranked.chain(rejected).collect()
+    }
+
+    fn write_verdict(&self, text: &mut String) {
+        let able = self.ranked.len();
+        let floor = if self.require.right.is_some() { " above the floor" } else { "" };
+        let _ = match (able, self.order) {
+            (0, _) => write!(text, "no candidate of {}", self.rejected.len()),
+            (1, _) if self.last_resort => write!(text, "last resort: its breaker is open, and no other is able"),
+            (1, _) if self.rejected.is_empty() => write!(text, "the only candidate"),
+            (1, _) => write!(text, "the only one of {} that passes", 1 + self.rejected.len()),
+            (_, Ordering::Listed) => write!(text, "first of {able} in order"),
+            (_, Ordering::Prefer(Prefer::Cheapest)) => write!(text, "cheapest of {able}{floor}"),
+            (_, Ordering::Prefer(Prefer::Fastest)) => write!(text, "fastest of {able}{floor}"),
+            (_, Ordering::Prefer(Prefer::Best)) => write!(text, "best of {able}{floor}"),
+            (_, Ordering::Prefer(Prefer::Worth { .. })) => write!(text, "best value of {able}{floor}"),
+        };
+    }
+
+    /// What the second would have changed: cost, seconds, chance or value.
+    fn write_difference(&self, text: &mut String, winner: &Ranked, second: &Ranked) {
+        let (won, lost) = (&winner.terms, &second.terms);
+        let _ = match self.order {
+            Ordering::Listed => write!(text, "next"),
+            Ordering::Prefer(Prefer::Cheapest) if second.price.is_none() => write!(text, "at an unknown price"),
+            Ordering::Prefer(Prefer::Cheapest) => write!(text, "{} USD", signed(lost.cost - won.cost)),
+            Ordering::Prefer(Prefer::Fastest) => {
+                write!(text, "+{}", Seconds(Duration::from_millis(lost.expected_ms.saturating_sub(won.expected_ms))))
+            }
+            Ordering::Prefer(Prefer::Best) => {
+                write!(text, "-{}", Percent(won.right_ppm.saturating_sub(lost.right_ppm)))
+            }
+            Ordering::Prefer(Prefer::Worth { .. }) => write!(text, "{} USD of value", signed(lost.value - won.value)),
+        };
+    }
+}
+
+/// An amount with its sign, to four decimals where it has a digit there, else in full.
+fn signed(amount: Money) -> String {
+    let (sign, size) = if amount < Money::ZERO { ("-", -amount) } else { ("+", amount) };
+    let rounded = Money::from_nanousd(size.nanousd() / 100_000 * 100_000);
+    format!("{sign}{}", if rounded == Money::ZERO { size } else { rounded })
+}
+
+/// Printable ASCII, cut to the length of a header's line.
+fn header_safe(text: &str) -> String {
+    let safe = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    text.chars().map(safe).take(MAX_REASON).collect()
+}

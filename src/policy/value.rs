@@ -1,0 +1,145 @@
+//! What a candidate is worth for one request: expected tokens, cost, seconds and the value that they add up to.
+//!
+//! `value = P(right) × right_answer − expected seconds × second − expected cost`, all in nano-USD and in integers,
+//! every term of one candidate alone: another candidate changes none of its numbers.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Policies, Prefer, PriceInForce, Question, Seen, Terms};
+use crate::base::{
+    catalog::{Candidate, Model, Thinking},
+    facts::Facts,
+    money::{Currency, Money, NANO},
+    price::{in_force, rate_in_force},
+    scores::Right,
+    usage::Usage,
+};
+
+const MILLION: u128 = 1_000_000;
+
+/// Whether a model reasons on this request: what selects a rate with a `thinking` condition, unless the upstream
+/// tells otherwise.
+pub fn thinks(model: &Model, facts: &Facts) -> bool {
+    match model.thinking {
+        Thinking::Never => false,
+        Thinking::OnRequest => facts.reasoning == Some(true),
+        Thinking::ByDefault => facts.reasoning != Some(false),
+        Thinking::Always => true,
+    }
+}
+
+/// The price of a candidate at an instant; `None` when no row holds then, or its currency has no exchange rate.
+pub fn price_in_force(policies: &Policies, candidate: &Candidate, at: Timestamp) -> Option<PriceInForce> {
+    let row = in_force(&candidate.prices, at)?;
+    let exchange_nanousd = if row.currency == Currency::USD {
+        NANO
+    } else {
+        rate_in_force(policies.currencies.get(&row.currency)?, at)?.nanousd
+    };
+    let factor_ppm = if row.calendar.is_empty() { 1_000_000 } else { row.factor_ppm(at) };
+    Some(PriceInForce { row: row.clone(), factor_ppm, exchange_nanousd })
+}
+
+/// The cap on one answer that is written upstream: the client's, else the route's, within what the model can write
+/// and what its context leaves beside the prompt. At least one token.
+pub fn output_cap(model: &Model, facts: &Facts, route_cap: u64) -> u64 {
+    let wanted = facts.max_output.unwrap_or(route_cap);
+    let within = |limit: u64, cap: u64| if limit == 0 { cap } else { cap.min(limit) };
+    let written = within(model.max_output, wanted);
+    let room = if model.context == 0 { u64::MAX } else { model.context.saturating_sub(facts.input_tokens) };
+    written.min(room).max(1)
+}
+
+/// Expected tokens of one answer: as measured, else the model's prior, within the cap.
+pub fn expected_output(model: &Model, seen: &Seen, cap: u64) -> u64 {
+    seen.output_tokens.unwrap_or(model.expected_output).clamp(1, cap.max(1))
+}
+
+/// How many tokens of context the request needs: the prompt, and the answer that the client reserved; where it
+/// reserved none, the answer that is expected.
+pub(super) fn needed_context(model: &Model, facts: &Facts, seen: &Seen, route_cap: u64) -> u64 {
+    let most = if model.max_output == 0 { u64::MAX } else { model.max_output };
+    let answer = match facts.max_output {
+        Some(reserved) => reserved.min(most),
+        None => expected_output(model, seen, route_cap.min(most)),
+    };
+    facts.input_tokens.saturating_add(answer)
+}
+
+/// Expected time to the first token: as measured, else the model's prior.
+pub fn first_token(candidate: &Candidate, seen: &Seen) -> Duration {
+    seen.first_token.unwrap_or(candidate.model.prior.first_token)
+}
+
+/// Expected milliseconds to the last of `output` tokens.
+fn expected_ms(candidate: &Candidate, seen: &Seen, output: u64) -> u64 {
+    let per_token = seen.per_token.unwrap_or(candidate.model.prior.per_token);
+    let nanos = first_token(candidate, seen)
+        .as_nanos()
+        .saturating_add(per_token.as_nanos().saturating_mul(u128::from(output.saturating_sub(1))));
+    u64::try_from(nanos / MILLION).unwrap_or(u64::MAX)
+}
+
+/// The usage that is expected: the counted prompt with its expected cached share, `n` answers of `output` tokens.
+fn expected_usage(facts: &Facts, seen: &Seen, output: u64) -> Usage {
+    let cached = u128::from(facts.input_tokens) * u128::from(seen.cached_ppm.min(1_000_000)) / MILLION;
+    Usage {
+        input: facts.input_tokens,
+        cached_input: u64::try_from(cached).unwrap_or(facts.input_tokens),
+        output: output.saturating_mul(facts.answers.max(1)),
+        ..Usage::default()
+    }
+}
+
+/// The terms of a candidate's value under `prefer`; an unknown price counts as zero here, and the order knows it.
+pub(super) fn terms(
+    question: &Question<'_>,
+    candidate: &Candidate,
+    seen: &Seen,
+    price: Option<&PriceInForce>,
+    right: Right,
+    cap: u64,
+    prefer: Prefer,
+) -> Terms {
+    let output = expected_output(&candidate.model, seen, cap);
+    let usage = expected_usage(question.facts, seen, output);
+    let thinking = thinks(&candidate.model, question.facts);
+    let cost = price.map_or(Money::ZERO, |price| price.charge(&usage, thinking).money);
+    let expected_ms = expected_ms(candidate, seen, output);
+    Terms {
+        right_ppm: right.ppm,
+        right_low_ppm: right.low_ppm,
+        score_rows: right.rows,
+        expected_ms,
+        output_tokens: output,
+        cost,
+        value: value(right.ppm, expected_ms, cost, prefer),
+    }
+}
+
+/// `P × right_answer − seconds × second − cost`; for the limits of the formula, what `balanced` would make of it.
+fn value(right_ppm: u32, expected_ms: u64, cost: Money, prefer: Prefer) -> Money {
+    let worth = if matches!(prefer, Prefer::Worth { .. }) { prefer } else { Prefer::BALANCED };
+    let Prefer::Worth { right_answer, second } = worth else { return Money::ZERO };
+    let gain = i128::from(right_ppm) * i128::from(right_answer.nanousd()) / 1_000_000;
+    let wait = i128::from(expected_ms).saturating_mul(i128::from(second.nanousd())) / 1000;
+    Money::saturating_from(gain.saturating_sub(wait).saturating_sub(i128::from(cost.nanousd())))
+}
+
+/// Prompt tokens that a hold must cover: the bound that came with the facts, else the count with a margin of a tenth
+/// and 16 tokens, since a vendor's own count may differ from ours by its template.
+pub fn input_bound(facts: &Facts) -> u64 {
+    if facts.input_bound > 0 {
+        return facts.input_bound;
+    }
+    facts.input_tokens.saturating_add(facts.input_tokens / 10).saturating_add(16)
+}
+
+/// An upper bound on what one attempt can cost: every prompt token at the dearest kind, every answer at its cap, at
+/// the dearest rate that any usage within these bounds can fall under, thinking or not.
+pub fn ceiling(price: &PriceInForce, facts: &Facts, cap: u64) -> Money {
+    let output = cap.saturating_mul(facts.answers.max(1));
+    price.row.upper_bound(input_bound(facts), output, facts.audio > 0, price.factor_ppm, price.exchange_nanousd)
+}
