@@ -318,15 +318,23 @@ fn days(date: civil::Date) -> i32 {
     date.duration_since(civil::date(1970, 1, 1)).as_hours().div_euclid(24) as i32
 }
 
-/// The value at which half of the weight is reached.
+/// The weighted median, between the values whose middles enclose half of the weight: a row more or less moves it a
+/// little, never from one benchmark's difficulty to another's.
 fn weighted_median(values: &mut [(f64, f64)]) -> Option<f64> {
     values.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)));
     let half = values.iter().fold(0.0, |sum, (_, weight)| sum + weight) / 2.0;
+    let mut below: Option<(f64, f64)> = None;
     let mut reached = 0.0;
-    values.iter().find_map(|(value, weight)| {
+    for (value, weight) in values.iter() {
+        let middle = reached + weight / 2.0;
         reached += weight;
-        (reached >= half).then_some(*value)
-    })
+        if middle >= half {
+            let between = |(lower, at): (f64, f64)| lower + (value - lower) * (half - at) / (middle - at);
+            return Some(below.filter(|(_, at)| *at < middle).map_or(*value, between));
+        }
+        below = Some((*value, middle));
+    }
+    below.map(|(value, _)| value)
 }
 
 /// A score in thousandths of its unit.

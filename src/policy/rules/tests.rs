@@ -102,7 +102,7 @@ fn what_cannot_hold_is_refused_at_load() {
     assert!(refused(&format!("{} true", "!".repeat(2_001))).contains("bytes"));
     assert!(Condition::compile(&"(".repeat(1_900)).is_err());
     assert!(Condition::compile(&"!".repeat(1_900)).is_err());
-    assert!(Condition::compile(&vec!["true"; 250].join("&&")).is_err(), "too many nodes");
+    assert!(Condition::compile(&vec!["true"; 300].join("&&")).is_err(), "too many nodes");
 }
 
 #[test]
