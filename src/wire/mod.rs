@@ -4,6 +4,8 @@
 //! original, so that everything else reaches the upstream byte for byte.
 
 pub mod answer;
+pub mod category;
+mod json;
 pub mod request;
 pub mod sse;
 pub mod tokens;

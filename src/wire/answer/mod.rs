@@ -1,12 +1,30 @@
 //! Answers: what an event or a body says, read without being rebuilt.
+//!
+//! `read` says what is in it, `usage` reads its numbers, `assemble` builds a whole answer from a stream, `write` makes
+//! the few bytes of our own: the cost, the error that ends a stream, the keep-alive.
+
+mod assemble;
+mod read;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod write;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+pub use self::{
+    assemble::Assembler,
+    read::{read_answer, read_event},
+    usage::openai_usage,
+    write::{error_event, keep_alive, with_cost},
+};
+
 /// What one stream event, or one whole answer, says.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// It carries content, a tool call, reasoning, a refusal or audio: the first of these ends the wait.
+    /// It carries content, a tool call, reasoning, a refusal or audio: the first of these ends the wait. An answer
+    /// with a [`Self::finish_reason`] and nothing meaningful in it or before it is an empty completion.
     pub meaningful: bool,
     /// `choices` is present and empty, or absent.
     pub no_choices: bool,
@@ -27,25 +45,6 @@ pub enum Data {
     Done,
     /// JSON that could be read.
     Chunk(Reading),
-    /// Neither: a garbage line.
+    /// Neither: a garbage line. Empty data is one too: the official SDKs fail on it.
     Garbage,
-}
-
-/// Reads the payload of an event.
-pub fn read_event(data: &Bytes) -> Data {
-    let _ = data;
-    todo!()
-}
-
-/// Reads a whole, non-streaming answer; `None` when it is not a JSON object.
-pub fn read_answer(body: &Bytes) -> Option<Reading> {
-    let _ = body;
-    todo!()
-}
-
-/// The event or answer `json` with `"cost": cost` (a JSON number) put into its `usage` object; unchanged when it
-/// has none. Only that member differs.
-pub fn with_cost(json: &Bytes, cost: &str) -> Bytes {
-    let _ = cost;
-    json.clone()
 }

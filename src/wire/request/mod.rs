@@ -1,8 +1,26 @@
 //! A chat request: its facts, and the splices that make it fit an upstream.
+//!
+//! `parse` reads the body once, `fields` knows the top-level fields, `messages` the conversation, `splice` writes for
+//! one candidate, `count` counts tokens.
+
+mod count;
+mod fields;
+mod messages;
+mod parse;
+mod splice;
+
+#[cfg(test)]
+mod malformed;
+#[cfg(test)]
+mod splicing;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 
-use crate::base::{catalog::Tokenizer, facts::Facts};
+use self::messages::Talk;
+use super::json::{Member, Span};
+use crate::base::facts::Facts;
 
 /// Why a body is refused: becomes a 400 `invalid_request`.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +30,16 @@ pub struct BadRequest {
     pub message: String,
     /// The field, as OpenAI's `param`.
     pub param: Option<String>,
+}
+
+impl BadRequest {
+    fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { message: message.into(), param: Some(param.into()) }
+    }
+
+    fn body(message: impl Into<String>) -> Self {
+        Self { message: message.into(), param: None }
+    }
 }
 
 /// A parsed chat request: the body with the places that matter.
@@ -25,7 +53,22 @@ pub struct ChatRequest {
     pub wants_usage: bool,
     /// `safety_identifier` or `user` of the body.
     pub user: Option<String>,
-    // private: spans of top-level fields and of messages
+    places: Places,
+}
+
+/// Where in the body stand the things that a splice may touch or a count needs.
+#[derive(Debug, Default)]
+struct Places {
+    model: Span,
+    max_tokens: Option<Member>,
+    max_completion_tokens: Option<Member>,
+    stream: Option<Member>,
+    stream_options: Option<Member>,
+    /// The value of `include_usage` in `stream_options`.
+    include_usage: Option<Span>,
+    /// `tools`, `functions` and a JSON schema: prompt tokens too.
+    schemas: Vec<Span>,
+    talk: Talk,
 }
 
 /// What happens to `reasoning_content` in the history before it is sent.
@@ -47,6 +90,16 @@ pub enum CapField {
     MaxTokens,
     /// `max_completion_tokens`.
     MaxCompletionTokens,
+}
+
+impl CapField {
+    /// Its name in a body.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
 }
 
 /// What is changed in a body for one candidate; everything else is passed on byte for byte.
@@ -81,28 +134,9 @@ impl Spliced {
     pub fn is_empty(&self) -> bool {
         self.pieces.iter().all(Bytes::is_empty)
     }
-}
 
-impl ChatRequest {
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// [`BadRequest`] when it is not a JSON object, `model` or `messages` is missing or of the wrong type, a field
-    /// stands twice, a number is out of range, or it nests deeper than 64 levels.
-    pub fn parse(body: Bytes) -> Result<Self, BadRequest> {
-        let _ = body;
-        todo!()
-    }
-
-    /// The body for one candidate.
-    pub fn splice(&self, edits: &Edits<'_>) -> Spliced {
-        let _ = edits;
-        todo!()
-    }
-
-    /// Counts prompt tokens (see `tokens`).
-    pub fn count_tokens(&self, tokenizer: Tokenizer) -> u64 {
-        let _ = tokenizer;
-        todo!()
+    /// All pieces in one buffer: a copy, for tests and for callers that need the whole.
+    pub fn joined(&self) -> Bytes {
+        self.pieces.concat().into()
     }
 }
