@@ -140,9 +140,9 @@ pub trait Provider: Sync + std::fmt::Debug {
         false
     }
 
-    /// Tokens in its `usage` object; `None` = it names neither prompt nor completion tokens.
+    /// Tokens in its `usage` object; `None` = it names neither prompt nor completion tokens, or no numbers to bill by.
     fn usage(&self, raw: &RawValue) -> Option<Usage> {
-        usage::openai(raw)
+        usage::read(raw)
     }
 
     /// What this vendor's own codes mean; `None` = the reading that all dialects share. Whether an account is parked

@@ -1,9 +1,6 @@
 //! Any other server that speaks Chat Completions.
 
-use serde_json::value::RawValue;
-
-use super::{Provider, usage::Counts};
-use crate::base::usage::Usage;
+use super::Provider;
 
 /// Any other server that speaks Chat Completions.
 #[derive(Debug)]
@@ -25,9 +22,5 @@ impl Provider for OpenAiCompatible {
     /// It may be anybody's server, so neither a key nor a path is demanded.
     fn self_hosted(&self) -> bool {
         true
-    }
-
-    fn usage(&self, raw: &RawValue) -> Option<Usage> {
-        Counts::read(raw)?.usage_by_total()
     }
 }

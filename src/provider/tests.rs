@@ -7,10 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::{
+    answer::{Data, Reading, read_answer, read_event},
+    sse::Framer,
+};
 
 fn folder(provider: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/providers").join(provider)
@@ -25,21 +30,30 @@ fn provider(name: &str) -> &'static dyn Provider {
     by_name(name).unwrap()
 }
 
-/// The `usage` member of an answer, or of the last event of a stream that has one.
-fn recorded_usage(provider: &str, file: &str) -> Box<RawValue> {
-    #[derive(serde::Deserialize)]
-    struct Part {
-        usage: Option<Box<RawValue>>,
+/// What the wire reads of an answer, or of every event of a stream.
+fn readings(provider: &str, file: &str) -> Vec<Reading> {
+    let text = Bytes::from(read(provider, file));
+    if file.ends_with(".json") {
+        return vec![read_answer(&text).unwrap_or_else(|| panic!("{provider}/{file} is no answer"))];
     }
-    let text = read(provider, file);
-    let parts: Vec<&str> = if file.ends_with(".sse") {
-        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-        data.filter(|data| *data != "[DONE]").collect()
-    } else {
-        vec![&text]
-    };
-    let usages = parts.into_iter().filter_map(|part| serde_json::from_str::<Part>(part).unwrap().usage);
-    usages.rev().find(|usage| usage.get() != "null").unwrap_or_else(|| panic!("{provider}/{file} has no usage"))
+    let mut framer = Framer::default();
+    framer.push(text).unwrap();
+    let events = std::iter::from_fn(|| framer.next_event()).filter_map(|event| event.data);
+    let mut data: Vec<Data> = events.map(|data| read_event(&data)).collect();
+    assert!(matches!(data.pop(), Some(Data::Done)), "{provider}/{file}");
+    let readings = data.into_iter().map(|data| match data {
+        Data::Chunk(reading) => reading,
+        other => panic!("{provider}/{file}: {other:?}"),
+    });
+    readings.collect()
+}
+
+/// The usage in it; a stream gives it once.
+fn recorded_usage(provider: &str, file: &str) -> Box<RawValue> {
+    let usages = readings(provider, file).into_iter().filter_map(|reading| reading.usage);
+    let mut usages: Vec<_> = usages.filter(|usage| usage.get() != "null").collect();
+    assert_eq!(usages.len(), 1, "{provider}/{file}");
+    usages.remove(0)
 }
 
 fn expected(words: &str) -> Verdict {
@@ -136,6 +150,29 @@ fn usage_is_read_in_the_inclusive_form() {
 }
 
 #[test]
+fn recorded_answers_are_whole_and_carry_something() {
+    for provider in TABLE {
+        for file in ["answer.json", "stream.sse"] {
+            let readings = readings(provider.name(), file);
+            let finishes: Vec<_> = readings.iter().filter_map(|reading| reading.finish_reason.as_deref()).collect();
+            assert_eq!(finishes.len(), 1, "{}/{file}", provider.name());
+            assert!(!provider.failed_finish(finishes[0]), "{}/{file}", provider.name());
+            assert!(readings.iter().any(|reading| reading.meaningful), "{}/{file}", provider.name());
+            assert!(readings.iter().all(|reading| reading.error.is_none()), "{}/{file}", provider.name());
+        }
+    }
+}
+
+#[test]
+fn an_error_inside_a_stream_is_seen_as_one() {
+    let inside = recorded_errors().into_iter().filter(|error| error.status == 200 && !error.body.is_empty());
+    for error in inside {
+        let read = read_event(&Bytes::from(error.body));
+        assert!(matches!(read, Data::Chunk(Reading { error: Some(_), .. })), "{}: {read:?}", error.name);
+    }
+}
+
+#[test]
 fn odd_usage_is_none_or_bounded_never_a_surplus() {
     let read = |name: &str, json: &str| provider(name).usage(&RawValue::from_string(json.to_owned()).unwrap());
     for provider in TABLE {
@@ -151,9 +188,6 @@ fn odd_usage_is_none_or_bounded_never_a_surplus() {
         let usage = read(provider.name(), greedy).unwrap();
         assert!(usage.cached_input + usage.cache_write <= usage.input && usage.reasoning <= usage.output, "{usage:?}");
     }
-    let by_cache = "{\"prompt_cache_hit_tokens\":64,\"prompt_cache_miss_tokens\":6,\"completion_tokens\":3}";
-    let expected = Usage { input: 70, cached_input: 64, output: 3, ..Usage::default() };
-    assert_eq!(read("deepseek", by_cache), Some(expected));
 }
 
 #[test]

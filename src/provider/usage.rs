@@ -1,95 +1,57 @@
-//! Readers of `usage` objects: each vendor's token counts in one inclusive form.
+//! What vendors add to OpenAI's `usage` object. Each member is absent where a vendor does not know it, so that one
+//! reader serves them all.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::base::usage::Usage;
+use crate::{base::usage::Usage, wire::answer::openai_usage};
 
-/// `usage` as OpenAI-compatible servers write it, with the further members of the vendors.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Counts {
+struct Further {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
     total_tokens: Option<u64>,
-    prompt_tokens_details: Option<PromptDetails>,
-    completion_tokens_details: Option<CompletionDetails>,
+    /// DeepSeek's word for the cached share.
+    prompt_cache_hit_tokens: Option<u64>,
     /// SGLang's place for it.
     reasoning_tokens: Option<u64>,
-    /// DeepSeek's own form of the cached share.
-    prompt_cache_hit_tokens: Option<u64>,
-    prompt_cache_miss_tokens: Option<u64>,
+    completion_tokens_details: Option<Details>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct PromptDetails {
-    cached_tokens: Option<u64>,
-    audio_tokens: Option<u64>,
-    /// DashScope's explicit cache; already part of `prompt_tokens`.
-    cache_creation_input_tokens: Option<u64>,
-    /// OpenRouter's word for the same.
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct CompletionDetails {
+struct Details {
     reasoning_tokens: Option<u64>,
-    audio_tokens: Option<u64>,
 }
 
-impl Counts {
-    /// The object's members; `None` when it is no object or a count is no whole number.
-    pub(super) fn read(raw: &RawValue) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
-    }
-
-    /// The inclusive form; `None` when neither prompt nor answer is counted. No part is larger than its whole, so that
-    /// a vendor's slip never turns into a negative price.
-    pub(super) fn usage(&self) -> Option<Usage> {
-        let by_cache = self.prompt_cache_hit_tokens.zip(self.prompt_cache_miss_tokens);
-        let input = self.prompt_tokens.or_else(|| by_cache.map(|(hit, miss)| hit.saturating_add(miss)));
-        input.or(self.completion_tokens)?;
-        let input = input.unwrap_or_default();
-        let output = self.completion_tokens.unwrap_or_default();
-        let prompt = self.prompt_tokens_details.as_ref();
-        let answer = self.completion_tokens_details.as_ref();
-        let cached = self.prompt_cache_hit_tokens.or_else(|| prompt?.cached_tokens).unwrap_or_default().min(input);
-        let written = prompt.and_then(|prompt| prompt.cache_creation_input_tokens.or(prompt.cache_write_tokens));
-        Some(Usage {
-            input,
-            cached_input: cached,
-            cache_write: written.unwrap_or_default().min(input - cached),
-            audio_input: prompt.and_then(|prompt| prompt.audio_tokens).unwrap_or_default().min(input),
-            output,
-            reasoning: self.reasoning().min(output),
-            audio_output: answer.and_then(|answer| answer.audio_tokens).unwrap_or_default().min(output),
-            estimated: false,
-        })
-    }
-
-    /// The same for servers of which it is not known whether `completion_tokens` holds the reasoning: where only all
-    /// three together make up `total_tokens`, it does not.
-    pub(super) fn usage_by_total(mut self) -> Option<Usage> {
-        let apart = |completion: u64| {
-            let reasoning = self.reasoning();
-            let sum = self.prompt_tokens?.checked_add(completion)?.checked_add(reasoning)?;
-            (reasoning > 0 && self.total_tokens == Some(sum)).then(|| completion + reasoning)
-        };
-        if let Some(all) = self.completion_tokens.and_then(apart) {
-            self.completion_tokens = Some(all);
-        }
-        self.usage()
-    }
-
+impl Further {
     fn reasoning(&self) -> u64 {
         let details = self.completion_tokens_details.as_ref();
         details.and_then(|details| details.reasoning_tokens).or(self.reasoning_tokens).unwrap_or_default()
     }
+
+    /// xAI counts reasoning beside `completion_tokens`: there, only all three together make up the total.
+    fn reasoning_is_apart(&self) -> bool {
+        let parts = [self.prompt_tokens, self.completion_tokens, Some(self.reasoning())];
+        let sum = parts.into_iter().try_fold(0u64, |sum, part| sum.checked_add(part?));
+        self.reasoning() > 0 && sum.is_some() && sum == self.total_tokens
+    }
 }
 
-/// The plain form.
-pub(super) fn openai(raw: &RawValue) -> Option<Usage> {
-    Counts::read(raw)?.usage()
+/// Tokens in a `usage` object in the inclusive form; `None` as in [`openai_usage`]. No part is larger than its whole,
+/// so that a vendor's slip never turns into a negative price.
+pub(super) fn read(raw: &RawValue) -> Option<Usage> {
+    let mut usage = openai_usage(raw)?;
+    // What the plain reader could make sense of stays, whatever the further members are.
+    let Ok(further) = serde_json::from_str::<Further>(raw.get()) else { return Some(usage) };
+    if let Some(hit) = further.prompt_cache_hit_tokens {
+        usage.cached_input = hit.min(usage.input - usage.cache_write);
+    }
+    let reasoning = further.reasoning();
+    if further.reasoning_is_apart() {
+        usage.output += reasoning;
+    }
+    usage.reasoning = reasoning.min(usage.output);
+    Some(usage)
 }
