@@ -1,1 +1,178 @@
 //! Layer 3: the only reader of files: load, lower, diagnose, watch.
+//!
+//! A load goes through five steps, and every step goes on after a fault, so that one run tells all: files become
+//! texts, texts become trees that know where everything stands ([`tree`]), trees are checked against tables of keys
+//! ([`sections`]), files are merged ([`merge`]), and what they hold is lowered to what the gateway decides by
+//! ([`lower`]).
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use sha2::{Digest, Sha256};
+
+use crate::policy::Policies;
+
+pub mod catalog;
+mod close;
+pub mod diagnostic;
+mod files;
+mod lower;
+mod merge;
+mod secrets;
+mod sections;
+mod server;
+mod shape;
+mod tree;
+mod units;
+
+pub use diagnostic::{Diagnostic, Faults, Severity};
+pub use secrets::Environment;
+pub use server::{Admin, AdminToken, Limits, Right, ServerConfig, Tls};
+
+use diagnostic::Report;
+use merge::Sections;
+use secrets::Secrets;
+
+/// A configuration without a fault.
+pub struct Loaded {
+    /// What a restart changes.
+    pub server: ServerConfig,
+    /// What operators edit.
+    pub policies: Arc<Policies>,
+    /// What is doubtful, by file and line.
+    pub warnings: Vec<Diagnostic>,
+    /// What to watch: the policies' folder and the files of secrets.
+    pub sources: Vec<PathBuf>,
+    /// Keys of the environment whose vendor comes with a later version: (provider, variable). Only without a file.
+    pub later: Vec<(&'static str, &'static str)>,
+}
+
+/// Loads `turnpike.yaml` and its folder of policies.
+///
+/// # Errors
+/// All faults of all files.
+pub fn load(path: &Path, env: Environment<'_>) -> Result<Loaded, Faults> {
+    let mut report = Report::default();
+    let mut secrets = Secrets::new(env);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let server = match files::read(path) {
+        Ok(text) => read_server(&mut report, &mut secrets, path.to_owned(), text, folder),
+        Err(problem) => {
+            let hint = "name it with `-c`; without one, `turnpike serve` takes keys from the environment";
+            report.push(Diagnostic::nowhere(Severity::Fault, problem, hint));
+            return Err(report.finish().err().unwrap_or(Faults(Vec::new())));
+        }
+    };
+    let texts = files::policies(&mut report, &server.policies);
+    lower_texts(report, secrets, server, texts, Timestamp::now())
+}
+
+/// Loads the policies anew; what `turnpike.yaml` says stays.
+///
+/// # Errors
+/// All faults of all files.
+pub fn load_policies(server: &ServerConfig, env: Environment<'_>) -> Result<(Arc<Policies>, Vec<Diagnostic>), Faults> {
+    let mut report = Report::default();
+    let texts = files::policies(&mut report, &server.policies);
+    let loaded = lower_texts(report, Secrets::new(env), server.clone(), texts, Timestamp::now())?;
+    Ok((loaded.policies, loaded.warnings))
+}
+
+/// Loads texts that stand in no file: for tests, the demo and benches. A text whose path ends in `turnpike.yaml` is
+/// the server's; without one, everything of it is as usual. `now` is for warnings only.
+///
+/// # Errors
+/// All faults of all texts.
+pub fn from_texts(files: &[(PathBuf, String)], env: Environment<'_>, now: Timestamp) -> Result<Loaded, Faults> {
+    let mut report = Report::default();
+    let mut secrets = Secrets::new(env);
+    let is_server = |path: &Path| path.file_name().is_some_and(|name| name == "turnpike.yaml");
+    let server = match files.iter().find(|(path, _)| is_server(path)) {
+        Some((path, text)) => {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            read_server(&mut report, &mut secrets, path.clone(), text.clone(), folder)
+        }
+        None => ServerConfig::default(),
+    };
+    let texts = files.iter().filter(|(path, _)| !is_server(path)).cloned().collect();
+    lower_texts(report, secrets, server, texts, now)
+}
+
+fn read_server(
+    report: &mut Report,
+    secrets: &mut Secrets<'_>,
+    path: PathBuf,
+    text: String,
+    folder: &Path,
+) -> ServerConfig {
+    let (file, source) = report.add(path, text);
+    match tree::parse(report, file, &source.text) {
+        Some(root) => ServerConfig::read(report, secrets, &root, folder),
+        None => {
+            ServerConfig { policies: folder.join("policies"), journal: folder.join("data"), ..ServerConfig::default() }
+        }
+    }
+}
+
+/// The common end of every load: parse, merge, lower, and tell.
+fn lower_texts(
+    mut report: Report,
+    mut secrets: Secrets<'_>,
+    server: ServerConfig,
+    mut texts: Vec<(PathBuf, String)>,
+    now: Timestamp,
+) -> Result<Loaded, Faults> {
+    texts.sort_by(|a, b| a.0.cmp(&b.0));
+    let hash = hash(&texts);
+    let mut roots = Vec::new();
+    for (path, text) in texts {
+        let (file, source) = report.add(path, text);
+        roots.extend(tree::parse(&mut report, file, &source.text));
+    }
+    let sections = Sections::merge(&mut report, roots);
+    let pin = server.catalog.and_then(|date| date.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok());
+    let pin = pin.and_then(|end| end.timestamp().checked_sub(jiff::SignedDuration::from_nanos(1)).ok());
+    let policies = lower::lower(
+        &mut lower::Work {
+            report: &mut report,
+            sections: &sections,
+            catalog: catalog::built_in(),
+            secrets: &mut secrets,
+            pin,
+            now,
+        },
+        hash,
+    );
+    check_open(&mut report, &server, &policies);
+    let warnings = report.finish()?;
+    let mut sources = vec![server.policies.clone()];
+    sources.append(&mut secrets.files);
+    Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, later: Vec::new() })
+}
+
+/// A gateway that anybody may reach serves nobody without a key.
+fn check_open(report: &mut Report, server: &ServerConfig, policies: &Policies) {
+    let stored = server.journal.join("keys.redb").exists();
+    if !server.listen.ip().is_loopback() && policies.keys.is_empty() && !stored {
+        let title = format!("`listen: {}` without any client key", server.listen);
+        let hint = "make one with `turnpike key create`, or listen on 127.0.0.1";
+        report.push(Diagnostic::nowhere(Severity::Fault, title, hint));
+    }
+}
+
+/// Twelve hexadecimal digits of the SHA-256 of all texts in the order of their paths.
+fn hash(texts: &[(PathBuf, String)]) -> Arc<str> {
+    let mut digest = Sha256::new();
+    for (_, text) in texts {
+        digest.update(text.len().to_le_bytes());
+        digest.update(text);
+    }
+    let hex: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    Arc::from(hex)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Words and small values that several sections share, read from checked nodes.
+
+use std::sync::Arc;
+
+use super::super::{tree::Node, units};
+use crate::base::{
+    catalog::{Thinking, Tokenizer},
+    facts::{Abilities, Ability, Category},
+    names::{BenchmarkName, ModelName},
+    scores::{Benchmark, By, ScoreRow, Unit},
+};
+
+/// A list of abilities.
+pub fn abilities(node: &Node) -> Abilities {
+    node.items().iter().filter_map(Node::text).filter_map(Ability::parse).collect()
+}
+
+/// How a model reasons.
+pub fn thinking(word: &str) -> Option<Thinking> {
+    match word {
+        "never" => Some(Thinking::Never),
+        "on_request" => Some(Thinking::OnRequest),
+        "by_default" => Some(Thinking::ByDefault),
+        "always" => Some(Thinking::Always),
+        _ => None,
+    }
+}
+
+/// A vocabulary.
+pub fn tokenizer(word: &str) -> Option<Tokenizer> {
+    match word {
+        "o200k" => Some(Tokenizer::O200k),
+        "cl100k" => Some(Tokenizer::Cl100k),
+        "qwen" => Some(Tokenizer::Qwen),
+        "deepseek" => Some(Tokenizer::Deepseek),
+        "llama3" => Some(Tokenizer::Llama3),
+        _ => None,
+    }
+}
+
+/// A row of `scores:`.
+pub fn score(node: &Node) -> Option<ScoreRow> {
+    Some(ScoreRow {
+        model: ModelName::from(node.word("model")?),
+        benchmark: BenchmarkName::from(node.word("benchmark")?),
+        value: node.read("value", units::number)?,
+        date: node.read("date", units::day)?,
+        by: match node.word("by")? {
+            "vendor" => By::Vendor,
+            "independent" => By::Independent,
+            "own" => By::Own,
+            _ => return None,
+        },
+        source: Arc::from(node.word("source").unwrap_or_default()),
+    })
+}
+
+/// What a benchmark measures.
+pub fn benchmark(node: &Node) -> Option<Benchmark> {
+    let unit = match node.word("unit")? {
+        "elo" => Unit::Elo,
+        _ => Unit::Percent {
+            floor: node.read("floor", units::number).unwrap_or(0.0),
+            ceiling: node.read("ceiling", units::number).unwrap_or(100.0),
+        },
+    };
+    Some(Benchmark { category: Category::parse(node.word("category")?)?, unit })
+}

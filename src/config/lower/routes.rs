@@ -1,0 +1,225 @@
+//! `routes:` and `aliases:`: what clients name, and how it chooses.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    super::{close, diagnostic::Span, tree::Key, tree::Node, units},
+    Named, Work,
+    rules::{self, prefer, require},
+};
+use crate::{
+    base::{
+        catalog::{Candidate, CandidateId, Model},
+        facts::Category,
+        names::{ModelName, RouteName},
+    },
+    policy::{Arm, Choice, Prefer, Require, Route, StickyBy},
+};
+
+/// Attempts of a route that states none.
+const ATTEMPTS: u32 = 3;
+/// The cap on an answer's tokens in a route that states none.
+const MAX_OUTPUT: u64 = 4096;
+
+/// The operator's routes, and one for each model that has none of its name.
+pub fn lower(
+    work: &mut Work<'_, '_>,
+    models: &Named<ModelName, Model>,
+    candidates: &[Arc<Candidate>],
+) -> Named<RouteName, Route> {
+    let mut routes = BTreeMap::new();
+    let sections = work.sections;
+    for (key, node) in sections.table("routes") {
+        if let Some(route) = route(work, key, node, candidates) {
+            routes.insert(route.name.clone(), Arc::new(route));
+        }
+    }
+    for model in models.keys() {
+        let name = RouteName::from(model.as_str());
+        routes.entry(name.clone()).or_insert_with(|| Arc::new(implicit(name, candidates)));
+    }
+    routes
+}
+
+/// The route that a model has without any file saying so.
+fn implicit(name: RouteName, candidates: &[Arc<Candidate>]) -> Route {
+    let own = candidates.iter().filter(|candidate| candidate.model.name.as_str() == name.as_str());
+    Route {
+        choice: Choice::Value { candidates: own.map(|candidate| candidate.id).collect(), prefer: Prefer::BALANCED },
+        name,
+        implicit: true,
+        require: Require::default(),
+        category: None,
+        rules: Vec::new(),
+        attempts: ATTEMPTS,
+        max_output: MAX_OUTPUT,
+    }
+}
+
+fn route(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Candidate>]) -> Option<Route> {
+    let choice = choice(work, key, node, candidates)?;
+    let require = node.get("require").map(|node| require(work, node)).unwrap_or_default();
+    let rules = rules::lower(work, node, &choice, &require, candidates);
+    Some(Route {
+        name: RouteName::from(key.text.as_str()),
+        implicit: false,
+        choice,
+        require,
+        category: node.word("category").and_then(Category::parse),
+        rules,
+        attempts: node.read("attempts", units::count).and_then(|n| u32::try_from(n).ok()).unwrap_or(ATTEMPTS),
+        max_output: node.read("max_output", units::count).unwrap_or(MAX_OUTPUT),
+    })
+}
+
+fn choice(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Candidate>]) -> Option<Choice> {
+    let ways: Vec<&(Key, Node)> = node
+        .entries()
+        .iter()
+        .filter(|(key, _)| matches!(key.text.as_str(), "candidates" | "order" | "split"))
+        .collect();
+    let (way, list) = match ways.as_slice() {
+        [only] => (&only.0, &only.1),
+        [] => {
+            let fault = work.report.fault(key.span, format!("route `{}` names no candidate", key.text));
+            fault.label("nothing to choose from").hint("write `candidates:`, `order:` or `split:`");
+            return None;
+        }
+        [first, second, ..] => {
+            let fault = work.report.fault(second.0.span, format!("both `{}` and `{}`", first.0.text, second.0.text));
+            let fault = fault.label("another way to choose").also(first.0.span, "one way to choose");
+            fault.hint("a route chooses in one way: keep one, or make two routes");
+            return None;
+        }
+    };
+    if way.text == "split" {
+        return Some(split(work, node, list));
+    }
+    forbid(work, node, &["by"], "only a `split` keeps callers on an arm");
+    let chosen = named(work, list, candidates);
+    if way.text == "order" {
+        forbid(work, node, &["prefer"], "an `order` is its own preference: use `candidates` with `prefer`");
+        return Some(Choice::Order(chosen));
+    }
+    let prefer = node.get("prefer").and_then(prefer).unwrap_or(Prefer::BALANCED);
+    Some(Choice::Value { candidates: chosen, prefer })
+}
+
+/// Notes keys that have no place in this kind of route.
+fn forbid(work: &mut Work<'_, '_>, node: &Node, keys: &[&str], hint: &str) {
+    for (key, _) in node.entries().iter().filter(|(key, _)| keys.contains(&key.text.as_str())) {
+        work.report.fault(key.span, format!("`{}` has no place in this route", key.text)).hint(hint);
+    }
+}
+
+fn split(work: &mut Work<'_, '_>, node: &Node, list: &Node) -> Choice {
+    let of_arms = ["prefer", "category", "require", "attempts", "max_output", "rules"];
+    forbid(work, node, &of_arms, "it belongs to the routes that the split names");
+    let sections = work.sections;
+    let mut arms = Vec::new();
+    for (name, weight) in list.entries() {
+        let route = sections.find("routes", &name.text);
+        if let Some((_, other)) = route
+            && other.get("split").is_some()
+        {
+            let fault = work.report.fault(name.span, format!("`{}` is a split itself", name.text));
+            fault.label("an arm is a route or a model").hint("name the other split's arms here");
+        } else if route.is_none() && sections.find("models", &name.text).is_none() {
+            unknown_target(work, &name.text, name.span, "route or model");
+        }
+        let weight = weight.text().and_then(|text| units::count(text).ok()).and_then(|n| u32::try_from(n).ok());
+        arms.push(Arm { route: RouteName::from(name.text.as_str()), weight: weight.unwrap_or(1) });
+    }
+    if list.entries().is_empty() {
+        work.report.fault(list.span, "a split without arms").hint("write `split: {auto: 95, cheap: 5}`");
+    }
+    let by = match node.word("by") {
+        Some("session") => StickyBy::Session,
+        Some("key") => StickyBy::Key,
+        Some("request") => StickyBy::Request,
+        _ => StickyBy::User,
+    };
+    Choice::Split { arms, by }
+}
+
+fn unknown_target(work: &mut Work<'_, '_>, name: &str, span: Span, what: &str) {
+    let sections = work.sections;
+    let names: Vec<&str> = sections.names("routes").chain(sections.names("models")).collect();
+    let hint = close::hint(name, names, "define it under `routes:` or `models:`");
+    work.report.fault(span, format!("no {what} `{name}`")).label("not defined").hint(hint);
+}
+
+/// The candidates that a list of `model` and `model@backend` names, in its order.
+pub fn named(work: &mut Work<'_, '_>, list: &Node, candidates: &[Arc<Candidate>]) -> Vec<CandidateId> {
+    let mut named: Vec<CandidateId> = Vec::new();
+    for place in list.items() {
+        let Some(text) = place.text() else { continue };
+        let (model, backend) = text.split_once('@').map_or((text, None), |(model, backend)| (model, Some(backend)));
+        let found = one(work, place.span, model, backend, candidates);
+        if let Some(twice) = found.iter().find(|id| named.contains(id)) {
+            let label = candidates.get(twice.0 as usize).map(|candidate| candidate.label()).unwrap_or_default();
+            work.report.fault(place.span, format!("`{label}` stands twice")).hint("keep it where it stands first");
+        }
+        named.extend(found);
+    }
+    named
+}
+
+fn one(
+    work: &mut Work<'_, '_>,
+    span: Span,
+    model: &str,
+    backend: Option<&str>,
+    candidates: &[Arc<Candidate>],
+) -> Vec<CandidateId> {
+    let sections = work.sections;
+    let Some((_, node)) = sections.find("models", model) else {
+        if sections.find("routes", model).is_some() {
+            let fault = work.report.fault(span, format!("`{model}` is a route"));
+            fault.label("a candidate is a model").hint("name its models, or use `split` to hand over to a route");
+        } else {
+            work.known("models", "model", model, span);
+        }
+        return Vec::new();
+    };
+    if let Some(backend) = backend {
+        let served: Vec<&str> = node
+            .get("backends")
+            .map(Node::entries)
+            .unwrap_or_default()
+            .iter()
+            .map(|(key, _)| key.text.as_str())
+            .collect();
+        if !served.contains(&backend) {
+            let fault = work.report.fault(span, format!("`{model}` is not served by `{backend}`"));
+            fault.hint(close::hint(backend, served, "name its backends in `models:`"));
+            return Vec::new();
+        }
+    }
+    let of_model = candidates.iter().filter(|candidate| candidate.model.name.as_str() == model);
+    let wanted = of_model.filter(|candidate| backend.is_none_or(|backend| candidate.backend.name.as_str() == backend));
+    wanted.map(|candidate| candidate.id).collect()
+}
+
+/// Other names of routes and models.
+pub fn aliases(work: &mut Work<'_, '_>) -> BTreeMap<String, String> {
+    let sections = work.sections;
+    let mut aliases = BTreeMap::new();
+    for (key, node) in sections.table("aliases") {
+        let Some(target) = node.text() else { continue };
+        for section in ["routes", "models"] {
+            if let Some((other, _)) = sections.find(section, &key.text) {
+                let fault = work.report.fault(key.span, format!("`{}` is a name already", key.text));
+                fault.label("an alias").also(other.span, "the name").hint("rename the alias, or take it out");
+            }
+        }
+        if sections.find("aliases", target).is_some() {
+            let fault = work.report.fault(node.span, format!("`{target}` is an alias itself"));
+            fault.hint("name the route or model behind it");
+        } else if sections.find("routes", target).is_none() && sections.find("models", target).is_none() {
+            unknown_target(work, target, node.span, "route or model");
+        }
+        aliases.insert(key.text.clone(), target.to_owned());
+    }
+    aliases
+}

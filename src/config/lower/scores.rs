@@ -1,0 +1,104 @@
+//! `scores:`, `benchmarks:` and `trust:`: the register that the chance of a right answer is fitted from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::tz::TimeZone;
+
+use super::{
+    super::{close, tree::Node, units},
+    Named, Work, amounts,
+};
+use crate::base::{
+    catalog::Model,
+    names::{BenchmarkName, ModelName},
+    scores::{Benchmark, ScoreRow, Scores, Trust, Unit},
+};
+
+/// The operator's rows and the catalog's. A row of a recognised model goes under the catalog's name, which is where
+/// its scores are looked up; an operator's row takes the place of the catalog's for the same model and benchmark.
+pub fn lower(work: &mut Work<'_, '_>, models: &Named<ModelName, Model>) -> Scores {
+    let trust = trust(work);
+    let benchmarks = benchmarks(work);
+    let mut rows: Vec<ScoreRow> = Vec::new();
+    let sections = work.sections;
+    for node in sections.list("scores") {
+        rows.extend(row(work, node, models, &benchmarks));
+    }
+    let own: BTreeSet<(ModelName, BenchmarkName)> =
+        rows.iter().map(|row| (row.model.clone(), row.benchmark.clone())).collect();
+    let pin = work.pin.map(|pin| pin.to_zoned(TimeZone::UTC).date());
+    let catalog = work.catalog.scores.iter().filter(|row| pin.is_none_or(|pin| row.date <= pin));
+    rows.extend(catalog.filter(|row| !own.contains(&(row.model.clone(), row.benchmark.clone()))).cloned());
+    Scores::new(rows, benchmarks, trust)
+}
+
+fn row(
+    work: &mut Work<'_, '_>,
+    node: &Node,
+    models: &Named<ModelName, Model>,
+    benchmarks: &BTreeMap<BenchmarkName, Benchmark>,
+) -> Option<ScoreRow> {
+    let (model, benchmark) = (node.get("model")?, node.get("benchmark")?);
+    let (name, measure) = (model.text()?, benchmark.text()?);
+    if !work.catalog.models.contains_key(name) && !work.known("models", "model", name, model.span) {
+        return None;
+    }
+    if !benchmarks.contains_key(measure) {
+        let hint = close::hint(measure, benchmarks.keys().map(BenchmarkName::as_str), "define it under `benchmarks:`");
+        let warning = work.report.warning(benchmark.span, format!("benchmark `{measure}` is not described"));
+        warning.label("stays out of the fit").hint(hint);
+    }
+    let mut row = amounts::score(node)?;
+    if let Some(catalog) = models.get(name).and_then(|model| model.catalog.clone()) {
+        row.model = catalog;
+    }
+    if row.source.is_empty() {
+        row.source = Arc::from("the operator's own row");
+    }
+    Some(row)
+}
+
+/// What each benchmark measures, the operator's before the catalog's.
+fn benchmarks(work: &mut Work<'_, '_>) -> BTreeMap<BenchmarkName, Benchmark> {
+    let mut benchmarks = work.catalog.benchmarks.clone();
+    let sections = work.sections;
+    for (key, node) in sections.table("benchmarks") {
+        let Some(benchmark) = amounts::benchmark(node) else { continue };
+        if let (Unit::Percent { floor, ceiling }, Some(place)) =
+            (benchmark.unit, node.get("ceiling").or_else(|| node.get("floor")))
+            && floor >= ceiling
+        {
+            let fault = work.report.fault(place.span, "`ceiling` is not above `floor`");
+            fault.hint("`floor` is what guessing reaches, `ceiling` what a faultless model reaches");
+        }
+        benchmarks.insert(BenchmarkName::from(key.text.as_str()), benchmark);
+    }
+    benchmarks
+}
+
+fn trust(work: &mut Work<'_, '_>) -> Trust {
+    let usual = Trust::default();
+    let sections = work.sections;
+    let find = |key: &str| sections.find("trust", key).map(|(_, node)| node);
+    for place in ["vendor", "independent", "own"].into_iter().filter_map(find) {
+        if place.text().is_some_and(|text| units::number(text).is_ok_and(|weight| weight < 0.0)) {
+            work.report.fault(place.span, "a weight below zero").hint("write 0 for what shall not count");
+        }
+    }
+    let weight =
+        |key: &str, other| find(key).and_then(Node::text).and_then(|text| units::number(text).ok()).unwrap_or(other);
+    let half_life = find("half_life").and_then(Node::text).and_then(|text| units::duration(text).ok());
+    let days = half_life.and_then(|length| u32::try_from(length.as_secs() / 86_400).ok());
+    if let (Some(0), Some(place)) = (days, find("half_life")) {
+        work.report.fault(place.span, "a half-life of less than a day").hint("write it in days, as in `365d`");
+    }
+    Trust {
+        vendor: weight("vendor", usual.vendor),
+        independent: weight("independent", usual.independent),
+        own: weight("own", usual.own),
+        half_life_days: days.map_or(usual.half_life_days, f64::from),
+    }
+}

@@ -1,0 +1,110 @@
+//! What is doubtful but stops nothing: told by `check` and at every load.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Work, models::catalog_prices, prices::Own};
+use crate::{
+    base::catalog::{Candidate, CandidateId},
+    policy::{Choice, Floor, Policies, Route},
+};
+
+/// Notes all warnings.
+pub fn note(work: &mut Work<'_, '_>, policies: &Policies, own: &Own) {
+    for candidate in &policies.candidates {
+        retired(work, candidate);
+        unpriced(work, policies, candidate);
+        newer_price(work, candidate, own);
+    }
+    for route in policies.routes.values().filter(|route| !route.implicit) {
+        unscored(work, policies, route);
+    }
+    let used: BTreeSet<&str> = policies.candidates.iter().map(|candidate| candidate.backend.name.as_str()).collect();
+    let sections = work.sections;
+    for (key, _) in sections.table("backends") {
+        if !used.contains(key.text.as_str()) {
+            let warning = work.report.warning(key.span, format!("no model uses backend `{}`", key.text));
+            warning.hint("name it under a model's `backends:`, or take it out");
+        }
+    }
+}
+
+fn retired(work: &mut Work<'_, '_>, candidate: &Candidate) {
+    let place = work.sections.find("models", &candidate.model.name).and_then(|(_, node)| node.get("backends"));
+    let place = place.and_then(|node| node.get(&candidate.backend.name));
+    if let (Some(since), Some(place)) = (candidate.retired(work.now), place) {
+        let date = since.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let title = format!("`{}` was retired by {} on {date}", candidate.upstream, candidate.backend.provider);
+        work.report.warning(place.span, title).label("no longer served").hint("no route will choose it there");
+    }
+}
+
+fn unpriced(work: &mut Work<'_, '_>, policies: &Policies, candidate: &Candidate) {
+    let Some(place) = work.sections.place("models", &candidate.model.name) else { return };
+    if candidate.prices.is_empty() {
+        let title = format!("no price is known for `{}`", candidate.label());
+        let warning = work.report.warning(place, title).label("teams with a budget cannot use it");
+        warning.hint("add a row under `prices:`; `input: 0 USD, output: 0 USD` is free");
+        return;
+    }
+    let foreign = candidate.prices.iter().map(|row| row.currency);
+    let missing = foreign.filter(|currency| *currency != crate::base::money::Currency::USD);
+    let missing: BTreeSet<_> = missing.filter(|currency| !policies.currencies.contains_key(currency)).collect();
+    for currency in missing {
+        let title = format!("`{}` is priced in {currency}, which has no exchange rate", candidate.label());
+        let warning = work.report.warning(place, title).label("its cost counts as unknown");
+        warning.hint(format!("add `currencies: {{{currency}: [{{rate: … USD, from: 2025-01-01}}]}}`"));
+    }
+}
+
+fn newer_price(work: &mut Work<'_, '_>, candidate: &Candidate, own: &Own) {
+    let rows = own.placed(&candidate.backend.name, &candidate.upstream);
+    let Some(current) = rows.iter().rev().find(|own| own.row.holds(work.now)) else { return };
+    let known = catalog_prices(work, &candidate.backend, &candidate.upstream);
+    let newer = known.iter().rev().find(|row| row.holds(work.now) && row.from > current.row.from);
+    if let Some(newer) =
+        newer.filter(|newer| newer.currency != current.row.currency || newer.rates != current.row.rates)
+    {
+        let date = newer.from.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let title = format!("the catalog has another price for `{}` since {date}", candidate.label());
+        let warning = work.report.warning(current.span, title).label("yours wins");
+        warning.hint(format!("see {}; take your row out to follow the catalog", newer.source));
+    }
+}
+
+/// A floor tests scores: a model without any counts as the weakest.
+fn unscored(work: &mut Work<'_, '_>, policies: &Policies, route: &Route) {
+    let floors = [route.require.right.is_some(), route.rules.iter().any(|rule| rule.right.is_some())];
+    if !floors.contains(&true) {
+        return;
+    }
+    let benchmark = matches!(route.require.right, Some(Floor::Benchmark { .. }));
+    let Some(place) = work
+        .sections
+        .find("routes", &route.name)
+        .and_then(|(key, node)| node.get("require").map(|node| node.span).or(Some(key.span)))
+    else {
+        return;
+    };
+    let mut told = BTreeSet::new();
+    for id in ids(&route.choice) {
+        let Some(candidate) = policies.candidates.get(id.0 as usize).map(Arc::as_ref) else { continue };
+        if benchmark || scored(policies, candidate) || !told.insert(&candidate.model.name) {
+            continue;
+        }
+        let title = format!("no score is known for `{}`, and route `{}` has a floor", candidate.model.name, route.name);
+        let warning = work.report.warning(place, title).label("it will hardly pass");
+        warning.hint("add a row under `scores:`, or name the catalog's entry with `catalog:` in the model");
+    }
+}
+
+fn scored(policies: &Policies, candidate: &Candidate) -> bool {
+    let name = candidate.model.catalog.as_ref().unwrap_or(&candidate.model.name);
+    policies.scores.knows(name)
+}
+
+fn ids(choice: &Choice) -> &[CandidateId] {
+    match choice {
+        Choice::Value { candidates, .. } | Choice::Order(candidates) => candidates,
+        Choice::Split { .. } => &[],
+    }
+}

@@ -1,0 +1,130 @@
+//! Secrets: `${VAR}` and `${file:/path}` inside a text, `$${` for a plain `${`.
+
+use std::{ops::Range, path::PathBuf};
+
+/// Finds a variable of the environment.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The largest secret that a file may hold, in bytes.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Where secrets come from, and which files were read for them.
+pub struct Secrets<'a> {
+    env: Environment<'a>,
+    /// Files that a text named, for the watcher.
+    pub files: Vec<PathBuf>,
+}
+
+/// Why a text could not be filled in. No secret is in it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unfilled {
+    /// Where in the text.
+    pub range: Range<usize>,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub hint: String,
+    /// It is written well, but the secret is not there.
+    pub missing: bool,
+}
+
+impl<'a> Secrets<'a> {
+    /// Secrets of this environment and of the file system.
+    pub fn new(env: Environment<'a>) -> Self {
+        Self { env, files: Vec::new() }
+    }
+
+    /// The text with every `${…}` replaced.
+    pub fn fill(&mut self, text: &str) -> Result<String, Unfilled> {
+        let mut filled = String::with_capacity(text.len());
+        let mut at = 0;
+        while let Some(found) = text[at..].find("${") {
+            let open = at + found;
+            if text[..open].ends_with('$') {
+                // `$${` is a plain `${`: the first dollar is already written.
+                filled.push_str(&text[at..open - 1]);
+                filled.push_str("${");
+                at = open + 2;
+                continue;
+            }
+            filled.push_str(&text[at..open]);
+            let Some(length) = text[open..].find('}') else {
+                let (problem, hint) = ("`${` without its `}`", "write `${VAR}`, or `$${` for a plain `${`");
+                return Err(unfilled(open..text.len(), problem, hint, false));
+            };
+            let range = open..open + length + 1;
+            filled.push_str(&self.value(&text[open + 2..range.end - 1], range.clone())?);
+            at = range.end;
+        }
+        filled.push_str(&text[at..]);
+        Ok(filled)
+    }
+
+    fn value(&mut self, name: &str, range: Range<usize>) -> Result<String, Unfilled> {
+        if let Some(path) = name.strip_prefix("file:") {
+            return self.file(path, range);
+        }
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if name.is_empty() || !plain {
+            let hint = "write `${VAR}` with letters, digits and `_`, or `${file:/path}`";
+            return Err(unfilled(range, format!("`{name}` is not a variable"), hint, false));
+        }
+        let value = (self.env)(name).filter(|value| !value.is_empty());
+        value.ok_or_else(|| {
+            let hint = format!("set `{name}`, or write `if_missing_secret: off` in its backend");
+            unfilled(range, format!("the variable `{name}` is not set"), hint, true)
+        })
+    }
+
+    fn file(&mut self, path: &str, range: Range<usize>) -> Result<String, Unfilled> {
+        let hint = "write the secret into that file, or `if_missing_secret: off` in its backend";
+        self.files.push(PathBuf::from(path));
+        let readable = std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_FILE);
+        let text = readable.then(|| std::fs::read_to_string(path).ok()).flatten();
+        let Some(text) = text else {
+            return Err(unfilled(range, format!("the secret file `{path}` cannot be read"), hint, true));
+        };
+        let secret = text.trim_end_matches(['\r', '\n']);
+        if secret.is_empty() {
+            return Err(unfilled(range, format!("the secret file `{path}` is empty"), hint, true));
+        }
+        Ok(secret.to_owned())
+    }
+}
+
+fn unfilled(range: Range<usize>, problem: impl Into<String>, hint: impl Into<String>, missing: bool) -> Unfilled {
+    Unfilled { range, problem: problem.into(), hint: hint.into(), missing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(text: &str) -> Result<String, String> {
+        let env = |name: &str| (name == "KEY").then(|| "sk-1".to_owned());
+        Secrets::new(&env).fill(text).map_err(|unfilled| unfilled.problem)
+    }
+
+    #[test]
+    fn variables_are_filled_in_and_escapes_are_not() {
+        assert_eq!(fill("a ${KEY} b ${KEY}").as_deref(), Ok("a sk-1 b sk-1"));
+        assert_eq!(fill("$${KEY} ${KEY}").as_deref(), Ok("${KEY} sk-1"));
+        assert_eq!(fill("no dollar").as_deref(), Ok("no dollar"));
+    }
+
+    #[test]
+    fn what_is_missing_or_misspelt_is_said_without_any_value() {
+        assert_eq!(fill("${NONE}"), Err("the variable `NONE` is not set".into()));
+        assert_eq!(fill("${KEY"), Err("`${` without its `}`".into()));
+        assert_eq!(fill("${a b}"), Err("`a b` is not a variable".into()));
+        assert_eq!(fill("${file:/nowhere/x}"), Err("the secret file `/nowhere/x` cannot be read".into()));
+    }
+
+    #[test]
+    fn a_file_loses_its_last_line_break() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "sk-2\r\n").unwrap();
+        assert_eq!(fill(&format!("${{file:{}}}", path.display())).as_deref(), Ok("sk-2"));
+    }
+}

@@ -1,0 +1,378 @@
+//! The keys of `turnpike.yaml` and of `policies/*.yaml`, as tables.
+
+use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
+
+use Kind::{Amount, Either, Flag, List, Name, Secret, Table, Text, Word};
+
+/// `model` or `model@backend`.
+const CANDIDATES: Kind = List(&Text, Least::One);
+const DURATION: Kind = Amount(Unit::Duration);
+const INSTANT: Kind = Amount(Unit::Instant);
+const TOKENS: Kind = Amount(Unit::Tokens);
+
+/// `turnpike.yaml`.
+pub const SERVER: Shape = Shape {
+    name: "turnpike.yaml",
+    fields: &[
+        may("listen", Amount(Unit::Address), "where clients connect; 127.0.0.1:8080 unless stated"),
+        may("admin", Kind::Shape(&ADMIN), "the operators' listener: health, metrics, API"),
+        may("tls", Kind::Shape(&TLS), "certificate and key of the clients' listener"),
+        may("policies", Text, "the folder of the policy files, relative to this file; `policies` unless stated"),
+        may("journal", Text, "the folder of books and keys, relative to this file; `data` unless stated"),
+        may("store", Either(&[Word(&["embedded"]), Kind::Shape(&STORE)]), "where budgets are counted"),
+        may("catalog", Amount(Unit::Day), "rows of the built-in catalog that begin after this day are not used"),
+        may("limits", Kind::Shape(&LIMITS), "bounds on what clients may send"),
+        may("drain", DURATION, "how long running requests may take after SIGTERM; 600s unless stated"),
+        may("stream_commit_after", DURATION, "when a stream without an event gets its status line; 15s unless stated"),
+    ],
+    later: &["telemetry"],
+};
+
+const ADMIN: Shape = Shape {
+    name: "`admin`",
+    fields: &[
+        may("listen", Amount(Unit::Address), "its address; 127.0.0.1:9090 unless stated"),
+        may("metrics", Word(&["open", "token"]), "whether /metrics needs a token"),
+        may("tokens", List(&Kind::Shape(&TOKEN), Least::None), "who may do what"),
+    ],
+    later: &[],
+};
+
+const TOKEN: Shape = Shape {
+    name: "a token",
+    fields: &[
+        must("name", Name, "who acts, in the books"),
+        must("token", Secret, "the secret, as in `${TURNPIKE_ADMIN_TOKEN}`"),
+        must("may", List(&Word(&["read", "keys", "budgets", "switch"]), Least::One), "what it allows"),
+    ],
+    later: &[],
+};
+
+const TLS: Shape = Shape {
+    name: "`tls`",
+    fields: &[
+        must("cert", Text, "a PEM file with the certificate chain, relative to this file"),
+        must("key", Text, "a PEM file with the private key, relative to this file"),
+    ],
+    later: &[],
+};
+
+const STORE: Shape = Shape { name: "`store`", fields: &[], later: &["redis", "cluster", "sentinel", "lease"] };
+
+const LIMITS: Shape = Shape {
+    name: "`limits`",
+    fields: &[
+        may("body", Amount(Unit::Bytes), "the largest request body; 32MiB unless stated"),
+        may("connections", Amount(Unit::Count(1, 10_000_000)), "open client connections; 20000 unless stated"),
+    ],
+    later: &[],
+};
+
+/// `policies/*.yaml`: any file may hold any section.
+pub const POLICIES: Shape = Shape {
+    name: "a policy file",
+    fields: &[
+        may("backends", Table(&Kind::Shape(&BACKEND)), "upstreams: a vendor's site or a pool of own servers"),
+        may("models", Table(&Kind::Shape(&MODEL)), "models, and which backend serves them under which name"),
+        may("aliases", Table(&Name), "other names of routes and models"),
+        may("currencies", Table(&List(&Kind::Shape(&CURRENCY), Least::One)), "dated exchange rates"),
+        may("prices", List(&Kind::Shape(&PRICE), Least::None), "dated prices per million tokens"),
+        may("holidays", Table(&List(&Amount(Unit::Day), Least::None)), "dates on which a price window stays shut"),
+        may("scores", List(&Kind::Shape(&SCORE), Least::None), "benchmark scores"),
+        may("benchmarks", Table(&Kind::Shape(&BENCHMARK)), "own benchmarks"),
+        may("trust", Kind::Shape(&TRUST), "how much a score counts, by who measured and when"),
+        may("routes", Table(&Kind::Shape(&ROUTE)), "what clients name as `model`, and how it chooses"),
+        may("defaults", Kind::Shape(&DEFAULTS), "what holds for every team that does not say otherwise"),
+        may("teams", Table(&Kind::Shape(&TEAM)), "who pays, and within which fences"),
+        may("keys", List(&Kind::Shape(&KEY), Least::None), "client keys, as hashes"),
+    ],
+    later: &["notify"],
+};
+
+const BACKEND: Shape = Shape {
+    name: "a backend",
+    fields: &[
+        must("provider", Name, "the vendor or server whose dialect it speaks"),
+        may("api_key", Secret, "its key, as in `${OPENAI_API_KEY}`"),
+        may("accounts", List(&Kind::Shape(&ACCOUNT), Least::One), "several keys, each with a name"),
+        may("pick", Word(&["order", "spread"]), "which account goes first"),
+        may("endpoints", List(&Secret, Least::One), "base URLs as an SDK takes them"),
+        may("region", Name, "the vendor's site"),
+        may("location", Name, "where data goes"),
+        may("balance", Word(&["least_loaded", "round_robin"]), "how endpoints share the requests"),
+        may("timeouts", Kind::Shape(&TIMEOUTS), "four clocks of an attempt"),
+        may("max_in_flight", Amount(Unit::Count(1, 1_000_000)), "requests at once"),
+        may("off", Text, "why it is switched off"),
+        may("if_missing_secret", Word(&["off", "fault"]), "what a missing secret means"),
+    ],
+    later: &["limits", "rent", "spill", "discover"],
+};
+
+const ACCOUNT: Shape = Shape {
+    name: "an account",
+    fields: &[must("name", Name, "its name in headers and books"), must("api_key", Secret, "its key")],
+    later: &["limits"],
+};
+
+const TIMEOUTS: Shape = Shape {
+    name: "`timeouts`",
+    fields: &[
+        may("connect", DURATION, "TCP and TLS"),
+        may("first_token", DURATION, "from dispatch to the first meaningful event"),
+        may("idle", DURATION, "between two events"),
+        may("total", DURATION, "the whole attempt"),
+    ],
+    later: &[],
+};
+
+/// Where a tokenizer is named: one of these.
+pub const TOKENIZERS: &[&str] = &["o200k", "cl100k", "qwen", "deepseek", "llama3"];
+/// What a model can do.
+pub const ABILITIES: Kind = List(&Word(&["tools", "json", "images", "audio", "reasoning"]), Least::None);
+/// How a model reasons.
+pub const THINKING: &[&str] = &["never", "on_request", "by_default", "always"];
+
+const MODEL: Shape = Shape {
+    name: "a model",
+    fields: &[
+        must("backends", Table(&Text), "who serves it, under which name"),
+        may("catalog", Name, "the entry of the built-in catalog whose facts and scores it takes"),
+        may("context", TOKENS, "tokens of prompt and answer together"),
+        may("max_output", TOKENS, "the longest answer"),
+        may("abilities", ABILITIES, "what it can do"),
+        may("thinking", Word(THINKING), "how it reasons"),
+        may("tokenizer", Word(TOKENIZERS), "its vocabulary"),
+        may("expected_output", TOKENS, "tokens of an answer until they have been measured"),
+        may("speed", Kind::Shape(&SPEED), "what is expected until it has been measured"),
+    ],
+    later: &[],
+};
+
+/// A prior of a model's speed.
+pub const SPEED: Shape = Shape {
+    name: "`speed`",
+    fields: &[
+        must("first_token", DURATION, "time to the first token"),
+        must("per_token", DURATION, "time for each further token"),
+    ],
+    later: &[],
+};
+
+const CURRENCY: Shape = Shape {
+    name: "an exchange rate",
+    fields: &[
+        must("rate", Amount(Unit::Usd), "what one unit is worth"),
+        may("from", INSTANT, "the first instant at which it holds"),
+    ],
+    later: &[],
+};
+
+const MONEY: Kind = Amount(Unit::Money);
+
+const PRICE: Shape = Shape {
+    name: "a price",
+    fields: &[
+        may("model", Name, "the model, where one backend serves it"),
+        may("backend", Name, "the backend"),
+        may("upstream", Text, "what the backend calls the model"),
+        may("from", INSTANT, "the first instant at which it holds"),
+        may("until", INSTANT, "the first instant at which it holds no more"),
+        may("input", MONEY, "prompt tokens"),
+        may("cached_input", MONEY, "prompt tokens read from the vendor's cache"),
+        may("cache_write", MONEY, "prompt tokens written into the vendor's cache"),
+        may("output", MONEY, "completion tokens"),
+        may("reasoning", MONEY, "reasoning tokens"),
+        may("audio_input", MONEY, "audio in the prompt"),
+        may("audio_output", MONEY, "audio in the answer"),
+        may("rates", List(&Kind::Shape(&RATE), Least::One), "tiers; the first that matches is charged"),
+        may("calendar", List(&Kind::Shape(&WINDOW), Least::One), "hours in which the price is multiplied"),
+        may("source", Text, "where the numbers were read"),
+    ],
+    later: &[],
+};
+
+const RATE: Shape = Shape {
+    name: "a rate",
+    fields: &[
+        may("when", Kind::Shape(&WHEN), "when it applies; always, if left out"),
+        must("input", MONEY, "prompt tokens"),
+        may("cached_input", MONEY, "prompt tokens read from the vendor's cache"),
+        may("cache_write", MONEY, "prompt tokens written into the vendor's cache"),
+        must("output", MONEY, "completion tokens"),
+        may("reasoning", MONEY, "reasoning tokens"),
+        may("audio_input", MONEY, "audio in the prompt"),
+        may("audio_output", MONEY, "audio in the answer"),
+    ],
+    later: &[],
+};
+
+const WHEN: Shape = Shape {
+    name: "`when`",
+    fields: &[
+        may("input_upto", TOKENS, "prompts of at most so many tokens"),
+        may("output_upto", TOKENS, "answers of at most so many tokens"),
+        may("thinking", Flag, "thinking on or off"),
+    ],
+    later: &[],
+};
+
+const WINDOW: Shape = Shape {
+    name: "a price window",
+    fields: &[
+        must("zone", Amount(Unit::Zone), "whose clock the hours are read from"),
+        may("days", List(&Amount(Unit::Weekdays), Least::One), "on which days it opens; all, if left out"),
+        may("not_on", Name, "holidays on which it stays shut"),
+        may("hours", Amount(Unit::Hours), "when it opens and closes; the whole day, if left out"),
+        must("factor", Amount(Unit::Factor), "what prices are multiplied by"),
+    ],
+    later: &[],
+};
+
+const SCORE: Shape = Shape {
+    name: "a score",
+    fields: &[
+        must("model", Name, "the model"),
+        must("benchmark", Text, "the benchmark with its metric"),
+        must("value", Amount(Unit::Number), "the value in the benchmark's unit"),
+        must("date", Amount(Unit::Day), "when it was measured"),
+        must("by", Word(&["vendor", "independent", "own"]), "who measured"),
+        may("source", Text, "where it was read"),
+    ],
+    later: &[],
+};
+
+/// The names of categories.
+pub const CATEGORIES: &[&str] =
+    &["chat", "code", "math", "reasoning", "knowledge", "language", "instructions", "data", "tools"];
+
+/// A benchmark.
+pub const BENCHMARK: Shape = Shape {
+    name: "a benchmark",
+    fields: &[
+        must("category", Word(CATEGORIES), "the kind of work"),
+        must("unit", Word(&["percent", "elo"]), "what its values are"),
+        may("floor", Amount(Unit::Number), "the value of guessing"),
+        may("ceiling", Amount(Unit::Number), "the best value there is"),
+    ],
+    later: &[],
+};
+
+const TRUST: Shape = Shape {
+    name: "`trust`",
+    fields: &[
+        may("vendor", Amount(Unit::Number), "the weight of a vendor's own number"),
+        may("independent", Amount(Unit::Number), "the weight of somebody else's"),
+        may("own", Amount(Unit::Number), "the weight of your own"),
+        may("half_life", DURATION, "after how long a score counts half"),
+    ],
+    later: &[],
+};
+
+const ROUTE: Shape = Shape {
+    name: "a route",
+    fields: &[
+        may("candidates", CANDIDATES, "models or model@backend; the highest value wins"),
+        may("order", CANDIDATES, "models or model@backend; the first that can"),
+        may("split", Table(&Amount(Unit::Count(1, 1_000_000))), "routes or models with their shares"),
+        may("by", Word(&["user", "session", "key", "request"]), "what keeps a caller on one arm of a split"),
+        PREFER,
+        may("category", Word(CATEGORIES_OR_AUTO), "the kind of work; `auto` reads it from the prompt"),
+        may("require", Kind::Shape(&REQUIRE), "what a candidate must fulfil"),
+        may("attempts", Amount(Unit::Count(1, 20)), "how many attempts a request may make; 3 unless stated"),
+        may("max_output", TOKENS, "the cap when the client names none; 4096 unless stated"),
+        may("rules", List(&Kind::Shape(&RULE), Least::None), "conditions that tighten the route"),
+    ],
+    later: &["guard", "shadow", "hedge", "continue"],
+};
+
+const CATEGORIES_OR_AUTO: &[&str] =
+    &["auto", "chat", "code", "math", "reasoning", "knowledge", "language", "instructions", "data", "tools"];
+
+const PREFER: Field = may(
+    "prefer",
+    Either(&[Word(&["balanced", "cheapest", "fastest", "best"]), Kind::Shape(&WORTH)]),
+    "what is maximised; `balanced` unless stated",
+);
+
+const WORTH: Shape = Shape {
+    name: "`prefer`",
+    fields: &[
+        must("right_answer", Amount(Unit::Usd), "what a right answer is worth"),
+        must("second", Amount(Unit::Usd), "what a second of waiting costs"),
+    ],
+    later: &[],
+};
+
+const REQUIRE: Shape = Shape {
+    name: "`require`",
+    fields: &[
+        may("right", Either(&[Amount(Unit::Share), Kind::Shape(&FLOOR)]), "the floor on the chance of a right answer"),
+        may("max_cost", Amount(Unit::Usd), "the most a request may be expected to cost"),
+        may("first_token_p95", DURATION, "the longest 95th percentile of the time to the first token"),
+    ],
+    later: &[],
+};
+
+const FLOOR: Shape = Shape {
+    name: "`right`",
+    fields: &[
+        must("at_least", Amount(Unit::Score), "the share of another model's chance, or the score in a benchmark"),
+        may("of", Name, "the other model"),
+        may("benchmark", Text, "the benchmark"),
+    ],
+    later: &[],
+};
+
+const RULE: Shape = Shape {
+    name: "a rule",
+    fields: &[
+        must("when", Text, "a condition in CEL"),
+        may("name", Text, "its name in decisions"),
+        may("candidates", CANDIDATES, "who may win then"),
+        PREFER,
+        may("require", Kind::Shape(&REQUIRE), "what a candidate must fulfil besides"),
+    ],
+    later: &[],
+};
+
+const DEFAULTS: Shape =
+    Shape { name: "`defaults`", fields: &[may("team", Kind::Shape(&DEFAULT_TEAM), "for every team")], later: &[] };
+
+const MAY_USE: Field = may("may_use", List(&Name, Least::None), "routes, models and aliases that it may name");
+const LOCATIONS: Field = may("locations", List(&Name, Least::None), "where its data may go");
+const BUDGETS: Field = may("budgets", List(&Kind::Shape(&BUDGET), Least::None), "what it may spend");
+const LABELS: Field = may("labels", Table(&Text), "booked with every row");
+const LATER_OF_TEAMS: &[&str] = &["limits", "per_user", "user_from", "on_empty", "midstream", "on_store_loss"];
+
+const DEFAULT_TEAM: Shape =
+    Shape { name: "`defaults.team`", fields: &[MAY_USE, LOCATIONS, BUDGETS, LABELS], later: LATER_OF_TEAMS };
+
+const TEAM: Shape = Shape {
+    name: "a team",
+    fields: &[may("parent", Name, "the team above, whose fences bind too"), MAY_USE, LOCATIONS, BUDGETS, LABELS],
+    later: LATER_OF_TEAMS,
+};
+
+const BUDGET: Shape = Shape {
+    name: "a budget",
+    fields: &[
+        must("name", Name, "its name; edits of the rest never reset what is booked under it"),
+        must("limit", Amount(Unit::Budget), "the amount for one window"),
+        must("per", Word(&["minute", "hour", "day", "week", "month"]), "the length of a window"),
+        may("zone", Amount(Unit::Zone), "whose calendar cuts the windows; UTC unless stated"),
+    ],
+    later: &["warn"],
+};
+
+const KEY: Shape = Shape {
+    name: "a key",
+    fields: &[
+        must("id", Name, "its public part"),
+        must("team", Name, "who pays"),
+        must("hash", Text, "`sha256:` and 64 hexadecimal digits"),
+        may("name", Text, "what its owner calls it"),
+        may("expires", INSTANT, "the first instant at which it is no longer valid"),
+        may("explain", Flag, "may ask for the decision in a header"),
+    ],
+    later: &["limits", "budgets"],
+};

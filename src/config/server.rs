@@ -1,0 +1,176 @@
+//! `turnpike.yaml`: what a restart changes.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::civil;
+use secrecy::SecretString;
+
+use super::{diagnostic::Report, secrets::Secrets, sections, tree::Node, units};
+
+/// What `turnpike.yaml` says.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The operators' listener.
+    pub admin: Admin,
+    /// Certificate and key of the clients' listener; `None` = plain HTTP.
+    pub tls: Option<Tls>,
+    /// The folder of the policy files.
+    pub policies: PathBuf,
+    /// The folder of books and keys.
+    pub journal: PathBuf,
+    /// Catalog rows that begin after this day are not used; `None` = all are.
+    pub catalog: Option<civil::Date>,
+    /// Bounds on what clients may send.
+    pub limits: Limits,
+    /// How long running requests may take after SIGTERM.
+    pub drain: Duration,
+    /// When a stream without an event gets its status line.
+    pub stream_commit_after: Duration,
+}
+
+/// The operators' listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// Whether `/metrics` needs a token.
+    pub metrics_need_token: bool,
+    /// Who may do what.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// A token of the operators' listener.
+#[derive(Clone, Debug)]
+pub struct AdminToken {
+    /// Who acts, in the books.
+    pub name: String,
+    /// The secret.
+    pub token: SecretString,
+    /// What it allows.
+    pub may: Vec<Right>,
+}
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// To read.
+    Read,
+    /// To make and revoke keys.
+    Keys,
+    /// To raise budgets.
+    Budgets,
+    /// To switch off and on.
+    Switch,
+}
+
+/// Certificate and key, as paths of PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Bounds on what clients may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest request body, in bytes.
+    pub body: u64,
+    /// Open client connections.
+    pub connections: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: Admin {
+                listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+                metrics_need_token: false,
+                tokens: Vec::new(),
+            },
+            tls: None,
+            policies: PathBuf::from("policies"),
+            journal: PathBuf::from("data"),
+            catalog: None,
+            limits: Limits { body: 32 << 20, connections: 20_000 },
+            drain: Duration::from_secs(600),
+            stream_commit_after: Duration::from_secs(15),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// What `node`, the root of the file in `folder`, says; faults are noted.
+    pub fn read(report: &mut Report, secrets: &mut Secrets<'_>, node: &Node, folder: &Path) -> Self {
+        sections::SERVER.check(report, node);
+        let usual = Self::default();
+        let path = |key: &str, other: &Path| folder.join(node.word(key).map_or(other, Path::new));
+        let limits = node.get("limits");
+        let limit =
+            |key: &str, read: fn(&str) -> Result<u64, units::Unfit>| limits.and_then(|node| node.read(key, read));
+        Self {
+            listen: node.read("listen", units::address).unwrap_or(usual.listen),
+            tls: node
+                .get("tls")
+                .and_then(|tls| Some(Tls { cert: folder.join(tls.word("cert")?), key: folder.join(tls.word("key")?) })),
+            policies: path("policies", &usual.policies),
+            journal: path("journal", &usual.journal),
+            catalog: node.read("catalog", units::day),
+            limits: Limits {
+                body: limit("body", units::bytes).unwrap_or(usual.limits.body),
+                connections: limit("connections", units::count).unwrap_or(usual.limits.connections),
+            },
+            drain: node.read("drain", units::duration).unwrap_or(usual.drain),
+            stream_commit_after: node.read("stream_commit_after", units::duration).unwrap_or(usual.stream_commit_after),
+            admin: node.get("admin").map_or(usual.admin, |node| admin(report, secrets, node)),
+        }
+    }
+}
+
+fn admin(report: &mut Report, secrets: &mut Secrets<'_>, node: &Node) -> Admin {
+    let usual = ServerConfig::default().admin;
+    let mut tokens: Vec<AdminToken> = Vec::new();
+    for item in node.get("tokens").map(Node::items).unwrap_or_default() {
+        let (Some(name), Some(place)) = (item.word("name"), item.get("token")) else { continue };
+        if tokens.iter().any(|other| other.name == name) {
+            report.fault(item.span, format!("two tokens `{name}`")).hint("acts are booked by name: rename one");
+        }
+        let rights = item.get("may").map(Node::items).unwrap_or_default();
+        let may = rights.iter().filter_map(Node::text).filter_map(right).collect();
+        match secrets.fill(place.text().unwrap_or_default()) {
+            Ok(token) if token.len() < 16 => {
+                report
+                    .fault(place.span, "a token of less than 16 characters")
+                    .hint("make one with `openssl rand -hex 32`");
+            }
+            Ok(token) => tokens.push(AdminToken { name: name.to_owned(), token: SecretString::from(token), may }),
+            Err(unfilled) => {
+                let hint = unfilled.hint.split(", or write `if_missing").next().unwrap_or_default().to_owned();
+                report.fault(place.span, unfilled.problem).hint(hint);
+            }
+        }
+    }
+    Admin {
+        listen: node.read("listen", units::address).unwrap_or(usual.listen),
+        metrics_need_token: node.word("metrics") == Some("token"),
+        tokens,
+    }
+}
+
+fn right(word: &str) -> Option<Right> {
+    match word {
+        "read" => Some(Right::Read),
+        "keys" => Some(Right::Keys),
+        "budgets" => Some(Right::Budgets),
+        "switch" => Some(Right::Switch),
+        _ => None,
+    }
+}

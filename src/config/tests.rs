@@ -1,0 +1,131 @@
+//! What a load gives for files that hold no fault.
+
+use super::*;
+use crate::{
+    base::money::Money,
+    policy::{Choice, Floor, Prefer, StickyBy},
+};
+
+const EARLY_2025: &str = r#"
+backends:
+  openai:
+    provider: openai
+    accounts:
+      - {name: main, api_key: "${OPENAI_A}"}
+      - {name: spare, api_key: "${OPENAI_B}"}
+    pick: order
+  qwen:     {provider: qwen, api_key: "${DASHSCOPE_API_KEY}", region: cn, location: cn}
+  deepseek: {provider: deepseek, api_key: "${DEEPSEEK_API_KEY}", location: cn, timeouts: {connect: 2s, first_token: 15 s, idle: 30s, total: 600s}}
+  gpu:
+    provider: vllm
+    endpoints: ["http://10.0.0.11:8000", "http://10.0.0.12:8000"]
+    location: eu
+    balance: round_robin
+models:
+  gpt-4o:      {backends: {openai: gpt-4o-2024-08-06}}
+  qwen-max:    {backends: {qwen: qwen-max-2025-01-25}}
+  deepseek-v3: {backends: {deepseek: deepseek-chat}}
+  llama-405b:  {backends: {gpu: meta-llama/Llama-3.1-405B-Instruct}, context: 128k, abilities: [tools, json]}
+aliases: {openai/gpt-4o: gpt-4o}
+currencies:
+  CNY: [{rate: 0.1389 USD, from: 2025-01-01}, {rate: 0.1378 USD, from: 2025-03-01}]
+prices:
+  - {model: deepseek-v3, from: 2025-02-09T00:00+08:00, input: 2 CNY, cached_input: 0.5 CNY, output: 8 CNY, source: "x"}
+  - backend: gpu
+    upstream: meta-llama/Llama-3.1-405B-Instruct
+    rates:
+      - {when: {input_upto: 128k, thinking: false}, input: 0.8 CNY, output: 2 CNY}
+      - {input: 0.8 CNY, output: 8 CNY}
+    calendar:
+      - {zone: Asia/Shanghai, days: [mon-fri], not_on: cn-holidays, hours: "22:00-06:00", factor: 0.5}
+trust: {vendor: 0.5, independent: 1, half_life: 365d}
+routes:
+  auto:
+    candidates: [qwen-max, deepseek-v3, gpt-4o, llama-405b@gpu]
+    prefer: {right_answer: 0.02 USD, second: 0.001 USD}
+    category: auto
+    require: {right: {at_least: 95%, of: gpt-4o}, max_cost: 0.05 USD, first_token_p95: 3s}
+    attempts: 2
+    rules:
+      - {when: 'request.images > 0', candidates: [gpt-4o]}
+      - {when: 'budget.used > 0.8', prefer: cheapest, require: {max_cost: 0.01 USD}}
+  cheap: {candidates: [deepseek-v3, llama-405b], prefer: cheapest}
+  chain: {order: [llama-405b, deepseek-v3, gpt-4o]}
+  canary: {split: {auto: 95, cheap: 5}, by: session}
+defaults: {team: {labels: {cost_center: "1"}}}
+teams:
+  product: {locations: [eu, cn, us]}
+  search:
+    parent: product
+    may_use: [auto, cheap, gpt-4o]
+    locations: [eu, ca]
+    budgets:
+      - {name: month, limit: 500 USD, per: month, zone: Europe/Berlin}
+    labels: {cost_center: "4711"}
+keys:
+  - {id: k7Qm2x, team: search, hash: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", name: ci, expires: 2027-01-01}
+"#;
+
+fn load_text(text: &str) -> Loaded {
+    let env = |name: &str| Some(format!("secret-of-{name}"));
+    let now = "2025-02-15T00:00:00Z".parse().unwrap();
+    let files = [(PathBuf::from("policies/all.yaml"), text.to_owned())];
+    from_texts(&files, &env, now).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+#[test]
+fn the_example_of_the_interface_is_lowered_whole() {
+    let loaded = load_text(EARLY_2025);
+    let policies = &loaded.policies;
+    assert_eq!(policies.hash.len(), 12);
+    assert_eq!(policies.candidates.len(), 4);
+    let labels: Vec<String> = policies.candidates.iter().map(|candidate| candidate.label()).collect();
+    assert_eq!(labels, ["deepseek-v3@deepseek", "gpt-4o@openai", "llama-405b@gpu", "qwen-max@qwen"]);
+    assert_eq!(policies.backends["openai"].accounts.len(), 2);
+    assert_eq!(policies.backends["gpu"].endpoints[1].to_string(), "http://10.0.0.12:8000/v1");
+    let auto = policies.route("auto").unwrap();
+    let Choice::Value { candidates, prefer } = &auto.choice else { panic!("not by value") };
+    assert_eq!(candidates.iter().map(|id| id.0).collect::<Vec<_>>(), [3, 0, 1, 2]);
+    assert_eq!(
+        *prefer,
+        Prefer::Worth { right_answer: Money::from_nanousd(20_000_000), second: Money::from_nanousd(1_000_000) }
+    );
+    assert_eq!(auto.require.right, Some(Floor::Of { at_least_ppm: 950_000, model: "gpt-4o".into() }));
+    assert_eq!((auto.attempts, auto.max_output, auto.rules.len()), (2, 4096, 2));
+    assert!(policies.route("openai/gpt-4o").unwrap().implicit);
+    assert!(matches!(policies.route("canary").unwrap().choice, Choice::Split { by: StickyBy::Session, .. }));
+}
+
+#[test]
+fn teams_inherit_fences_and_defaults() {
+    let loaded = load_text(EARLY_2025);
+    let search = &loaded.policies.teams["search"];
+    assert_eq!(search.locations.as_deref(), Some(["eu".into()].as_slice()));
+    assert_eq!(search.budgets[0].limit, Money::from_nanousd(500_000_000_000));
+    assert_eq!(search.labels["cost_center"], "4711");
+    assert_eq!(loaded.policies.teams["product"].labels["cost_center"], "1");
+    assert!(loaded.policies.teams.contains_key("default"));
+    assert_eq!(loaded.policies.keys["k7Qm2x"].hash[..2], [0x9f, 0x86]);
+}
+
+#[test]
+fn an_operators_price_takes_the_place_of_the_catalogs() {
+    let loaded = load_text(EARLY_2025);
+    let deepseek = &loaded.policies.candidates[0];
+    let at: Timestamp = "2025-03-01T00:00:00Z".parse().unwrap();
+    let row = crate::base::price::in_force(&deepseek.prices, at).unwrap();
+    assert_eq!((row.currency.as_str(), row.rates[0].output), ("CNY", 8_000_000_000));
+    let before: Timestamp = "2025-02-01T00:00:00Z".parse().unwrap();
+    let row = crate::base::price::in_force(&deepseek.prices, before).unwrap();
+    assert_eq!(row.currency.as_str(), "USD");
+    assert!(deepseek.prices.windows(2).all(|two| two[0].until.is_some_and(|until| until <= two[1].from)));
+}
+
+#[test]
+fn the_catalog_fills_in_what_the_operator_left_out() {
+    let loaded = load_text(EARLY_2025);
+    let gpt = &loaded.policies.models["gpt-4o"];
+    assert_eq!(gpt.catalog.as_deref(), Some("gpt-4o"));
+    assert_eq!((gpt.context, gpt.max_output), (128_000, 16_384));
+    assert_eq!(loaded.policies.models["llama-405b"].context, 128_000);
+}
