@@ -109,6 +109,14 @@ impl Diagnostic {
         Some((&mark.source.path, line, column))
     }
 
+    /// One line for a log: place and title.
+    pub fn summary(&self) -> String {
+        match self.place() {
+            Some((path, line, column)) => format!("{}:{line}:{column}: {}", path.display(), self.title),
+            None => self.title.clone(),
+        }
+    }
+
     /// The whole text: title, place, source lines, labels, hint.
     pub fn render(&self, colour: bool) -> String {
         let level = match self.severity {

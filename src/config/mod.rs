@@ -18,6 +18,7 @@ use crate::policy::Policies;
 pub mod catalog;
 mod close;
 pub mod diagnostic;
+mod environment;
 mod files;
 mod lower;
 mod merge;
@@ -27,10 +28,14 @@ mod server;
 mod shape;
 mod tree;
 mod units;
+pub mod watch;
 
+pub use close::hint as close_names;
 pub use diagnostic::{Diagnostic, Faults, Severity};
+pub use environment::{NoKeys, from_environment};
 pub use secrets::Environment;
 pub use server::{Admin, AdminToken, Limits, Right, ServerConfig, Tls};
+pub use units::{Unfit, duration, instant};
 
 use diagnostic::Report;
 use merge::Sections;

@@ -129,3 +129,39 @@ fn the_catalog_fills_in_what_the_operator_left_out() {
     assert_eq!((gpt.context, gpt.max_output), (128_000, 16_384));
     assert_eq!(loaded.policies.models["llama-405b"].context, 128_000);
 }
+
+#[test]
+fn keys_in_the_environment_are_enough_to_serve() {
+    let env = |name: &str| matches!(name, "OPENAI_API_KEY" | "DEEPSEEK_API_KEY" | "ARK_API_KEY").then(|| "sk-1".into());
+    let loaded = from_environment(&env).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.policies.backends.len(), 2);
+    assert_eq!(loaded.later, [("volcengine", "ARK_API_KEY")]);
+    for route in ["auto", "cheap", "fast", "best"] {
+        assert!(loaded.policies.route(route).is_some_and(|route| !route.implicit), "{route}");
+    }
+    let now = Timestamp::now();
+    assert!(loaded.policies.candidates.len() >= 2);
+    assert!(loaded.policies.candidates.iter().all(|candidate| candidate.retired(now).is_none()));
+    assert_eq!(loaded.warnings.iter().map(Diagnostic::summary).collect::<Vec<_>>(), Vec::<String>::new());
+    assert!(loaded.policies.teams.contains_key("default"));
+}
+
+#[test]
+fn a_server_of_ones_own_is_named_by_its_address_and_models() {
+    let env = |name: &str| match name {
+        "VLLM_BASE_URL" => Some("http://10.0.0.1:8000".into()),
+        "VLLM_MODEL" => Some("meta-llama/Llama-3.1-405B-Instruct".into()),
+        _ => None,
+    };
+    let loaded = from_environment(&env).unwrap_or_else(|faults| panic!("{faults}"));
+    let candidate = &loaded.policies.candidates[0];
+    assert_eq!(candidate.label(), "meta-llama/Llama-3.1-405B-Instruct@vllm");
+    assert_eq!(candidate.model.catalog.as_deref(), Some("llama-3.1-405b"));
+}
+
+#[test]
+fn without_any_key_it_says_what_to_set() {
+    let Err(error) = from_environment(&|_| None) else { panic!("loaded") };
+    let text = error.to_string();
+    assert!(text.contains("`OPENAI_API_KEY`") && text.contains("`turnpike demo`"), "{text}");
+}

@@ -1,0 +1,149 @@
+//! Watching: tells when the policies or a secret have changed.
+//!
+//! The folder is watched, not its files: editors and Kubernetes put a new file, or a new link, in the place of the old
+//! one. Whatever the system tells is only a reason to look; what counts is whether the contents differ. Every half
+//! minute they are looked at anyway, since network file systems tell nothing.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::{sync::mpsc, time};
+
+use super::files;
+
+/// How long the files must have been quiet: an editor writes in several steps.
+const QUIET: Duration = Duration::from_millis(200);
+/// The longest that a stream of writes may put a reload off.
+const PATIENCE: u32 = 25;
+/// How often the contents are looked at without any word from the system.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Watches folders of policies and files of secrets.
+pub struct Watcher {
+    sources: Vec<PathBuf>,
+    /// A hint that something happened; one that waits is as good as many.
+    hints: mpsc::Receiver<()>,
+    /// Ends the watching when it goes.
+    _system: RecommendedWatcher,
+    seen: u64,
+}
+
+impl Watcher {
+    /// Watches `sources`, folders or files, from their present contents on.
+    ///
+    /// # Errors
+    /// Whatever the system says when it cannot watch at all.
+    pub fn new(sources: Vec<PathBuf>) -> Result<Self, notify::Error> {
+        let (tell, hints) = mpsc::channel(1);
+        let mut system = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading the files is an event too, and no reason to read them again.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                let _ = tell.try_send(());
+            }
+        })?;
+        for source in &sources {
+            let folder = if source.is_dir() { source.as_path() } else { source.parent().unwrap_or(Path::new(".")) };
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            // What cannot be watched is polled.
+            let _ = system.watch(folder, RecursiveMode::NonRecursive);
+        }
+        let seen = fingerprint(&sources);
+        Ok(Self { sources, hints, _system: system, seen })
+    }
+
+    /// Waits for a change of contents; false when the watching has ended.
+    pub async fn changed(&mut self) -> bool {
+        loop {
+            match time::timeout(POLL, self.hints.recv()).await {
+                Ok(None) => return false,
+                Ok(Some(())) => self.settle().await,
+                Err(_) => {}
+            }
+            let sources = self.sources.clone();
+            let Ok(now) = tokio::task::spawn_blocking(move || fingerprint(&sources)).await else { return false };
+            if now != self.seen {
+                self.seen = now;
+                return true;
+            }
+        }
+    }
+
+    /// Waits until nothing has happened for a while.
+    async fn settle(&mut self) {
+        for _ in 0..PATIENCE {
+            if !matches!(time::timeout(QUIET, self.hints.recv()).await, Ok(Some(()))) {
+                return;
+            }
+        }
+    }
+}
+
+/// A number that differs when any name or content does.
+fn fingerprint(sources: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for source in sources {
+        let paths = if source.is_dir() { files::list(source).unwrap_or_default() } else { vec![source.clone()] };
+        for path in paths {
+            path.hash(&mut hasher);
+            std::fs::read(&path).ok().hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A change is told within this time, or the test hangs on; nothing is asserted of the time itself.
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_changed_file_is_told_of_and_an_equal_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, "a").unwrap();
+        let mut watcher = Watcher::new(vec![folder.path().to_owned()]).unwrap();
+        let first = watcher.seen;
+        std::fs::write(&file, "a").unwrap();
+        assert_eq!(fingerprint(&watcher.sources), first);
+        std::fs::write(&file, "b").unwrap();
+        assert!(time::timeout(LONG, watcher.changed()).await.unwrap());
+        assert_ne!(watcher.seen, first);
+    }
+
+    #[tokio::test]
+    async fn a_folder_behind_a_swapped_link_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("..1"), folder.path().join("..2"));
+        for (version, text) in [(&old, "a"), (&new, "b")] {
+            std::fs::create_dir(version).unwrap();
+            std::fs::write(version.join("a.yaml"), text).unwrap();
+        }
+        let data = folder.path().join("..data");
+        std::os::unix::fs::symlink(&old, &data).unwrap();
+        std::os::unix::fs::symlink(data.join("a.yaml"), folder.path().join("a.yaml")).unwrap();
+        let mut watcher = Watcher::new(vec![folder.path().to_owned()]).unwrap();
+        let next = folder.path().join("..data_next");
+        std::os::unix::fs::symlink(&new, &next).unwrap();
+        std::fs::rename(&next, &data).unwrap();
+        assert!(time::timeout(LONG, watcher.changed()).await.unwrap());
+    }
+
+    #[test]
+    fn hidden_files_and_other_endings_do_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = vec![folder.path().to_owned()];
+        let empty = fingerprint(&sources);
+        for name in [".a.yaml", "a.yaml~", "notes.txt"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(fingerprint(&sources), empty);
+        std::fs::write(folder.path().join("a.yml"), "x").unwrap();
+        assert_ne!(fingerprint(&sources), empty);
+    }
+}
