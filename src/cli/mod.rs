@@ -1,1 +1,53 @@
-//! Layer 4: one file a command.
+//! Layer 4: one file a command. Data goes to stdout, everything else to stderr; exit 0 done, 1 failed, 2 bad usage.
+
+mod check;
+mod demo;
+mod key;
+mod run;
+mod serve;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// A model-routing gateway: one endpoint, a policy decides, the cost is known.
+#[derive(Debug, Parser)]
+#[command(name = "turnpike", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the gateway.
+    Serve(serve::Args),
+    /// Start the gateway with simulated backends and live traffic; needs no key and no network.
+    Demo(demo::Args),
+    /// Validate the configuration and every policy file, all faults at once.
+    Check(check::Args),
+    /// Make client keys.
+    Key(key::Args),
+}
+
+/// Runs one command line and gives the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers (0), the rest is bad usage (2).
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Key(args) => key::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        anstream::eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

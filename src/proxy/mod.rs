@@ -1,1 +1,183 @@
 //! Layer 4: the path of a request, the only place where the layers meet.
+//!
+//! ```text
+//! listener ─▶ auth ─▶ admit ─▶ decide ─▶ hold ─▶ attempt* ─▶ relay ─▶ settle ─▶ record
+//! ```
+//! `serve` reads top to bottom: it names the request, finds what the path asks for, and turns what comes back into
+//! an answer. `course` holds the loop of attempts, `toll` the money, `relay` a stream under way.
+
+mod admit;
+mod answer;
+mod attempt;
+mod auth;
+mod course;
+mod head;
+mod live;
+mod models;
+mod receipts;
+mod refusal;
+mod relay;
+mod report;
+mod serve;
+mod toll;
+mod vocabularies;
+mod waiting;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+
+pub use answer::Answer;
+pub use auth::OPEN_TEAM;
+pub use refusal::{Code, Refusal};
+pub use serve::serve;
+
+use crate::{
+    base::tenants::Key,
+    ledger::{Ledger, keys::KeyRing},
+    net::pool::Pool,
+    policy::Policies,
+    telemetry::{
+        log::RequestLog,
+        metrics::{BackendLabels, BudgetLabels, CandidateLabels, Label, Metrics, PolicyLabels, dollars},
+    },
+};
+use live::Live;
+
+/// What does not change while the gateway runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The longest body of a request, in bytes.
+    pub body_limit: usize,
+    /// How long a stream's client waits before it is sent a head without a winner.
+    pub stream_commit_after: Duration,
+    /// Added to the clock: how policies of another day are tried out.
+    pub clock_offset: SignedDuration,
+}
+
+/// The gateway: everything that requests share.
+pub struct Gateway {
+    settings: Settings,
+    live: ArcSwap<Live>,
+    keys: KeyRing,
+    stored_keys: Mutex<Vec<Arc<Key>>>,
+    ledger: Arc<Ledger>,
+    pool: Pool,
+    /// Every number that is exported.
+    pub metrics: Metrics,
+    log: RequestLog,
+    receipts: receipts::Receipts,
+    vocabularies: vocabularies::Vocabularies,
+}
+
+impl Gateway {
+    /// A gateway with these policies and the keys of its store.
+    ///
+    /// # Errors
+    /// The system's error when the thread of the request log cannot be started.
+    pub fn new(
+        settings: Settings,
+        policies: Arc<Policies>,
+        stored_keys: Vec<Key>,
+        pool: Pool,
+    ) -> std::io::Result<Arc<Self>> {
+        let gateway = Self {
+            settings,
+            live: ArcSwap::from_pointee(Live::new(Arc::clone(&policies), None, &pool)),
+            keys: KeyRing::default(),
+            stored_keys: Mutex::new(stored_keys.into_iter().map(Arc::new).collect()),
+            ledger: Arc::default(),
+            pool,
+            metrics: Metrics::default(),
+            log: RequestLog::start()?,
+            receipts: receipts::Receipts::default(),
+            vocabularies: vocabularies::Vocabularies::default(),
+        };
+        gateway.announce(&policies);
+        Ok(Arc::new(gateway))
+    }
+
+    /// Puts other policies in force. Requests under way keep theirs.
+    pub fn reload(&self, policies: Arc<Policies>) {
+        let before = self.live.load_full();
+        self.live.store(Arc::new(Live::new(Arc::clone(&policies), Some(&before), &self.pool)));
+        self.announce(&policies);
+    }
+
+    /// Adds a key to those of the store; it is valid at once.
+    pub fn add_key(&self, key: Key) {
+        self.stored_keys.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(key));
+        self.refresh_keys(&self.live().policies);
+    }
+
+    /// Whether requests are taken without a key.
+    pub fn is_open(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.live.load().policies)
+    }
+
+    fn announce(&self, policies: &Policies) {
+        self.refresh_keys(policies);
+        let metrics = &self.metrics;
+        metrics.policy_info.clear();
+        metrics.policy_info.get_or_create(&PolicyLabels { hash: Label(Arc::clone(&policies.hash)) }).set(1);
+        metrics.reload_successful.set(1);
+        metrics.reload_timestamp.set(Timestamp::now().as_second());
+        metrics.switched_off.clear();
+        for backend in policies.backends.values() {
+            let labels = BackendLabels { backend: Label(backend.name.shared()) };
+            metrics.switched_off.get_or_create(&labels).set(i64::from(backend.off.is_some()));
+        }
+        metrics.budget_limit.clear();
+        metrics.budget_left.clear();
+    }
+
+    fn refresh_keys(&self, policies: &Policies) {
+        let stored = self.stored_keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.keys.replace(stored.into_iter().chain(policies.keys.values().cloned()));
+    }
+
+    /// Notes a reload that was turned down; the policies in force stay.
+    pub fn reload_failed(&self) {
+        self.metrics.reload_successful.set(0);
+    }
+
+    /// The metrics page, with the gauges as they stand now.
+    pub fn render_metrics(&self) -> String {
+        let (live, now, metrics) = (self.live(), self.now(), &self.metrics);
+        for team in live.policies.teams.values() {
+            for state in self.ledger.budgets(team, now) {
+                let labels =
+                    BudgetLabels { team: Label(state.team.shared()), budget: Label(Arc::clone(&state.budget)) };
+                metrics.budget_limit.get_or_create(&labels).set(dollars(state.limit));
+                metrics.budget_left.get_or_create(&labels).set(dollars(state.left));
+            }
+        }
+        for candidate in &live.policies.candidates {
+            let (model, backend) = (candidate.model.name.shared(), candidate.backend.name.shared());
+            let labels = CandidateLabels { model: Label(model), backend: Label(backend) };
+            metrics.breaker_state.get_or_create(&labels).set(live.breaker(candidate));
+        }
+        metrics.holds_open.set(self.ledger.holds_open());
+        metrics.log_dropped.set(i64::try_from(self.log.dropped()).unwrap_or(i64::MAX));
+        metrics.render()
+    }
+
+    fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// The instant that prices, windows and rules are read at.
+    fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        now.checked_add(self.settings.clock_offset).unwrap_or(now)
+    }
+}

@@ -17,9 +17,14 @@ use super::record::Record;
 /// How many records may wait for the writer before further ones are dropped and counted.
 const QUEUE: usize = 8192;
 
-/// Starts logging for the process; a second call changes nothing.
+/// Starts logging for the process, from `info` on; a second call changes nothing.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("TURNPIKE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    start_at("info");
+}
+
+/// Starts logging with another filter where `TURNPIKE_LOG` names none.
+pub fn start_at(usual: &str) {
+    let filter = EnvFilter::try_from_env("TURNPIKE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
     let _ = subscriber.try_init();

@@ -1,0 +1,168 @@
+//! `turnpike demo`: the gateway before simulated vendors, with light traffic. Needs no key, no store, no network.
+
+mod traffic;
+mod vendors;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
+use tokio::net::TcpListener;
+
+use self::{
+    traffic::Tally,
+    vendors::{Vendor, Vendors},
+};
+use super::run::{self, Doors};
+use crate::{
+    admin::Admin,
+    config::{self, Loaded},
+    net::{
+        listener::{self, Limits},
+        pool::Pool,
+        tls,
+    },
+    proxy::{Gateway, Settings},
+    telemetry,
+};
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The gateway's port.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// The port of health and metrics.
+    #[arg(long, default_value_t = 9090)]
+    admin_port: u16,
+    /// The port of the simulated vendors.
+    #[arg(long, default_value_t = 8081)]
+    vendors_port: u16,
+    /// Decide as on that day, with its models and prices: `2025-02-15` tours early 2025.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Send no traffic of its own.
+    #[arg(long)]
+    quiet: bool,
+}
+
+const fn vendor(name: &'static str, first_token_ms: u64, per_token_ms: u64) -> Vendor {
+    let (first_token, per_token) = (Duration::from_millis(first_token_ms), Duration::from_millis(per_token_ms));
+    Vendor { name, first_token, per_token }
+}
+
+/// The pace of each: plausible, not measured.
+const VENDORS: &[Vendor] = &[
+    vendor("openai", 450, 12),
+    vendor("qwen", 700, 18),
+    vendor("deepseek", 900, 14),
+    vendor("gpu-1", 250, 22),
+    vendor("gpu-2", 300, 24),
+];
+
+/// The port that the policies of the demo name.
+const WRITTEN_PORT: &str = "127.0.0.1:8081";
+
+const TODAY: &[(&str, &str)] = &[
+    ("backends.yaml", include_str!("../../../policies/demo/backends.yaml")),
+    ("models.yaml", include_str!("../../../policies/demo/models.yaml")),
+    ("routes.yaml", include_str!("../../../policies/demo/routes.yaml")),
+];
+
+const EARLY_2025: &[(&str, &str)] = &[
+    ("backends.yaml", include_str!("../../../policies/tour-2025/backends.yaml")),
+    ("models.yaml", include_str!("../../../policies/tour-2025/models.yaml")),
+    ("routes.yaml", include_str!("../../../policies/tour-2025/routes.yaml")),
+];
+
+/// Runs the demo until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting: most often a port that is taken.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // The request log would drown the table; what the gateway warns of is shown.
+    telemetry::log::start_at("warn");
+    let at = match &args.at {
+        Some(text) => {
+            Some(config::instant(text).map_err(|error| anyhow::anyhow!("`--at`: not a time; hint: {}", error.hint))?)
+        }
+        None => None,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(demo(args, at))
+}
+
+async fn bind(port: u16, option: &str) -> anyhow::Result<TcpListener> {
+    let bound = listener::bind(([127, 0, 0, 1], port).into()).await;
+    bound.with_context(|| format!("hint: choose another with `{option}`"))
+}
+
+fn policies(vendors_port: u16, at: Option<Timestamp>) -> anyhow::Result<Loaded> {
+    let now = Timestamp::now();
+    // The catalog's offers of today begin in 2026; a day before 2026 takes the tour.
+    let early = at.is_some_and(|at| at < Timestamp::UNIX_EPOCH + SignedDuration::from_hours(56 * 8766));
+    let texts = if early { EARLY_2025 } else { TODAY };
+    let address = format!("127.0.0.1:{vendors_port}");
+    let files: Vec<(PathBuf, String)> =
+        texts.iter().map(|(name, text)| (PathBuf::from(name), text.replace(WRITTEN_PORT, &address))).collect();
+    let loaded = config::from_texts(&files, &|_| None, at.unwrap_or(now));
+    loaded.map_err(|faults| anyhow::anyhow!("the demo's own policies are at fault:\n{faults}"))
+}
+
+async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
+    let loaded = policies(args.vendors_port, at)?;
+    let pool = Pool::new(tls::client_config(None)?);
+    let settings = Settings {
+        body_limit: 32 << 20,
+        stream_commit_after: Duration::from_secs(15),
+        clock_offset: at.map_or(SignedDuration::ZERO, |at| at.duration_since(Timestamp::now())),
+    };
+    let clients = bind(args.port, "--port").await?;
+    let admin = bind(args.admin_port, "--admin-port").await?;
+    let simulated = bind(args.vendors_port, "--vendors-port").await?;
+    let gateway = Gateway::new(settings, loaded.policies, Vec::new(), pool.clone())?;
+    let vendors = Vendors::new(VENDORS);
+    let server = axum::serve(simulated, vendors.router());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let _ = server.await;
+    });
+    anstream::println!("{}", welcome(&args));
+    if !args.quiet {
+        let tally = Arc::new(Tally::default());
+        let uri = format!("http://127.0.0.1:{}/v1/chat/completions", args.port).parse()?;
+        tasks.spawn(traffic::drive(pool, uri, Arc::clone(&vendors), Arc::clone(&tally)));
+        tasks.spawn(traffic::show(vendors, tally));
+    }
+    let state = Admin { gateway, ready: AtomicBool::new(true), keys: None, tokens: Vec::new(), open_metrics: true };
+    let drain = Duration::from_secs(2);
+    let doors = Doors { clients, admin, tls: None, limits: Limits::default(), drain };
+    run::until_signalled(doors, Arc::new(state)).await
+}
+
+fn welcome(args: &Args) -> String {
+    let (port, vendors, admin) = (args.port, args.vendors_port, args.admin_port);
+    format!(
+        "Turnpike's demo: a gateway at http://127.0.0.1:{port}/v1, vendors simulated at http://127.0.0.1:{vendors}\n\
+         \n\
+         Ask, and see in the headers who answered, why, and for how much:\n\
+         \n\
+         \x20 curl -si http://127.0.0.1:{port}/v1/chat/completions -H 'content-type: application/json' \\\n\
+         \x20   -d '{{\"model\": \"auto\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n\
+         \n\
+         or from Python:  OpenAI(base_url=\"http://127.0.0.1:{port}/v1\", api_key=\"any\")\n\
+         \n\
+         Break the backend that answered ({vendors_list}), ask again, and mend it:\n\
+         \n\
+         \x20 curl -X POST 'http://127.0.0.1:{vendors}/break/deepseek'             # or ?how=busy, stall, cut\n\
+         \x20 curl -X POST 'http://127.0.0.1:{vendors}/mend/deepseek'\n\
+         \n\
+         Numbers: http://127.0.0.1:{admin}/metrics        End: ctrl-c\n",
+        vendors_list = VENDORS.iter().map(|vendor| vendor.name).collect::<Vec<_>>().join(", "),
+    )
+}

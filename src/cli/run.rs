@@ -1,0 +1,122 @@
+//! A gateway while it runs: both listeners, the signals, the drain.
+
+use std::{
+    convert::Infallible,
+    os::unix::net::UnixDatagram,
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    admin::{self, Admin},
+    net::{
+        listener::{self, Limits},
+        tls::ServerTls,
+    },
+    proxy,
+};
+
+/// What a running gateway listens on, and how it ends.
+pub struct Doors {
+    /// Clients.
+    pub clients: TcpListener,
+    /// Operators.
+    pub admin: TcpListener,
+    /// The clients' TLS.
+    pub tls: Option<Arc<ServerTls>>,
+    /// What a client may take.
+    pub limits: Limits,
+    /// How long open streams may go on after the first signal.
+    pub drain: Duration,
+}
+
+/// Serves until SIGTERM or SIGINT, then lets what is under way end; a second signal ends at once.
+///
+/// # Errors
+/// The system's error when signals cannot be watched.
+pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::watch()?;
+    let (stop, stopped) = watch::channel(false);
+    let gateway = Arc::clone(&state.gateway);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, Infallible>(proxy::serve(gateway, request).await) }
+    });
+    let load = Arc::clone(&doors.limits.load);
+    let (admin_stop, mut admin_over) = watch::channel(false);
+    let router = admin::router(Arc::clone(&state));
+    let operators = tokio::spawn(async move {
+        let over = async move {
+            let _ = admin_over.wait_for(|over| *over).await;
+        };
+        axum::serve(doors.admin, router).with_graceful_shutdown(over).await
+    });
+    let clients = tokio::spawn(listener::serve(doors.clients, doors.tls, doors.limits, stopped, doors.drain, service));
+    tell_systemd("READY=1");
+    signals.next().await;
+    state.ready.store(false, Ordering::Release);
+    tell_systemd("STOPPING=1");
+    tracing::info!(open = load.requests(), "draining; a second signal ends at once");
+    let _ = stop.send(true);
+    let code = tokio::select! {
+        drained = clients => match drained {
+            Ok(drained) if drained.cut == 0 => ExitCode::SUCCESS,
+            Ok(drained) => {
+                tracing::warn!(cut = drained.cut, "connections were cut at the end of the drain time");
+                ExitCode::SUCCESS
+            }
+            Err(_) => ExitCode::FAILURE,
+        },
+        () = signals.next() => {
+            tracing::warn!(cut = load.requests(), "a second signal: ending at once");
+            ExitCode::FAILURE
+        }
+    };
+    // The admin listener answers to the last, so that the drain can be watched; then it is let go.
+    let _ = admin_stop.send(true);
+    operators.abort();
+    Ok(code)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Tells systemd (`Type=notify`) how far the start has come; without systemd nothing happens.
+fn tell_systemd(state: &str) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let told = UnixDatagram::unbound().and_then(|datagram| {
+        use std::os::{linux::net::SocketAddrExt, unix::ffi::OsStrExt, unix::net::SocketAddr};
+        match socket.as_bytes() {
+            // A leading `@` names a socket outside the file system.
+            [b'@', name @ ..] => datagram.send_to_addr(state.as_bytes(), &SocketAddr::from_abstract_name(name)?),
+            _ => datagram.send_to(state.as_bytes(), &socket),
+        }
+    });
+    if let Err(error) = told {
+        tracing::warn!(%error, "systemd could not be told `{state}`");
+    }
+}

@@ -1,0 +1,146 @@
+//! `turnpike serve`: the gateway, from its files or from the keys in the environment.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use anyhow::{Context, bail};
+use jiff::SignedDuration;
+
+use super::run::{self, Doors};
+use crate::{
+    admin::Admin,
+    config::{self, Loaded, ServerConfig, watch::Watcher},
+    ledger::keys::KeyStore,
+    net::{
+        listener::{self, Limits},
+        pool::Pool,
+        tls::{self, ServerTls},
+    },
+    proxy::{Gateway, Settings},
+    telemetry,
+};
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration; without one, backends are made from the API keys in the environment.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The file that is read when none is named.
+const DEFAULT_CONFIG: &str = "turnpike.yaml";
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    telemetry::log::start();
+    let environment = |name: &str| std::env::var(name).ok();
+    let default = Path::new(DEFAULT_CONFIG);
+    let file = args.config.or_else(|| default.exists().then(|| default.to_owned()));
+    let loaded = match &file {
+        Some(file) => match config::load(file, &environment) {
+            Ok(loaded) => loaded,
+            Err(faults) => {
+                anstream::eprint!("{faults}");
+                return Ok(ExitCode::FAILURE);
+            }
+        },
+        None => config::from_environment(&environment)?,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(loaded, file.is_some()))
+}
+
+async fn serve(loaded: Loaded, from_file: bool) -> anyhow::Result<ExitCode> {
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.summary());
+    }
+    for (provider, variable) in &loaded.later {
+        tracing::info!("`{variable}` is set, and its vendor `{provider}` comes with a later version");
+    }
+    let Loaded { server, policies, sources, .. } = loaded;
+    // Without a file there is no folder that would be ours to write into.
+    let keys = if from_file { Some(KeyStore::open(&server.journal)?) } else { None };
+    let stored = keys.as_ref().map(KeyStore::all).transpose()?.unwrap_or_default();
+    let tls = server.tls.as_ref().map(|tls| ServerTls::load(&tls.cert, &tls.key)).transpose()?;
+    let settings = Settings {
+        body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
+        stream_commit_after: server.stream_commit_after,
+        clock_offset: SignedDuration::ZERO,
+    };
+    let gateway = Gateway::new(settings, policies, stored, Pool::new(tls::client_config(None)?))?;
+    if gateway.is_open() && !server.listen.ip().is_loopback() {
+        bail!(
+            "`listen: {}` can be reached from outside and there is no client key\n\
+             hint: `turnpike key create --team …`, or listen on 127.0.0.1",
+            server.listen
+        );
+    }
+    let clients = listener::bind(server.listen).await.context("hint: `listen` in turnpike.yaml")?;
+    let admin = listener::bind(server.admin.listen).await.context("hint: `admin.listen` in turnpike.yaml")?;
+    let connections = usize::try_from(server.limits.connections).unwrap_or(usize::MAX);
+    let doors = Doors { clients, admin, tls, limits: Limits { connections, ..Limits::default() }, drain: server.drain };
+    tracing::info!(
+        listen = %server.listen,
+        admin = %server.admin.listen,
+        policy = %gateway.policies().hash,
+        open = gateway.is_open(),
+        "serving"
+    );
+    let state = Arc::new(Admin {
+        gateway: Arc::clone(&gateway),
+        ready: AtomicBool::new(true),
+        keys,
+        tokens: server.admin.tokens.clone(),
+        open_metrics: !server.admin.metrics_need_token,
+    });
+    if !from_file {
+        return run::until_signalled(doors, state).await;
+    }
+    let watching = tokio::spawn(watch(gateway, server, sources));
+    let code = run::until_signalled(doors, state).await;
+    watching.abort();
+    code
+}
+
+/// Takes over the policies whenever they change for the better; a bad file changes nothing.
+async fn watch(gateway: Arc<Gateway>, server: ServerConfig, sources: Vec<PathBuf>) {
+    let mut watcher = match Watcher::new(sources) {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::error!(%error, "the policies cannot be watched: changes need a restart");
+            return;
+        }
+    };
+    while watcher.changed().await {
+        let server = server.clone();
+        let environment = |name: &str| std::env::var(name).ok();
+        let loaded = tokio::task::spawn_blocking(move || config::load_policies(&server, &environment)).await;
+        match loaded {
+            Ok(Ok((policies, warnings))) => {
+                for warning in &warnings {
+                    tracing::warn!("{}", warning.summary());
+                }
+                if policies.hash == gateway.policies().hash {
+                    continue;
+                }
+                tracing::info!(policy = %policies.hash, "policies reloaded");
+                gateway.reload(policies);
+            }
+            Ok(Err(faults)) => {
+                gateway.reload_failed();
+                tracing::error!("the changed policies are at fault, the ones in force stay:\n{faults}");
+            }
+            Err(panicked) => {
+                gateway.reload_failed();
+                tracing::error!(%panicked, "the reload failed, the policies in force stay");
+            }
+        }
+    }
+}

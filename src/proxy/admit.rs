@@ -1,0 +1,184 @@
+//! Admission: a request's body, facts and fences, checked before any work is done for it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, header, request::Parts};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{
+    Gateway,
+    auth::{self, Caller},
+    live::Live,
+    refusal::{Code, Refusal},
+};
+use crate::{
+    policy::{self, Route},
+    wire::request::{BadRequest, ChatRequest},
+};
+
+/// A body must arrive within this time; a client that sends slower than that holds memory for nothing.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest text that is taken from a header of Turnpike's own.
+const MAX_HEADER: usize = 256;
+
+/// An admitted request.
+pub struct Ask {
+    /// The `x-request-id`.
+    pub id: Arc<str>,
+    /// When it arrived.
+    pub arrival: Instant,
+    /// The same instant on the calendar: prices, windows and rules are read at it.
+    pub now: Timestamp,
+    /// Who asks.
+    pub caller: Caller,
+    /// The end user, if named.
+    pub user: String,
+    /// The session, if named.
+    pub session: String,
+    /// The body and its facts.
+    pub chat: ChatRequest,
+    /// The configuration for the whole of the request.
+    pub live: Arc<Live>,
+    /// What the client's `model` named.
+    pub route: Arc<Route>,
+    /// When the client will no longer wait.
+    pub deadline: Option<Instant>,
+    /// Randomness of this request.
+    pub seed: u64,
+}
+
+impl Ask {
+    /// The caller as a decision sees it.
+    pub fn policy_caller(&self) -> policy::Caller<'_> {
+        policy::Caller { team: &self.caller.team, key: &self.caller.key, user: &self.user, session: &self.session }
+    }
+
+    /// What is left until the deadline.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// Admits one chat request.
+///
+/// # Errors
+/// A [`Refusal`] with status 400, 401, 403, 404, 413 or 504.
+pub async fn admit(
+    gateway: &Gateway,
+    id: Arc<str>,
+    arrival: Instant,
+    head: Parts,
+    body: Incoming,
+) -> Result<Ask, Refusal> {
+    let (live, now) = (gateway.live(), gateway.now());
+    let caller = auth::authenticate(&head.headers, &gateway.keys, &live.policies, now)?;
+    let deadline = deadline(&head.headers, arrival)?;
+    let body = collect(body, gateway.settings.body_limit).await?;
+    check_media_type(&head.headers)?;
+    let mut chat = ChatRequest::parse(body).map_err(|error| bad_request(&error))?;
+    let route = named_route(&live, &caller, &chat.facts.model)?;
+    gateway.vocabularies.count(&live.policies, &route, &mut chat);
+    let user = text_header(&head.headers, "x-turnpike-user").or_else(|| chat.user.clone()).unwrap_or_default();
+    let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
+    Ok(Ask { id, arrival, now, caller, user, session, chat, live, route, deadline, seed: rand::random() })
+}
+
+fn bad_request(error: &BadRequest) -> Refusal {
+    let refusal = Refusal::new(Code::InvalidRequest, error.message.clone());
+    match &error.param {
+        Some(param) => refusal.param(param.clone()),
+        None => refusal,
+    }
+}
+
+/// Reads a body of at most `limit` bytes; one frame is taken as it is, without a copy.
+async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        Refusal::new(Code::RequestTooLarge, format!("the body is longer than {limit} bytes\nhint: see `limits.body`"))
+    };
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let reading = async {
+        let mut whole = Bytes::new();
+        let mut joined: Option<BytesMut> = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refusal::new(Code::InvalidRequest, "the body broke off before its end"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + joined.as_ref().map_or(0, BytesMut::len) + data.len() > limit {
+                return Err(too_large());
+            }
+            match &mut joined {
+                Some(joined) => joined.extend_from_slice(&data),
+                None if whole.is_empty() => whole = data,
+                None => {
+                    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(limit);
+                    let mut both = BytesMut::with_capacity(whole.len() + data.len() + expected);
+                    both.extend_from_slice(&std::mem::take(&mut whole));
+                    both.extend_from_slice(&data);
+                    joined = Some(both);
+                }
+            }
+        }
+        Ok(joined.map_or(whole, BytesMut::freeze))
+    };
+    let slow = || Refusal::new(Code::DeadlineExceeded, "the body did not arrive within a minute");
+    tokio::time::timeout(BODY_TIMEOUT, reading).await.map_err(|_| slow())?
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
+    if encoding == "identity" {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::InvalidRequest,
+        "a compressed body is not accepted\nhint: send it without `content-encoding`",
+    ))
+}
+
+/// The route that `name` means to this caller.
+fn named_route(live: &Live, caller: &Caller, name: &str) -> Result<Arc<Route>, Refusal> {
+    let policies = &live.policies;
+    let Some(route) = policies.route(name) else {
+        return Err(unknown_model(live, caller, name));
+    };
+    let allowed = caller.team.may_name(name) || caller.team.may_name(&route.name);
+    if !allowed {
+        let message = format!("team `{}` may not use `{}`", caller.team.name, route.name);
+        return Err(Refusal::new(Code::ModelNotAllowed, message).param("model"));
+    }
+    Ok(Arc::clone(route))
+}
+
+/// A 404 that names what the caller may have meant.
+pub fn unknown_model(live: &Live, caller: &Caller, name: &str) -> Refusal {
+    let known: Vec<&str> = live.names().filter(|known| caller.team.may_name(known)).collect();
+    let hint = crate::config::close_names(name, known.iter().copied(), "`GET /v1/models` lists them");
+    let shown: String = name.chars().filter(|letter| !letter.is_control()).take(80).collect();
+    Refusal::new(Code::ModelNotFound, format!("no route, model or alias is called `{shown}`\nhint: {hint}"))
+        .param("model")
+}
+
+/// `x-turnpike-deadline: 20s` counts from the request's arrival.
+fn deadline(headers: &HeaderMap, arrival: Instant) -> Result<Option<Instant>, Refusal> {
+    let Some(value) = headers.get("x-turnpike-deadline") else { return Ok(None) };
+    let wait = value.to_str().ok().and_then(|text| crate::config::duration(text).ok());
+    match wait {
+        Some(wait) if !wait.is_zero() => Ok(arrival.checked_add(wait)),
+        Some(_) | None => Err(Refusal::new(
+            Code::InvalidRequest,
+            "header `x-turnpike-deadline` is not a time\nhint: write it like `20s` or `1500ms`",
+        )
+        .param("x-turnpike-deadline")),
+    }
+}
+
+fn text_header(headers: &HeaderMap, name: &'static str) -> Option<String> {
+    let text = headers.get(HeaderName::from_static(name))?.to_str().ok()?.trim();
+    (!text.is_empty() && text.len() <= MAX_HEADER).then(|| text.to_owned())
+}

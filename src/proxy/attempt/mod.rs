@@ -1,0 +1,162 @@
+//! One attempt on one endpoint: send, read the head, read the answer as far as the winner can be named.
+//!
+//! Split by phase, not by provider: `send` (connect and head), `plain` (a whole answer), `stream` (up to the first
+//! meaningful event). Whatever fails before that ends as a [`Failed`], and the course of the request goes on.
+
+pub mod events;
+mod plain;
+mod send;
+mod stream;
+pub mod tap;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    admit::Ask,
+    toll::{Bill, Outcome, Toll, Verdict},
+};
+use crate::{
+    base::failure::{Class, Fault},
+    policy::Ranked,
+    provider::{Failure, Provider},
+};
+
+pub use stream::Opening;
+
+/// What an attempt gave.
+#[derive(Debug)]
+pub enum Given {
+    /// A whole answer.
+    Plain(Bytes),
+    /// A stream that has begun.
+    Stream(Box<Opening>),
+}
+
+/// Why an attempt gave nothing.
+#[derive(Debug)]
+pub struct Failed {
+    /// For the toll.
+    pub outcome: Outcome,
+    /// Where the request may go next; `None` = its time is up.
+    pub class: Option<Class>,
+    /// The prompt was too long for the candidate.
+    pub context_length: bool,
+    /// The upstream's answer as it is, when it is a verdict on the request itself.
+    pub verbatim: Option<(http::StatusCode, Bytes)>,
+}
+
+impl Failed {
+    /// A failure of the backend that another may not share.
+    fn backend(label: &'static str, message: impl Into<String>, bill: Bill) -> Self {
+        let verdict = Verdict::Failed { fault: Fault::Backend, retry_after: None };
+        Self {
+            outcome: Outcome { label, status: 0, message: message.into(), verdict, bill },
+            class: Some(Class::Elsewhere),
+            context_length: false,
+            verbatim: None,
+        }
+    }
+
+    /// The client's own deadline passed.
+    fn deadline() -> Self {
+        let message = "the request's deadline passed".to_owned();
+        let (verdict, bill) = (Verdict::Unknown, Bill::Metered);
+        Self {
+            outcome: Outcome { label: "deadline", status: 0, message, verdict, bill },
+            class: None,
+            context_length: false,
+            verbatim: None,
+        }
+    }
+
+    /// A failure that the provider has read.
+    fn classified(failure: Failure, status: http::StatusCode, body: &Bytes) -> Self {
+        let never = failure.class == Class::Never;
+        // A gateway's own time-out may hide work that was done and will be billed.
+        let bill = if matches!(status.as_u16(), 502 | 504) { Bill::Metered } else { Bill::Nothing };
+        let label = match failure.fault {
+            Fault::Quota => "quota",
+            Fault::Account => "account",
+            Fault::Backend => "error",
+            Fault::Request if failure.context_length => "context_length",
+            Fault::Request => "refused",
+        };
+        let verdict = Verdict::Failed { fault: failure.fault, retry_after: failure.retry_after };
+        let verbatim = (never && status.is_client_error()).then(|| (status, body.clone()));
+        Self {
+            outcome: Outcome { label, status: status.as_u16(), message: failure.message, verdict, bill },
+            class: Some(failure.class),
+            context_length: failure.context_length,
+            verbatim,
+        }
+    }
+}
+
+/// The clocks of an attempt as instants.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    /// The first meaningful event of a stream must have come; a whole answer has until `total`.
+    first: Instant,
+    /// The whole attempt.
+    total: Instant,
+    /// The client's own deadline.
+    deadline: Option<Instant>,
+}
+
+impl Clocks {
+    fn start(ask: &Ask, ranked: &Ranked, streams: bool) -> Self {
+        let (now, timeouts) = (Instant::now(), ranked.candidate.backend.timeouts);
+        let total = ask.deadline.map_or(now + timeouts.total, |deadline| deadline.min(now + timeouts.total));
+        let first = if streams { total.min(now + timeouts.first_token) } else { total };
+        Self { first, total, deadline: ask.deadline }
+    }
+
+    /// Runs `work` until `end` or the client's deadline.
+    async fn bound<T>(self, end: Instant, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        let sooner = self.deadline.map_or(end, |deadline| deadline.min(end));
+        match tokio::time::timeout_at(sooner, work).await {
+            Ok(done) => done,
+            Err(_) if self.deadline.is_some_and(|deadline| deadline <= end) => Err(Failed::deadline()),
+            Err(_) if end < self.total => Err(Failed::backend(
+                "first_token_timeout",
+                "no token came within the time for the first",
+                Bill::Metered,
+            )),
+            Err(_) => Err(Failed::backend("total_timeout", "no answer came within the attempt's time", Bill::Metered)),
+        }
+    }
+}
+
+/// Makes one attempt. The toll's meter is running already; the caller closes it with what comes back.
+///
+/// # Errors
+/// [`Failed`] whenever nothing has come that could be given to the client.
+pub async fn attempt(ask: &Ask, ranked: &Ranked, toll: &mut Toll) -> Result<Given, Failed> {
+    let Some(flight) = toll.flight() else {
+        return Err(Failed::backend("error", "the attempt was not begun", Bill::Nothing));
+    };
+    let provider: &'static dyn Provider = flight.provider();
+    let facts = &ask.chat.facts;
+    let assemble = !facts.stream && provider.stream_only(&ranked.candidate, facts);
+    let streams = facts.stream || assemble;
+    let clocks = Clocks::start(ask, ranked, streams);
+    let request = send::request(ask, ranked, &flight, streams);
+    let (origin, connect) = (flight.origin(), ranked.candidate.backend.timeouts.connect);
+    let given = clocks.bound(clocks.first, async {
+        let response = send::send(&origin, request, connect, provider).await?;
+        if streams {
+            stream::open(response, ask, ranked, clocks.total, provider, toll)
+                .await
+                .map(|opening| Given::Stream(Box::new(opening)))
+        } else {
+            plain::read(response, provider, toll).await.map(Given::Plain)
+        }
+    });
+    match given.await? {
+        Given::Stream(opening) if assemble => {
+            clocks.bound(clocks.total, stream::assemble(*opening, toll)).await.map(Given::Plain)
+        }
+        given => Ok(given),
+    }
+}

@@ -1,0 +1,48 @@
+//! Phase two, for clients that want a whole answer: it is read to its end and looked at before it counts.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+
+use super::Failed;
+use crate::{
+    net::body,
+    provider::Provider,
+    proxy::toll::{Bill, Toll},
+    wire::answer::read_answer,
+};
+
+/// The longest answer that is taken whole.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Reads a whole answer.
+pub(super) async fn read(
+    response: Response<body::Answer>,
+    provider: &'static dyn Provider,
+    toll: &mut Toll,
+) -> Result<Bytes, Failed> {
+    let (head, body) = response.into_parts();
+    let whole = Limited::new(body, MAX_ANSWER).collect().await;
+    let whole = whole.map_err(|_| Failed::backend("cut", "the answer broke off or is too long", Bill::Metered))?;
+    let body = whole.to_bytes();
+    let Some(reading) = read_answer(&body) else {
+        return Err(Failed::backend("garbage", "the answer is not a JSON object", Bill::Metered));
+    };
+    if let Some(error) = &reading.error {
+        let failure = provider.classify(StatusCode::OK, &head.headers, error);
+        return Err(Failed::classified(failure, StatusCode::OK, error));
+    }
+    if let Some(usage) = reading.usage.as_deref().and_then(|raw| provider.usage(raw)) {
+        toll.report(usage);
+    }
+    toll.saw(reading.text_bytes);
+    let finish = reading.finish_reason.as_deref().unwrap_or_default();
+    if provider.failed_finish(finish) {
+        return Err(Failed::backend("failed_finish", format!("the answer ended with `{finish}`"), Bill::Metered));
+    }
+    if reading.no_choices || !(reading.meaningful || matches!(finish, "length" | "content_filter" | "tool_calls")) {
+        return Err(Failed::backend("empty", "the answer has no content", Bill::Metered));
+    }
+    toll.arrived();
+    Ok(body)
+}

@@ -1,0 +1,72 @@
+//! Who asks: the client key, and the team that pays for it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::refusal::{Code, Refusal};
+use crate::{
+    base::{
+        names::{KeyId, TeamName},
+        tenants::Team,
+    },
+    ledger::keys::KeyRing,
+    policy::Policies,
+};
+
+/// The longest key that is looked at.
+const MAX_KEY: usize = 512;
+/// The team of a gateway that is open on its own machine.
+pub const OPEN_TEAM: &str = "default";
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who pays.
+    pub team: Arc<Team>,
+    /// The key's public id; empty when the gateway is open.
+    pub key: KeyId,
+    /// May ask for decisions in a header.
+    pub explain: bool,
+}
+
+/// Finds the caller by the key in `authorization` or `x-api-key`. With no key configured at all the gateway is open
+/// (the configuration allows that on loopback only) and everyone is team `default`.
+///
+/// # Errors
+/// `invalid_api_key` for a key that is missing, unknown, expired, or whose team is gone.
+pub fn authenticate(
+    headers: &HeaderMap,
+    ring: &KeyRing,
+    policies: &Policies,
+    now: Timestamp,
+) -> Result<Caller, Refusal> {
+    let refused = |message: &str| Refusal::new(Code::InvalidApiKey, message);
+    if ring.is_empty() {
+        let team = policies.teams.get(&TeamName::from(OPEN_TEAM)).cloned();
+        let team = team.ok_or_else(|| refused("this gateway has no keys and no team `default`"))?;
+        return Ok(Caller { team, key: KeyId::from(""), explain: true });
+    }
+    let presented = presented(headers).ok_or_else(|| {
+        refused("no key was sent\nhint: send `authorization: Bearer tpk_…`; an SDK takes it as its api key")
+    })?;
+    let key = ring.find(&presented).ok_or_else(|| refused("the key is not known to this gateway"))?;
+    if key.expires.is_some_and(|end| now >= end) {
+        return Err(refused("the key has expired"));
+    }
+    let team = policies.teams.get(&key.team).cloned();
+    let team = team.ok_or_else(|| refused("the key's team no longer exists"))?;
+    Ok(Caller { team, key: key.id.clone(), explain: key.explain })
+}
+
+fn presented(headers: &HeaderMap) -> Option<SecretString> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let plain = || headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::trim);
+    let key = bearer.or_else(plain)?;
+    (!key.is_empty() && key.len() <= MAX_KEY).then(|| key.to_owned().into())
+}

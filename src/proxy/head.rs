@@ -1,0 +1,87 @@
+//! The headers of an answer: who gave it, why, and what it cost.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::admit::Ask;
+use crate::{
+    base::money::Money,
+    policy::{Decision, Ranked},
+};
+
+/// What is said of an answer beside the answer.
+#[derive(Clone, Debug)]
+pub struct Head {
+    route: Arc<str>,
+    arm: Option<Arc<str>>,
+    model: Arc<str>,
+    backend: Arc<str>,
+    account: Arc<str>,
+    policy: Arc<str>,
+    reason: String,
+    attempts: usize,
+    /// What it cost, once that is known.
+    pub cost: Option<Money>,
+    /// What the tightest budget has left.
+    pub budget_left: Option<Money>,
+}
+
+impl Head {
+    /// The head of an answer by `ranked`.
+    pub fn new(
+        ask: &Ask,
+        decision: &Decision,
+        ranked: &Ranked,
+        account: &str,
+        reason: String,
+        attempts: usize,
+    ) -> Self {
+        Self {
+            route: decision.route.shared(),
+            arm: decision.arm.as_ref().map(|arm| arm.shared()),
+            model: ranked.candidate.model.name.shared(),
+            backend: ranked.candidate.backend.name.shared(),
+            account: account.into(),
+            policy: Arc::clone(&ask.live.policies.hash),
+            reason,
+            attempts,
+            cost: None,
+            budget_left: None,
+        }
+    }
+
+    /// Writes the headers.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        headers.reserve(16);
+        let mut put = |name: &'static str, text: &str| {
+            // Names come from the operator's files and may hold letters that a header cannot.
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        put("x-turnpike-route", &self.route);
+        put("x-turnpike-model", &self.model);
+        put("x-turnpike-backend", &self.backend);
+        put("x-turnpike-account", &self.account);
+        put("x-turnpike-policy", &self.policy);
+        put("x-turnpike-reason", &self.reason);
+        put("x-turnpike-attempts", &self.attempts.to_string());
+        if let Some(arm) = &self.arm {
+            put("x-turnpike-arm", arm);
+        }
+        if let Some(cost) = self.cost {
+            put("x-turnpike-cost-usd", &cost.to_string());
+        }
+        if let Some(left) = self.budget_left {
+            put("x-turnpike-budget-left-usd", &left.to_string());
+        }
+    }
+
+    /// The same as an event-stream comment, for a stream whose headers were sent before the winner was known.
+    pub fn comment(&self) -> Bytes {
+        let line = format!(": turnpike model={} backend={} attempts={}\n\n", self.model, self.backend, self.attempts);
+        Bytes::from(line)
+    }
+}

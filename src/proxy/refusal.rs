@@ -1,0 +1,231 @@
+//! Refusals: every error that Turnpike itself answers with, in the shape that OpenAI's clients understand.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::answer::Answer;
+use crate::{base::money::Money, ledger};
+
+/// An error code of the interface; `as_str` is what the client sees and what metrics count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A field is missing, malformed or contradictory.
+    InvalidRequest,
+    /// No candidate's context is long enough.
+    ContextLengthExceeded,
+    /// No candidate can do what a field asks for.
+    UnsupportedParameter,
+    /// A team with a budget may use priced models only.
+    ModelHasNoPrice,
+    /// The key is missing, unknown or expired.
+    InvalidApiKey,
+    /// A budget has too little left.
+    BudgetExceeded,
+    /// The team may not name this route or model.
+    ModelNotAllowed,
+    /// No candidate is where the team's data may go.
+    LocationNotAllowed,
+    /// No route, model or alias has that name.
+    ModelNotFound,
+    /// Turnpike does not serve that path or method.
+    EndpointNotSupported,
+    /// The body is larger than `limits.body`.
+    RequestTooLarge,
+    /// Every attempt failed.
+    UpstreamError,
+    /// Nobody can be asked now.
+    NoCandidate,
+    /// Turnpike itself is full or draining.
+    Overloaded,
+    /// The request's time ran out.
+    DeadlineExceeded,
+}
+
+impl Code {
+    /// The code as clients see it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::ContextLengthExceeded => "context_length_exceeded",
+            Self::UnsupportedParameter => "unsupported_parameter",
+            Self::ModelHasNoPrice => "model_has_no_price",
+            Self::InvalidApiKey => "invalid_api_key",
+            Self::BudgetExceeded => "budget_exceeded",
+            Self::ModelNotAllowed => "model_not_allowed",
+            Self::LocationNotAllowed => "location_not_allowed",
+            Self::ModelNotFound => "model_not_found",
+            Self::EndpointNotSupported => "endpoint_not_supported",
+            Self::RequestTooLarge => "request_too_large",
+            Self::UpstreamError => "upstream_error",
+            Self::NoCandidate => "no_candidate",
+            Self::Overloaded => "overloaded",
+            Self::DeadlineExceeded => "deadline_exceeded",
+        }
+    }
+
+    /// The status that goes with it.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidRequest | Self::ContextLengthExceeded | Self::UnsupportedParameter | Self::ModelHasNoPrice => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
+            Self::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
+            Self::ModelNotAllowed | Self::LocationNotAllowed => StatusCode::FORBIDDEN,
+            Self::ModelNotFound | Self::EndpointNotSupported => StatusCode::NOT_FOUND,
+            Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UpstreamError => StatusCode::BAD_GATEWAY,
+            Self::NoCandidate | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// OpenAI's `type` for it.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::BudgetExceeded => "insufficient_quota",
+            Self::InvalidApiKey => "authentication_error",
+            Self::ModelNotAllowed | Self::LocationNotAllowed => "permission_error",
+            Self::UpstreamError | Self::NoCandidate | Self::Overloaded | Self::DeadlineExceeded => "server_error",
+            Self::InvalidRequest
+            | Self::ContextLengthExceeded
+            | Self::UnsupportedParameter
+            | Self::ModelHasNoPrice
+            | Self::ModelNotFound
+            | Self::EndpointNotSupported
+            | Self::RequestTooLarge => "invalid_request_error",
+        }
+    }
+}
+
+/// An answer that Turnpike gives instead of a model's.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The code, which gives the status and the type.
+    pub code: Code,
+    /// What is wrong and how to mend it.
+    pub message: String,
+    /// The field at fault.
+    pub param: Option<String>,
+    /// When to come again; always present on 503.
+    pub retry_after: Option<Duration>,
+    /// What the SDK's own retry should do: `false` once Turnpike has failed over itself.
+    pub should_retry: bool,
+    /// Members beside the message (`budget`, `attempts`, …).
+    pub details: Vec<(&'static str, Value)>,
+    /// An upstream's own verdict, passed on with its status and body.
+    pub verbatim: Option<(StatusCode, Bytes)>,
+}
+
+/// The wait that a 503 names when nothing better is known.
+const DEFAULT_RETRY: Duration = Duration::from_secs(5);
+/// Above a minute the Node SDK ignores `retry-after` and the Python SDK waits it out.
+const MAX_RETRY: Duration = Duration::from_secs(60);
+
+impl Refusal {
+    /// A refusal without a field.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let overloaded = matches!(code, Code::NoCandidate | Code::Overloaded);
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: overloaded.then_some(DEFAULT_RETRY),
+            should_retry: overloaded,
+            details: Vec::new(),
+            verbatim: None,
+        }
+    }
+
+    /// The same with the field at fault.
+    #[must_use]
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// The same with a member beside the message.
+    #[must_use]
+    pub fn detail(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.details.push((name, value.into()));
+        self
+    }
+
+    /// The same with a wait that is better known.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait.or(self.retry_after);
+        self
+    }
+
+    /// A budget that refused a hold.
+    pub fn budget(refused: &ledger::Refused, needed: Money) -> Self {
+        let message = format!(
+            "budget `{}` of team `{}` has {} USD left of {} USD and this request may cost {} USD; it renews at {}",
+            refused.budget,
+            refused.team,
+            refused.left(),
+            refused.limit,
+            needed,
+            seconds(refused.renews_at),
+        );
+        Self::new(Code::BudgetExceeded, message)
+            .detail("budget", refused.budget.as_ref())
+            .detail("limit", refused.limit.to_string())
+            .detail("used", refused.used.to_string())
+            .detail("renews_at", seconds(refused.renews_at).to_string())
+    }
+
+    /// The status that the client sees.
+    pub fn status(&self) -> StatusCode {
+        self.verbatim.as_ref().map_or(self.code.status(), |(status, _)| *status)
+    }
+
+    /// The `error` object.
+    pub fn body(&self) -> Bytes {
+        if let Some((_, body)) = &self.verbatim {
+            return body.clone();
+        }
+        let mut error = json!({
+            "message": self.message,
+            "type": self.code.kind(),
+            "param": self.param,
+            "code": self.code.as_str(),
+        });
+        for (name, value) in &self.details {
+            error[*name] = value.clone();
+        }
+        Bytes::from(json!({ "error": error }).to_string())
+    }
+
+    /// The event that ends a stream whose head has been sent already.
+    pub fn event(&self) -> Bytes {
+        crate::wire::answer::error_event(&self.message, self.code.kind(), self.code.as_str())
+    }
+
+    /// The answer with its headers, save those that every answer has.
+    pub fn response(&self) -> Response<Answer> {
+        let mut response = Response::new(Answer::full(self.body()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let should_retry = if self.should_retry { "true" } else { "false" };
+        headers.insert("x-should-retry", HeaderValue::from_static(should_retry));
+        if let Some(wait) = self.retry_after.map(|wait| wait.min(MAX_RETRY)) {
+            // Whole seconds, rounded up: a client that comes a moment too early is refused again.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert("retry-after-ms", HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(60_000)));
+        }
+        response
+    }
+}
+
+/// An instant without its fraction.
+fn seconds(at: Timestamp) -> Timestamp {
+    at.round(jiff::Unit::Second).unwrap_or(at)
+}

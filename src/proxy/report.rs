@@ -1,0 +1,82 @@
+//! What is counted of attempts and requests, in one place.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{refusal::Refusal, toll::Timing};
+use crate::{
+    base::{money::Money, names::TeamName},
+    telemetry::{
+        metrics::{
+            AttemptLabels, CandidateLabels, Label, Metrics, RefusalLabels, RequestLabels, SpendLabels, TokenLabels,
+            dollars,
+        },
+        record::{AttemptRecord, Record},
+    },
+};
+
+/// Counts one attempt.
+pub fn attempt(metrics: &Metrics, team: &TeamName, row: &AttemptRecord, timing: &Timing) {
+    let label = |text: &Arc<str>| Label(Arc::clone(text));
+    let outcome = Label(row.outcome.into());
+    metrics.attempts.get_or_create(&AttemptLabels { backend: label(&row.backend), outcome }).inc();
+    if let Some(first) = timing.first_token {
+        let labels = CandidateLabels { model: label(&row.model), backend: label(&row.backend) };
+        metrics.time_to_first_token.get_or_create(&labels).observe(first.as_secs_f64());
+    }
+    let kinds = [
+        ("input", row.input_tokens.saturating_sub(row.cached_input_tokens)),
+        ("cached_input", row.cached_input_tokens),
+        ("output", row.output_tokens.saturating_sub(row.reasoning_tokens)),
+        ("reasoning", row.reasoning_tokens),
+    ];
+    for (kind, tokens) in kinds.into_iter().filter(|(_, tokens)| *tokens > 0) {
+        let labels = TokenLabels {
+            team: Label(team.shared()),
+            model: label(&row.model),
+            backend: label(&row.backend),
+            kind: Label(kind.into()),
+        };
+        metrics.tokens.get_or_create(&labels).inc_by(tokens);
+    }
+    if row.cost_nanousd > 0 {
+        let labels = SpendLabels { team: Label(team.shared()), model: label(&row.model), backend: label(&row.backend) };
+        metrics.cost.get_or_create(&labels).inc_by(dollars(Money::from_nanousd(row.cost_nanousd)));
+    }
+}
+
+/// Counts one settled request.
+pub fn request(metrics: &Metrics, record: &Record, took: Duration, beyond: Money) {
+    let label = |text: &Arc<str>| Label(Arc::clone(text));
+    let labels = RequestLabels {
+        route: label(&record.route),
+        team: label(&record.team),
+        model: label(&record.model),
+        backend: label(&record.backend),
+        code: Label(record.status.to_string().into()),
+    };
+    metrics.requests.get_or_create(&labels).inc();
+    let labels = CandidateLabels { model: label(&record.model), backend: label(&record.backend) };
+    metrics.request_duration.get_or_create(&labels).observe(took.as_secs_f64());
+    if beyond > Money::ZERO {
+        metrics.budget_overspend.inc_by(dollars(beyond));
+    }
+}
+
+/// Counts one refusal of Turnpike's own; `team` is empty before the caller is known.
+pub fn refusal(metrics: &Metrics, team: &str, reason: &'static str) {
+    metrics.refusals.get_or_create(&RefusalLabels { team: Label(team.into()), reason: Label(reason.into()) }).inc();
+}
+
+/// Counts one request that was refused before any attempt.
+pub fn refused(metrics: &Metrics, team: &str, route: &str, refusal: &Refusal) {
+    self::refusal(metrics, team, refusal.code.as_str());
+    let none = || Label("".into());
+    let labels = RequestLabels {
+        route: Label(route.into()),
+        team: Label(team.into()),
+        model: none(),
+        backend: none(),
+        code: Label(refusal.status().as_str().into()),
+    };
+    metrics.requests.get_or_create(&labels).inc();
+}
