@@ -222,3 +222,6 @@ pub fn in_force(rows: &[Arc<PriceRow>], at: Timestamp) -> Option<&Arc<PriceRow>>
 pub fn rate_in_force(rates: &[ExchangeRate], at: Timestamp) -> Option<ExchangeRate> {
     rates.iter().rev().find(|rate| rate.from <= at).copied()
 }
+
+#[cfg(test)]
+mod tests;

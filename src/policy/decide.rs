@@ -308,3 +308,8 @@ impl Marks {
         fresh
     }
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

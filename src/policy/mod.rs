@@ -28,6 +28,8 @@ pub mod observe;
 mod reason;
 pub mod retry;
 pub mod rules;
+#[cfg(test)]
+mod sample;
 mod split;
 pub mod value;
 

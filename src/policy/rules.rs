@@ -31,6 +31,7 @@ use crate::base::{
 };
 
 mod compile;
+mod prove;
 
 pub use compile::RuleError;
 

@@ -1,22 +1,16 @@
-//! From text to a proven condition: parse, resolve names, evaluate every part on samples.
-
-use std::{collections::BTreeMap, sync::Arc};
+//! From text to a condition: parse it, and resolve every name.
 
 use cel::{
-    Context, ExecutionError, ParseErrors, Value,
+    ParseErrors,
     common::{
         ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators},
         types::CelBool,
     },
     parser::{Expression, PrattParser},
 };
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 
-use super::{Bound, Call, Condition, LIBRARY, ModelArgument, Scope};
-use crate::{
-    base::{facts::Facts, money::Money, tenants::Team},
-    policy::{BudgetSeen, Caller},
-};
+use super::{Call, Condition, ModelArgument, prove::prove};
 
 /// The longest condition, in bytes.
 const MAX_LENGTH: usize = 2_000;
@@ -65,7 +59,7 @@ pub(super) fn compile(text: &str) -> Result<Condition, RuleError> {
     }
     let parser = PrattParser::new().max_recursion_depth(MAX_DEPTH).max_expression_node_count(MAX_NODES);
     let mut expression = parser.parse(text).map_err(|errors| parse_error(text, &errors))?;
-    let mut names = Names { text, calls: Vec::new(), local: Vec::new() };
+    let mut names = Names { text, calls: Vec::new(), local: Vec::new(), nodes: 0 };
     names.resolve(&mut expression)?;
     let condition = Condition { expression, calls: names.calls };
     prove(text, &condition)?;
@@ -93,10 +87,17 @@ struct Names<'a> {
     calls: Vec<Call>,
     /// Variables of the comprehension around.
     local: Vec<String>,
+    /// Nodes walked so far: the parser's own count leaves some out.
+    nodes: usize,
 }
 
 impl Names<'_> {
     fn resolve(&mut self, expression: &mut Expression) -> Result<(), RuleError> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let message = format!("the condition has more than {MAX_NODES} parts");
+            return Err(RuleError { message, offset: None });
+        }
         if let Some(path) = self.path(expression)? {
             expression.expr = path;
             return Ok(());
@@ -273,137 +274,4 @@ fn word(text: &str, word: &str) -> Option<usize> {
     text.match_indices(word)
         .map(|(at, _)| at)
         .find(|&at| !part(text[..at].chars().next_back()) && !part(text[at + word.len()..].chars().next()))
-}
-
-/// Evaluates the condition and each of its parts on a request with nothing and on one with everything: a part that
-/// `&&` or `?:` would skip at first is proven too.
-fn prove(text: &str, condition: &Condition) -> Result<(), RuleError> {
-    let team = |labels: BTreeMap<String, String>| Team {
-        name: "sample".into(),
-        parent: None,
-        may_use: None,
-        locations: None,
-        budgets: Vec::new(),
-        labels: Arc::new(labels),
-    };
-    let full = Facts {
-        model: "sample".into(),
-        stream: true,
-        input_tokens: 1000,
-        input_bound: 1100,
-        body_bytes: 4000,
-        max_output: Some(500),
-        answers: 1,
-        messages: 3,
-        images: 1,
-        audio: 1,
-        tools: 2,
-        json: true,
-        reasoning: Some(true),
-        ..Facts::default()
-    };
-    let budget = BudgetSeen { used_ppm: 500_000, left: Some(Money::from_nanousd(1)), pace_ppm: 1_000_000 };
-    let samples = [
-        (Facts::default(), BudgetSeen::default(), team(BTreeMap::new())),
-        (full, budget, team(BTreeMap::from([("sample".into(), "sample".into())]))),
-    ];
-    for (facts, budget, team) in &samples {
-        let caller = Caller { team, key: "sample", user: "", session: "" };
-        let scope = Scope { facts, caller, budget: *budget, now: Timestamp::UNIX_EPOCH, live: None };
-        let bound = Bound { scope: &scope, calls: &condition.calls };
-        let mut context = Context::with_env(LIBRARY.clone());
-        context.set_variable_resolver(&bound);
-        let found = kind(&condition.expression, &context)?;
-        if found.as_deref().is_some_and(|found| found != "bool") {
-            let message = format!("the condition is {}, not true or false", found.unwrap_or_default());
-            return Err(RuleError { message, offset: (!text.is_empty()).then_some(0) });
-        }
-    }
-    Ok(())
-}
-
-/// The type of a part, after its own parts; `None` where the sample alone made it fail (a division by zero).
-fn kind(expression: &Expression, context: &Context<'_, '_>) -> Result<Option<String>, RuleError> {
-    match &expression.expr {
-        Expr::Call(call) => {
-            let parts = call.target.iter().map(AsRef::as_ref).chain(&call.args);
-            let kinds = parts.map(|part| kind(part, context)).collect::<Result<Vec<_>, _>>()?;
-            operands(&call.func_name, &kinds)?;
-        }
-        Expr::List(list) => list.elements.iter().try_for_each(|element| kind(element, context).map(drop))?,
-        Expr::Select(select) => drop(kind(&select.operand, context)?),
-        // What is inside a loop is meaningless without its variables: the loop as a whole is run below.
-        Expr::Comprehension(_)
-        | Expr::Map(_)
-        | Expr::Struct(_)
-        | Expr::Ident(_)
-        | Expr::Literal(_)
-        | Expr::Unspecified => {}
-    }
-    match Value::resolve_val(expression, context) {
-        Ok(value) => Ok(Some(value.get_type().name().to_owned())),
-        Err(
-            ExecutionError::DivisionByZero(_)
-            | ExecutionError::RemainderByZero(_)
-            | ExecutionError::Overflow(..)
-            | ExecutionError::IndexOutOfBounds(_)
-            | ExecutionError::NoSuchKey(_)
-            | ExecutionError::FunctionError { .. },
-        ) => Ok(None),
-        Err(error) => Err(RuleError { message: described(&error, expression), offset: None }),
-    }
-}
-
-/// What CEL itself would let pass in silence: `&&` with a part that is no truth value, `==` between two types, which
-/// is false for ever.
-fn operands(function: &str, kinds: &[Option<String>]) -> Result<(), RuleError> {
-    let known: Vec<&str> = kinds.iter().flatten().map(String::as_str).collect();
-    let logical = [operators::LOGICAL_AND, operators::LOGICAL_OR, operators::LOGICAL_NOT].contains(&function);
-    let odd = match known.as_slice() {
-        parts if logical => parts.iter().find(|part| **part != "bool"),
-        [test, ..] if function == operators::CONDITIONAL && *test != "bool" => Some(test),
-        _ => None,
-    };
-    let sign = sign_of(function);
-    if let Some(odd) = odd {
-        let message = format!("`{sign}` joins true and false, not {odd}");
-        return Err(RuleError { message, offset: None });
-    }
-    let number = |kind: &str| ["int", "uint", "double"].contains(&kind);
-    if [operators::EQUALS, operators::NOT_EQUALS].contains(&function)
-        && let [left, right] = known.as_slice()
-        && left != right
-        && !(number(left) && number(right))
-    {
-        let message = format!("`{sign}` compares {left} with {right}, which are never equal");
-        return Err(RuleError { message, offset: None });
-    }
-    Ok(())
-}
-
-/// `_&&_` is written `&&`.
-fn sign_of(function: &str) -> &str {
-    function.trim_matches(|c| c == '_' || c == '@')
-}
-
-fn described(error: &ExecutionError, expression: &Expression) -> String {
-    let sign = match &expression.expr {
-        Expr::Call(call) => sign_of(&call.func_name),
-        _ => "",
-    };
-    match error {
-        ExecutionError::NoSuchOverload(overload) => {
-            format!("`{}` does not take `{}`", sign_of(overload.function()), overload.argument_types().join("` and `"))
-        }
-        ExecutionError::UnsupportedBinaryOperator(_, left, right) => format!(
-            "`{sign}` does not take `{}` and `{}`; hint: `double(x)` turns a whole number into one with a point",
-            left.type_of(),
-            right.type_of()
-        ),
-        other => {
-            let text = other.to_string();
-            let mut letters = text.chars();
-            letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-        }
-    }
 }

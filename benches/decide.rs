@@ -1,0 +1,195 @@
+//! How long a decision takes: 4, 20 and 200 candidates, plain and in full dress (a rule, a floor, a budget, a
+//! currency). Goals: 2, 8 and 80 µs.
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to say")]
+
+use std::{collections::BTreeMap, hint::black_box, sync::Arc, time::Duration};
+
+use criterion::{BenchmarkId, Criterion};
+use jiff::{Timestamp, civil};
+use turnpike::{
+    base::{
+        catalog::{Backend, Balance, Candidate, CandidateId, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer},
+        facts::{Category, Facts},
+        money::{Currency, ExchangeRate, Money},
+        price::{PriceRow, Rate, When},
+        scores::{Benchmark, By, ScoreRow, Scores, Trust, Unit},
+        tenants::{Budget, Period, Team},
+    },
+    policy::{
+        BudgetSeen, Caller, Choice, Floor, Observations, Policies, Prefer, Question, Require, Route, Seen,
+        decide::decide,
+        rules::{Condition, Rule},
+    },
+};
+
+struct Measured;
+
+impl Observations for Measured {
+    fn seen(&self, candidate: &Candidate) -> Seen {
+        Seen {
+            first_token: Some(Duration::from_millis(300 + u64::from(candidate.id.0) * 7 % 900)),
+            output_tokens: Some(250),
+            ..Seen::default()
+        }
+    }
+}
+
+fn candidate(number: u32) -> Candidate {
+    let price = i64::from(number * 37 % 50 + 1) * 100_000_000;
+    let rate = Rate {
+        when: When::default(),
+        input: price,
+        cached_input: price / 4,
+        cache_write: price,
+        output: price * 4,
+        reasoning: price * 4,
+        audio_input: price,
+        audio_output: price * 4,
+    };
+    let row = PriceRow {
+        currency: Currency::parse(if number.is_multiple_of(2) { "USD" } else { "CNY" }).unwrap(),
+        from: Timestamp::UNIX_EPOCH,
+        until: None,
+        rates: vec![rate],
+        calendar: Vec::new(),
+        source: "bench".into(),
+    };
+    let backend = Backend {
+        name: format!("backend-{number}").into(),
+        provider: "openai",
+        endpoints: vec!["http://127.0.0.1:1".parse().unwrap()],
+        accounts: Vec::new(),
+        pick: Pick::Order,
+        balance: Balance::LeastLoaded,
+        location: Some("eu".into()),
+        region: None,
+        timeouts: Timeouts::default(),
+        max_in_flight: None,
+        off: None,
+    };
+    let model = Model {
+        name: format!("model-{number}").into(),
+        catalog: None,
+        context: 128_000,
+        max_output: 8_192,
+        abilities: None,
+        thinking: Thinking::Never,
+        tokenizer: Tokenizer::O200k,
+        prior: SpeedPrior::default(),
+        expected_output: 300,
+    };
+    Candidate {
+        id: CandidateId(number),
+        model: Arc::new(model),
+        backend: Arc::new(backend),
+        upstream: "upstream".into(),
+        prices: vec![Arc::new(row)],
+        served: Vec::new(),
+    }
+}
+
+fn policies(count: u32) -> Policies {
+    let rows = (0..count).map(|number| ScoreRow {
+        model: format!("model-{number}").into(),
+        benchmark: "exam".into(),
+        value: f64::from(40 + number * 13 % 50),
+        date: civil::date(2026, 11, 1),
+        by: By::Independent,
+        source: "bench".into(),
+    });
+    let exam = Benchmark { category: Category::Code, unit: Unit::PERCENT };
+    let scores = Scores::new(rows.collect(), BTreeMap::from([("exam".into(), exam)]), Trust::default());
+    let candidates: Vec<_> = (0..count).map(|number| Arc::new(candidate(number))).collect();
+    let rate = ExchangeRate { nanousd: 138_900_000, from: Timestamp::UNIX_EPOCH };
+    Policies {
+        hash: "0123456789ab".into(),
+        backends: BTreeMap::new(),
+        models: candidates.iter().map(|candidate| (candidate.model.name.clone(), candidate.model.clone())).collect(),
+        candidates,
+        routes: BTreeMap::new(),
+        aliases: BTreeMap::new(),
+        teams: Default::default(),
+        keys: Default::default(),
+        currencies: BTreeMap::from([(Currency::parse("CNY").unwrap(), vec![rate])]),
+        scores,
+    }
+}
+
+fn route(count: u32, dressed: bool) -> Route {
+    let rule = || Rule {
+        name: "rule 1".into(),
+        when: Condition::compile("budget.used > 0.8 && request.images == 0 && caller.team == 'search'").unwrap(),
+        candidates: None,
+        prefer: Some(Prefer::Cheapest),
+        right: None,
+        max_cost: None,
+        first_token_p95: None,
+    };
+    let floor = Floor::Of { at_least_ppm: 800_000, model: "model-1".into() };
+    Route {
+        name: "auto".into(),
+        implicit: false,
+        choice: Choice::Value { candidates: (0..count).map(CandidateId).collect(), prefer: Prefer::BALANCED },
+        require: Require { right: dressed.then_some(floor), ..Require::default() },
+        category: None,
+        rules: dressed.then(rule).into_iter().collect(),
+        attempts: 3,
+        max_output: 4_096,
+    }
+}
+
+fn team(dressed: bool) -> Team {
+    let budget = || Budget {
+        name: "month".into(),
+        limit: Money::from_nanousd(1),
+        per: Period::Month,
+        zone: jiff::tz::TimeZone::UTC,
+    };
+    Team {
+        name: "search".into(),
+        parent: None,
+        may_use: None,
+        locations: dressed.then(|| vec!["eu".into()]),
+        budgets: dressed.then(budget).into_iter().collect(),
+        labels: Arc::default(),
+    }
+}
+
+fn decisions(c: &mut Criterion) {
+    let facts = Facts {
+        model: "auto".into(),
+        stream: true,
+        input_tokens: 1_200,
+        answers: 1,
+        messages: 3,
+        category: Category::Code,
+        category_confident: true,
+        ..Facts::default()
+    };
+    for dressed in [false, true] {
+        let mut group = c.benchmark_group(if dressed { "decide, full dress" } else { "decide" });
+        for count in [4, 20, 200] {
+            let (policies, route, team) = (policies(count), route(count, dressed), team(dressed));
+            let question = Question {
+                route: &route,
+                facts: &facts,
+                caller: Caller { team: &team, key: "k7Qm2x", user: "ann", session: "" },
+                budget: BudgetSeen { used_ppm: 850_000, ..BudgetSeen::default() },
+                now: "2026-11-23T12:00:00Z".parse().unwrap(),
+                time_left: Some(Duration::from_secs(60)),
+                seed: 1,
+                failed: &[],
+                affordable: None,
+            };
+            group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+                bencher.iter(|| decide(&policies, &Measured, black_box(&question)));
+            });
+        }
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    decisions(&mut criterion);
+    criterion.final_summary();
+}

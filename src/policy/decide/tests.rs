@@ -1,0 +1,243 @@
+//! Decisions one by one: each rejection with its number, the orders, the last resort, the reason.
+
+use std::{sync::Arc, time::Duration};
+
+use super::decide;
+use crate::{
+    base::{
+        catalog::{CandidateId, Served},
+        facts::{Abilities, Ability},
+        money::Money,
+    },
+    policy::{
+        Choice, Decision, Floor, Ordering, Prefer, Question, Rejection, Require, Route, Unavailable,
+        rules::{Condition, Rule},
+        sample::{Made, World, now, route, team},
+    },
+};
+
+const fn usd(nanousd: i64) -> Money {
+    Money::from_nanousd(nanousd)
+}
+
+fn ask(world: &World, route: &Route) -> Decision {
+    decide(&world.policies, world, &world.question(route))
+}
+
+fn models(decision: &Decision) -> Vec<&str> {
+    decision.ranked.iter().map(|ranked| ranked.candidate.model.name.as_str()).collect()
+}
+
+fn rule(when: &str) -> Rule {
+    Rule {
+        name: "rule 1".into(),
+        when: Condition::compile(when).unwrap(),
+        candidates: None,
+        prefer: None,
+        right: None,
+        max_cost: None,
+        first_token_p95: None,
+    }
+}
+
+/// The one candidate of a world is rejected, and for this.
+fn rejection(made: Made, edit: impl FnOnce(&mut World, &mut Route), more: impl FnOnce(&mut Question<'_>)) -> Rejection {
+    let mut world = World::new(&[made]);
+    let mut route = world.route(Prefer::BALANCED);
+    edit(&mut world, &mut route);
+    let mut question = world.question(&route);
+    more(&mut question);
+    let decision = decide(&world.policies, &world, &question);
+    assert!(decision.ranked.is_empty(), "{decision:?}");
+    decision.rejected[0].why.clone()
+}
+
+#[test]
+fn every_condition_rejects_with_its_number() {
+    let made = || Made::new(1);
+    let texts = [
+        rejection(Made { off: true, ..made() }, |_, _| {}, |_| {}),
+        rejection(Made { served: vec![Served { from: None, until: Some(now()) }], ..made() }, |_, _| {}, |_| {}),
+        rejection(
+            Made { served: vec![Served { from: "2027-01-01T00:00:00Z".parse().ok(), until: None }], ..made() },
+            |_, _| {},
+            |_| {},
+        ),
+        rejection(
+            Made { location: Some("us".into()), ..made() },
+            |world, _| world.team.locations = Some(vec!["eu".into()]),
+            |_| {},
+        ),
+        rejection(made(), |world, _| world.team.locations = Some(vec!["eu".into()]), |_| {}),
+        rejection(
+            Made { abilities: Some(Abilities::default().with(Ability::Json)), ..made() },
+            |world, _| world.facts.images = 1,
+            |_| {},
+        ),
+        rejection(Made { context: 1_200, ..made() }, |_, _| {}, |_| {}),
+        rejection(Made { price: None, ..made() }, |world, _| world.team = team(true), |_| {}),
+        rejection(made(), |_, route| route.require.right = Some(Floor::Fitted(900_000)), |_| {}),
+        rejection(
+            Made::new(33),
+            |_, route| {
+                route.require.right = Some(Floor::Benchmark { benchmark: "exam".into(), at_least_milli: 70_500 });
+            },
+            |_| {},
+        ),
+        rejection(made(), |_, route| route.require.max_cost = Some(usd(1_000_000)), |_| {}),
+        rejection(made(), |_, route| route.require.first_token_p95 = Some(Duration::from_millis(900)), |_| {}),
+        rejection(made(), |_, _| {}, |question| question.affordable = Some(usd(2_000_000))),
+        rejection(made(), |world, _| world.seen[0].unavailable = Some(Unavailable::Full), |_| {}),
+        rejection(made(), |_, _| {}, |question| question.failed = &[CandidateId(0)]),
+        rejection(made(), |_, _| {}, |question| question.time_left = Some(Duration::from_millis(500))),
+    ]
+    .map(|why| why.to_string());
+    assert_eq!(
+        texts.each_ref().map(String::as_str),
+        [
+            "switched off: maintenance",
+            "retired by its vendor on 2026-11-23T12:00:00Z",
+            "not served by its vendor before 2027-01-01T00:00:00Z",
+            "data of this team may not go to `us`",
+            "its backend states no location, and the team is fenced",
+            "lacks `images`",
+            "needs 1300 tokens of context, has 1200",
+            "its price is not known",
+            "right with at least 35.3%, the floor is 90.0%",
+            "has no score, the floor is 70.500",
+            "expected to cost 0.0019 USD, at most 0.001 USD is allowed",
+            "first token within 1.00 s (95 %), at most 0.90 s is allowed",
+            "may cost up to 0.004116 USD, 0.002 USD is left",
+            "it has as many requests in flight as it takes",
+            "failed on this request already",
+            "expected after 1.00 s, 0.50 s is left",
+        ]
+    );
+}
+
+#[test]
+fn the_limits_of_the_formula_order_by_their_own_term() {
+    // m1 scores 47, m2 64, m3 81.
+    let slow = Made { price: Some((10, 10)), ..Made::new(1) };
+    let mut fast = Made { price: Some((100, 100)), ..Made::new(2) };
+    fast.seen.first_token = Some(Duration::from_millis(100));
+    let good = Made { price: Some((900, 900)), ..Made::new(3) };
+    let world = World::new(&[slow, fast, good]);
+    let order = |prefer| models(&ask(&world, &world.route(prefer))).join(" ");
+    assert_eq!(order(Prefer::Cheapest), "m1 m2 m3");
+    assert_eq!(order(Prefer::Fastest), "m2 m1 m3");
+    assert_eq!(order(Prefer::Best), "m3 m2 m1");
+    assert_eq!(order(Prefer::Worth { right_answer: usd(1_000_000_000), second: usd(0) }), "m3 m2 m1");
+    assert_eq!(order(Prefer::Worth { right_answer: usd(0), second: usd(0) }), "m1 m2 m3");
+    assert_eq!(order(Prefer::Worth { right_answer: usd(0), second: usd(1_000_000_000) }), "m2 m1 m3");
+}
+
+#[test]
+fn an_unknown_price_is_never_the_cheapest() {
+    let world = World::new(&[Made { price: None, ..Made::new(1) }, Made { price: Some((900, 900)), ..Made::new(2) }]);
+    let decision = ask(&world, &world.route(Prefer::Cheapest));
+    assert_eq!(models(&decision), ["m2", "m1"]);
+    assert_eq!(decision.reason(), "cheapest of 2; m1 at an unknown price");
+}
+
+#[test]
+fn a_model_clears_a_floor_of_itself_and_the_unknown_clears_none() {
+    let world = World::new(&[Made::new(3), Made::new(2), Made::new(39)]);
+    let mut route = world.route(Prefer::Cheapest);
+    route.require.right = Some(Floor::Of { at_least_ppm: 1_000_000, model: "m3".into() });
+    let decision = ask(&world, &route);
+    assert_eq!(models(&decision), ["m3"]);
+    assert_eq!(decision.reason(), "the only one of 3 that passes; m2: right with at least 48.8%, the floor is 65.9%");
+}
+
+#[test]
+fn an_order_is_kept_and_spills() {
+    let mut world = World::new(&[Made::new(1), Made::new(2), Made::new(3)]);
+    let chain = route("chain", Choice::Order([2, 0, 1, 0].map(CandidateId).to_vec()));
+    let decision = ask(&world, &chain);
+    assert_eq!((models(&decision), decision.order), (vec!["m3", "m1", "m2"], Ordering::Listed));
+    assert_eq!(decision.reason(), "first of 3 in order; m1 next");
+    world.seen[2].unavailable = Some(Unavailable::Full);
+    assert_eq!(models(&ask(&world, &chain)), ["m1", "m2"]);
+}
+
+#[test]
+fn a_sole_candidate_is_tried_though_its_breaker_is_open() {
+    let broken = |left| Some(Unavailable::Broken(Duration::from_secs(left)));
+    let mut world = World::new(&[Made::new(1), Made::new(2), Made { off: true, ..Made::new(3) }]);
+    world.seen[0].unavailable = broken(9);
+    let route = world.route(Prefer::Cheapest);
+    assert_eq!(models(&ask(&world, &route)), ["m2"], "not while another is able");
+    world.seen[1].unavailable = broken(4);
+    let decision = ask(&world, &route);
+    assert!(decision.last_resort);
+    assert_eq!(models(&decision), ["m2"], "the one that is due first");
+    assert_eq!(
+        decision.reason(),
+        "last resort: its breaker is open, and no other is able; m1: its breaker is open for another 9.00 s"
+    );
+    let failed = [CandidateId(1)];
+    let question = Question { failed: &failed, ..world.question(&route) };
+    assert_eq!(models(&decide(&world.policies, &world, &question)), ["m1"]);
+    let failed = [CandidateId(0), CandidateId(1)];
+    let question = Question { failed: &failed, ..world.question(&route) };
+    assert!(decide(&world.policies, &world, &question).ranked.is_empty(), "one live try each");
+}
+
+#[test]
+fn a_later_rule_goes_over_an_earlier_one_and_who_it_takes_out_is_told() {
+    let world = World::new(&[Made::new(1), Made::new(2), Made::new(3)]);
+    let mut route = world.route(Prefer::Cheapest);
+    route.rules = vec![
+        Rule { candidates: Some(vec![CandidateId(0)]), ..rule("request.messages == 1") },
+        Rule { candidates: Some(vec![CandidateId(1), CandidateId(2)]), name: "night".into(), ..rule("true") },
+        Rule { prefer: Some(Prefer::Best), max_cost: Some(usd(50_000_000)), ..rule("request.input_tokens > 999") },
+        Rule { candidates: Some(vec![]), ..rule("request.images > 0") },
+        rule("1 / request.images > 0"),
+    ];
+    route.require = Require { max_cost: Some(usd(40_000_000)), ..Require::default() };
+    let decision = ask(&world, &route);
+    assert_eq!(models(&decision), ["m3", "m2"]);
+    assert_eq!(decision.rules, ["rule 1", "night", "rule 1"].map(Arc::<str>::from));
+    assert_eq!(decision.rule_errors, 1);
+    assert_eq!(decision.require.max_cost, Some(usd(40_000_000)));
+    assert_eq!(decision.rejected[0].why, Rejection::Rule("night".into()));
+}
+
+#[test]
+fn the_cap_is_the_clients_then_the_routes_within_model_and_context() {
+    let mut world = World::new(&[Made { context: 1_500, ..Made::new(1) }, Made::new(2)]);
+    let route = world.route(Prefer::Cheapest);
+    let caps = |world: &World| {
+        let mut ranked = ask(world, &route).ranked;
+        ranked.sort_by_key(|ranked| ranked.candidate.id);
+        ranked.iter().map(|ranked| (ranked.max_output, ranked.terms.output_tokens)).collect::<Vec<_>>()
+    };
+    assert_eq!(caps(&world), [(500, 300), (1_000, 300)], "the small context leaves 500 tokens");
+    world.facts.max_output = Some(200);
+    assert_eq!(caps(&world), [(200, 200), (200, 200)]);
+    world.facts.max_output = Some(600);
+    assert_eq!(caps(&world), [(600, 300)], "what the client reserved must fit");
+}
+
+#[test]
+fn what_a_hold_must_cover_is_the_dearest_within_reach() {
+    let made: Vec<Made> = (1..=5).map(|n| Made { price: Some((100 * i64::from(n), 0)), ..Made::new(n) }).collect();
+    let mut world = World::new(&made);
+    let decision = ask(&world, &world.route(Prefer::Cheapest));
+    assert_eq!(decision.ceiling, usd(3 * 1_116_000), "three attempts reach the third, 1,116 tokens with the margin");
+    world.facts.input_bound = 1_000;
+    assert_eq!(ask(&world, &world.route(Prefer::Cheapest)).ceiling, usd(3 * 1_000_000));
+}
+
+#[test]
+fn the_table_of_explain_has_every_candidate() {
+    let world = World::new(&[Made::new(1), Made { off: true, ..Made::new(2) }]);
+    let rows = ask(&world, &world.route(Prefer::BALANCED)).explain();
+    assert_eq!((rows[0].place, rows[0].candidate.as_str()), (Some(1), "m1@b1"));
+    assert!(
+        rows[0].terms.as_deref().unwrap().ends_with("6.98 s, 300 tokens, cost 0.0019 USD, value 0.00663934 USD"),
+        "{rows:?}"
+    );
+    assert_eq!(rows[1].rejection.as_deref(), Some("switched off: maintenance"));
+}
