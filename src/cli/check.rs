@@ -1,43 +1,73 @@
-//! `turnpike check`: every fault of the configuration and the policies, at once.
+//! `turnpike check`: everything that is wrong with the configuration, in one run.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use crate::config;
+use crate::config::{self, Environment, Loaded};
 
-/// Arguments of `check`.
+/// What `check` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The configuration.
-    #[arg(short, long, value_name = "FILE", default_value = "turnpike.yaml")]
-    config: PathBuf,
+    /// The server's file, or a folder of policies; `turnpike.yaml` unless named, else the folder `policies`.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
-/// Checks and tells.
+/// Prints the faults, or else the warnings and what there is.
 ///
 /// # Errors
-/// None: faults are what it is for.
+/// None: what is wrong with the configuration is printed, exit 1.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    match config::load(&args.config, &|name| std::env::var(name).ok()) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                anstream::eprintln!("{}", warning.render(colour));
-            }
-            let policies = &loaded.policies;
-            anstream::println!(
-                "ok: {} backends, {} models, {} routes, {} teams, {} warnings, policy {}",
-                policies.backends.len(),
-                policies.models.len(),
-                policies.routes.values().filter(|route| !route.implicit).count(),
-                policies.teams.len(),
-                loaded.warnings.len(),
-                policies.hash,
-            );
+    let usual = || {
+        let file = Path::new("turnpike.yaml");
+        let folder = Path::new("policies");
+        if !file.exists() && folder.is_dir() { folder.to_owned() } else { file.to_owned() }
+    };
+    let path = args.config.unwrap_or_else(usual);
+    let environment = |name: &str| std::env::var(name).ok();
+    // The stream takes the colours out again where they are not wanted: no terminal, or `NO_COLOR`.
+    match text(&path, &environment, true) {
+        Ok((warnings, summary)) => {
+            anstream::eprint!("{warnings}");
+            anstream::println!("{summary}");
             Ok(ExitCode::SUCCESS)
         }
         Err(faults) => {
-            anstream::eprint!("{}", faults.render(colour));
+            anstream::eprint!("{faults}");
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// The warnings and the summary, or else the faults, as `check` prints them.
+///
+/// # Errors
+/// The text of all faults.
+pub fn text(path: &Path, environment: Environment<'_>, colour: bool) -> Result<(String, String), String> {
+    let loaded = config::load(path, environment).map_err(|faults| faults.render(colour))?;
+    let warnings = loaded.warnings.iter().map(|warning| warning.render(colour) + "\n\n").collect();
+    Ok((warnings, summary(&loaded)))
+}
+
+fn summary(loaded: &Loaded) -> String {
+    let policies = &loaded.policies;
+    let routes = policies.routes.values().filter(|route| !route.implicit).count();
+    let counts = [
+        count(policies.backends.len(), "backend"),
+        count(policies.models.len(), "model"),
+        count(routes, "route"),
+        count(policies.teams.len(), "team"),
+        count(policies.keys.len(), "key"),
+    ];
+    let warnings = match loaded.warnings.len() {
+        0 => String::new(),
+        warnings => format!("; {}", count(warnings, "warning")),
+    };
+    format!("ok: {}, policy {}{warnings}", counts.join(", "), policies.hash)
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,9 +1,10 @@
 //! Layer 4: one file a command. Data goes to stdout, everything else to stderr; exit 0 done, 1 failed, 2 bad usage.
 
-mod check;
+pub mod check;
 mod demo;
 mod key;
 mod run;
+mod schema;
 mod serve;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -28,6 +29,8 @@ enum Command {
     Check(check::Args),
     /// Make client keys.
     Key(key::Args),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema(schema::Args),
 }
 
 /// Runs one command line and gives the exit code.
@@ -45,6 +48,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Key(args) => key::run(args),
+        Command::Schema(args) => schema::run(args),
     };
     done.unwrap_or_else(|error| {
         anstream::eprintln!("error: {error:#}");

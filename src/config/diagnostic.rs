@@ -162,9 +162,14 @@ impl fmt::Display for Diagnostic {
 pub struct Faults(pub Vec<Diagnostic>);
 
 impl Faults {
-    /// The text of all, an empty line between two.
+    /// The text of all, an empty line behind each, and how many there are.
     pub fn render(&self, colour: bool) -> String {
-        self.0.iter().map(|fault| fault.render(colour) + "\n").collect::<Vec<_>>().join("\n")
+        let mut text: String = self.0.iter().map(|fault| fault.render(colour) + "\n\n").collect();
+        text.push_str(&match self.0.len() {
+            1 => "1 fault\n".to_owned(),
+            several => format!("{several} faults\n"),
+        });
+        text
     }
 }
 
@@ -181,6 +186,7 @@ impl std::error::Error for Faults {}
 pub struct Report {
     sources: Vec<Arc<Source>>,
     diagnostics: Vec<Diagnostic>,
+    hidden: Vec<Span>,
 }
 
 impl Report {
@@ -197,19 +203,48 @@ impl Report {
         self.note(Severity::Fault, span, title.into())
     }
 
+    /// Notes a fault at a place that is known only where a file states it.
+    pub fn fault_at(&mut self, span: Option<Span>, title: impl Into<String>) -> Writing<'_> {
+        let marks = span.and_then(|span| self.mark(span, String::new())).into_iter().collect();
+        self.diagnostics.push(Diagnostic { severity: Severity::Fault, title: title.into(), hint: None, marks });
+        Writing { report: self }
+    }
+
     /// Notes a warning at `span`.
     pub fn warning(&mut self, span: Span, title: impl Into<String>) -> Writing<'_> {
         self.note(Severity::Warning, span, title.into())
     }
 
-    /// Notes what stands in no file.
-    pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+    /// Shows asterisks for what stands there: a secret belongs in no log.
+    pub fn hide(&mut self, span: Span) {
+        self.hidden.push(span);
     }
 
     /// Whether a fault was noted.
     pub fn has_faults(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Fault)
+    }
+
+    /// Puts texts with asterisks in the place of those that hold a secret.
+    fn mask(&mut self) {
+        for (number, source) in self.sources.iter().enumerate() {
+            let mut shown = source.text.clone().into_bytes();
+            let here = self.hidden.iter().filter(|span| span.file as usize == number);
+            for span in here {
+                let range = on_characters(&source.text, span.start as usize..span.end as usize);
+                shown[range].iter_mut().filter(|byte| !byte.is_ascii_whitespace()).for_each(|byte| *byte = b'*');
+            }
+            if shown == source.text.as_bytes() {
+                continue;
+            }
+            let text = String::from_utf8_lossy(&shown).into_owned();
+            let masked = Arc::new(Source { path: source.path.clone(), text });
+            for mark in self.diagnostics.iter_mut().flat_map(|diagnostic| &mut diagnostic.marks) {
+                if Arc::ptr_eq(&mark.source, source) {
+                    mark.source = Arc::clone(&masked);
+                }
+            }
+        }
     }
 
     fn note(&mut self, severity: Severity, span: Span, title: String) -> Writing<'_> {
@@ -227,6 +262,7 @@ impl Report {
 
     /// The faults, or else the warnings; both by file and line, warnings of a faulty load left out.
     pub fn finish(mut self) -> Result<Vec<Diagnostic>, Faults> {
+        self.mask();
         let order = |diagnostic: &Diagnostic| {
             diagnostic.marks.first().map(|mark| (mark.source.path.clone(), mark.range.start, mark.range.end))
         };

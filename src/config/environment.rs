@@ -12,10 +12,6 @@ use crate::provider::{self, Provider};
 /// Names the models of a self-hosted server, with commas between them: nobody is asked for them at the start.
 const MODELS_VARIABLE: &str = "VLLM_MODEL";
 
-/// A rate for vendors that bill in CNY: an order of magnitude for choosing and counting, to be pinned in a file.
-/// 7.1 CNY to the dollar, about the middle of 2025 and 2026.
-const CNY: &str = "0.1408 USD";
-
 /// Why there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
 pub enum NoKeys {
@@ -86,7 +82,7 @@ fn written(env: Environment<'_>, now: Timestamp) -> Option<String> {
     if models.is_empty() {
         return None;
     }
-    let mut text = format!("backends:\n{backends}currencies:\n  CNY: [{{rate: {CNY}}}]\nmodels:\n");
+    let mut text = format!("backends:\n{backends}models:\n");
     for (model, sellers) in &models {
         let sellers: Vec<String> = sellers.iter().map(|(name, upstream)| format!("{name}: {upstream:?}")).collect();
         let _ = writeln!(text, "  {model:?}: {{backends: {{{}}}}}", sellers.join(", "));

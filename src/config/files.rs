@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, Report, Severity};
+use super::diagnostic::{Report, Span};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 8 << 20;
@@ -25,12 +25,12 @@ pub fn read(path: &Path) -> Result<String, String> {
 
 /// All `*.yaml` and `*.yml` of the folder by name: no subfolders, and no names with a dot before them (Kubernetes
 /// mounts a folder `..data` beside links into it).
-pub fn policies(report: &mut Report, folder: &Path) -> Vec<(PathBuf, String)> {
+pub fn policies(report: &mut Report, folder: &Path, place: Option<Span>) -> Vec<(PathBuf, String)> {
     let paths = match list(folder) {
         Ok(paths) => paths,
         Err(problem) => {
             let hint = "make the folder, or name another with `policies:` in turnpike.yaml";
-            report.push(Diagnostic::nowhere(Severity::Fault, problem, hint));
+            report.fault_at(place, problem).label("this folder").hint(hint);
             return Vec::new();
         }
     };
@@ -39,11 +39,7 @@ pub fn policies(report: &mut Report, folder: &Path) -> Vec<(PathBuf, String)> {
         match read(&path) {
             Ok(text) => texts.push((path, text)),
             Err(problem) => {
-                report.push(Diagnostic::nowhere(
-                    Severity::Fault,
-                    problem,
-                    "mend the file, or take it out of the folder",
-                ));
+                report.fault_at(None, problem).hint("mend the file, or take it out of the folder");
             }
         }
     }

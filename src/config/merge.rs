@@ -23,7 +23,7 @@ impl Sections {
         for root in roots {
             if !matches!(root.value, Value::Map(_) | Value::Null) {
                 let fault = report.fault(root.span, format!("expected sections, found {}", root.form()));
-                fault.hint("a policy file begins with a section such as `models:`");
+                fault.label("no section").hint("a policy file begins with a section such as `models:`");
                 continue;
             }
             sections::POLICIES.check(report, &root);

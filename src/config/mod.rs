@@ -22,6 +22,7 @@ mod environment;
 mod files;
 mod lower;
 mod merge;
+mod schema;
 mod secrets;
 mod sections;
 mod server;
@@ -33,11 +34,12 @@ pub mod watch;
 pub use close::hint as close_names;
 pub use diagnostic::{Diagnostic, Faults, Severity};
 pub use environment::{NoKeys, from_environment};
+pub use schema::schema;
 pub use secrets::Environment;
 pub use server::{Admin, AdminToken, Limits, Right, ServerConfig, Tls};
 pub use units::{Unfit, duration, instant};
 
-use diagnostic::Report;
+use diagnostic::{Report, Span};
 use merge::Sections;
 use secrets::Secrets;
 
@@ -55,24 +57,27 @@ pub struct Loaded {
     pub later: Vec<(&'static str, &'static str)>,
 }
 
-/// Loads `turnpike.yaml` and its folder of policies.
+/// Loads `turnpike.yaml` and its folder of policies. A folder in its place holds policies only, and everything of the
+/// server is as usual.
 ///
 /// # Errors
 /// All faults of all files.
 pub fn load(path: &Path, env: Environment<'_>) -> Result<Loaded, Faults> {
     let mut report = Report::default();
     let mut secrets = Secrets::new(env);
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let server = match files::read(path) {
-        Ok(text) => read_server(&mut report, &mut secrets, path.to_owned(), text, folder),
-        Err(problem) => {
-            let hint = "name it with `-c`; without one, `turnpike serve` takes keys from the environment";
-            report.push(Diagnostic::nowhere(Severity::Fault, problem, hint));
-            return Err(report.finish().err().unwrap_or(Faults(Vec::new())));
+    let (server, places) = if path.is_dir() {
+        (ServerConfig { policies: path.to_owned(), ..ServerConfig::default() }, Places::default())
+    } else {
+        match files::read(path) {
+            Ok(text) => read_server(&mut report, &mut secrets, path.to_owned(), text),
+            Err(problem) => {
+                let hint = "name it with `-c`; without one, `turnpike serve` takes keys from the environment";
+                return Err(Faults(vec![Diagnostic::nowhere(Severity::Fault, problem, hint)]));
+            }
         }
     };
-    let texts = files::policies(&mut report, &server.policies);
-    lower_texts(report, secrets, server, texts, Timestamp::now())
+    let texts = files::policies(&mut report, &server.policies, places.policies);
+    lower_texts(report, secrets, server, places, texts, Timestamp::now())
 }
 
 /// Loads the policies anew; what `turnpike.yaml` says stays.
@@ -81,8 +86,8 @@ pub fn load(path: &Path, env: Environment<'_>) -> Result<Loaded, Faults> {
 /// All faults of all files.
 pub fn load_policies(server: &ServerConfig, env: Environment<'_>) -> Result<(Arc<Policies>, Vec<Diagnostic>), Faults> {
     let mut report = Report::default();
-    let texts = files::policies(&mut report, &server.policies);
-    let loaded = lower_texts(report, Secrets::new(env), server.clone(), texts, Timestamp::now())?;
+    let texts = files::policies(&mut report, &server.policies, None);
+    let loaded = lower_texts(report, Secrets::new(env), server.clone(), Places::default(), texts, Timestamp::now())?;
     Ok((loaded.policies, loaded.warnings))
 }
 
@@ -95,31 +100,29 @@ pub fn from_texts(files: &[(PathBuf, String)], env: Environment<'_>, now: Timest
     let mut report = Report::default();
     let mut secrets = Secrets::new(env);
     let is_server = |path: &Path| path.file_name().is_some_and(|name| name == "turnpike.yaml");
-    let server = match files.iter().find(|(path, _)| is_server(path)) {
-        Some((path, text)) => {
-            let folder = path.parent().unwrap_or(Path::new(""));
-            read_server(&mut report, &mut secrets, path.clone(), text.clone(), folder)
-        }
-        None => ServerConfig::default(),
+    let (server, places) = match files.iter().find(|(path, _)| is_server(path)) {
+        Some((path, text)) => read_server(&mut report, &mut secrets, path.clone(), text.clone()),
+        None => Default::default(),
     };
     let texts = files.iter().filter(|(path, _)| !is_server(path)).cloned().collect();
-    lower_texts(report, secrets, server, texts, now)
+    lower_texts(report, secrets, server, places, texts, now)
 }
 
-fn read_server(
-    report: &mut Report,
-    secrets: &mut Secrets<'_>,
-    path: PathBuf,
-    text: String,
-    folder: &Path,
-) -> ServerConfig {
+/// Where `turnpike.yaml` says what may turn out wrong later.
+#[derive(Default)]
+struct Places {
+    listen: Option<Span>,
+    policies: Option<Span>,
+}
+
+fn read_server(report: &mut Report, secrets: &mut Secrets<'_>, path: PathBuf, text: String) -> (ServerConfig, Places) {
     let (file, source) = report.add(path, text);
-    match tree::parse(report, file, &source.text) {
-        Some(root) => ServerConfig::read(report, secrets, &root, folder),
-        None => {
-            ServerConfig { policies: folder.join("policies"), journal: folder.join("data"), ..ServerConfig::default() }
-        }
-    }
+    let folder = source.path.parent().unwrap_or(Path::new(""));
+    // An empty file says that everything is as usual.
+    let root = tree::parse(report, file, &source.text).unwrap_or_else(|| tree::Node::empty(file));
+    let place = |key: &str| root.get(key).map(|node| node.span);
+    let places = Places { listen: place("listen"), policies: place("policies") };
+    (ServerConfig::read(report, secrets, &root, folder), places)
 }
 
 /// The common end of every load: parse, merge, lower, and tell.
@@ -127,6 +130,7 @@ fn lower_texts(
     mut report: Report,
     mut secrets: Secrets<'_>,
     server: ServerConfig,
+    places: Places,
     mut texts: Vec<(PathBuf, String)>,
     now: Timestamp,
 ) -> Result<Loaded, Faults> {
@@ -151,7 +155,7 @@ fn lower_texts(
         },
         hash,
     );
-    check_open(&mut report, &server, &policies);
+    check_open(&mut report, &server, places.listen, &policies);
     let warnings = report.finish()?;
     let mut sources = vec![server.policies.clone()];
     sources.append(&mut secrets.files);
@@ -159,12 +163,12 @@ fn lower_texts(
 }
 
 /// A gateway that anybody may reach serves nobody without a key.
-fn check_open(report: &mut Report, server: &ServerConfig, policies: &Policies) {
+fn check_open(report: &mut Report, server: &ServerConfig, place: Option<Span>, policies: &Policies) {
     let stored = server.journal.join("keys.redb").exists();
     if !server.listen.ip().is_loopback() && policies.keys.is_empty() && !stored {
         let title = format!("`listen: {}` without any client key", server.listen);
         let hint = "make one with `turnpike key create`, or listen on 127.0.0.1";
-        report.push(Diagnostic::nowhere(Severity::Fault, title, hint));
+        report.fault_at(place, title).label("anybody may reach it").hint(hint);
     }
 }
 

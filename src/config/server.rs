@@ -141,7 +141,10 @@ fn admin(report: &mut Report, secrets: &mut Secrets<'_>, node: &Node) -> Admin {
     for item in node.get("tokens").map(Node::items).unwrap_or_default() {
         let (Some(name), Some(place)) = (item.word("name"), item.get("token")) else { continue };
         if tokens.iter().any(|other| other.name == name) {
-            report.fault(item.span, format!("two tokens `{name}`")).hint("acts are booked by name: rename one");
+            report
+                .fault(item.span, format!("two tokens `{name}`"))
+                .label("here again")
+                .hint("acts are booked by name: rename one");
         }
         let rights = item.get("may").map(Node::items).unwrap_or_default();
         let may = rights.iter().filter_map(Node::text).filter_map(right).collect();
@@ -149,12 +152,13 @@ fn admin(report: &mut Report, secrets: &mut Secrets<'_>, node: &Node) -> Admin {
             Ok(token) if token.len() < 16 => {
                 report
                     .fault(place.span, "a token of less than 16 characters")
+                    .label("easily guessed")
                     .hint("make one with `openssl rand -hex 32`");
             }
             Ok(token) => tokens.push(AdminToken { name: name.to_owned(), token: SecretString::from(token), may }),
             Err(unfilled) => {
                 let hint = unfilled.hint.split(", or write `if_missing").next().unwrap_or_default().to_owned();
-                report.fault(place.span, unfilled.problem).hint(hint);
+                report.fault(place.span, unfilled.problem).label("no secret here").hint(hint);
             }
         }
     }

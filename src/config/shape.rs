@@ -81,6 +81,47 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// What it is, for messages.
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::Money => "a price with its currency",
+            Self::Usd => "an amount in USD",
+            Self::Budget => "an amount in USD above zero",
+            Self::Duration => "a length of time",
+            Self::Tokens | Self::Count(..) => "a whole number",
+            Self::Bytes => "a size with its unit",
+            Self::Share => "a share in per cent",
+            Self::Score | Self::Number => "a number",
+            Self::Factor => "a factor above zero",
+            Self::Instant => "a date or an instant",
+            Self::Day => "a day",
+            Self::Hours => "two hours of the day",
+            Self::Weekdays => "days of the week",
+            Self::Zone => "a time zone",
+            Self::Address => "an address with its port",
+        }
+    }
+
+    /// A value that fits.
+    pub fn example(self) -> &'static str {
+        match self {
+            Self::Money | Self::Usd | Self::Budget => "2.10 USD",
+            Self::Duration => "30s",
+            Self::Tokens => "128k",
+            Self::Count(..) => "20",
+            Self::Bytes => "32MiB",
+            Self::Share => "95%",
+            Self::Score | Self::Number => "64.4",
+            Self::Factor => "0.5",
+            Self::Instant => "2025-02-09T00:00+08:00",
+            Self::Day => "2025-02-09",
+            Self::Hours => "09:00-12:00",
+            Self::Weekdays => "mon-fri",
+            Self::Zone => "Europe/Berlin",
+            Self::Address => "127.0.0.1:8080",
+        }
+    }
+
     /// Whether `text` is such an amount.
     pub fn check(self, text: &str) -> Result<(), Unfit> {
         match self {
@@ -145,11 +186,30 @@ impl Kind {
             Self::Name => "a name".into(),
             Self::Word(words) => close::list(words, "or"),
             Self::Flag => "`true` or `false`".into(),
-            Self::Amount(_) => "an amount".into(),
+            Self::Amount(unit) => unit.wanted().into(),
             Self::List(..) => "a list".into(),
             Self::Table(_) => "a mapping from names".into(),
-            Self::Shape(shape) => format!("the keys of {}", shape.name),
+            Self::Shape(shape) => format!("{} with its keys", shape.name),
             Self::Either(kinds) => kinds.iter().map(Self::wanted).collect::<Vec<_>>().join(", or "),
+        }
+    }
+
+    /// What such a value looks like, for hints.
+    fn sample(&self) -> String {
+        match self {
+            Self::Text | Self::Secret | Self::Name => "a plain text".into(),
+            Self::Word(_) | Self::Flag => self.wanted(),
+            Self::Amount(unit) => format!("it as `{}`", unit.example()),
+            Self::List(item, _) => match item {
+                Self::Shape(_) => "`- {…}`, one line for each".into(),
+                _ => "`[…, …]`".into(),
+            },
+            Self::Table(_) => "`name: …`, one line for each".into(),
+            Self::Shape(shape) => {
+                let keys: Vec<&str> = shape.fields.iter().take(3).map(|field| field.key).collect();
+                format!("its keys in braces or below it, such as {}", close::list(&keys, "and"))
+            }
+            Self::Either(kinds) => kinds.iter().map(Self::sample).collect::<Vec<_>>().join(", or "),
         }
     }
 
@@ -173,7 +233,12 @@ impl Kind {
                     kind.check(report, node);
                 }
             }
-            (Self::Text | Self::Secret, Value::Scalar(_)) => {}
+            (Self::Text, Value::Scalar(_)) => {}
+            (Self::Secret, Value::Scalar(text)) => {
+                if !text.contains("${") {
+                    report.hide(node.span);
+                }
+            }
             (Self::Name, Value::Scalar(text)) => check_name(report, node.span, text),
             (Self::Word(words), Value::Scalar(text)) if !words.contains(&text.as_str()) => {
                 let fault = report.fault(node.span, format!("`{text}` is not a word for this place"));
@@ -183,12 +248,14 @@ impl Kind {
             (Self::Flag, Value::Scalar(text)) if text == "true" || text == "false" => {}
             (Self::Amount(unit), Value::Scalar(text)) => {
                 if let Err(unfit) = unit.check(text) {
-                    report.fault(node.span, unfit.problem).hint(unfit.hint);
+                    let label = format!("expected {}", unit.wanted());
+                    report.fault(node.span, unfit.problem).label(label).hint(unfit.hint);
                 }
             }
             (Self::List(kind, least), Value::List(items)) => {
                 if items.is_empty() && *least == Least::One {
-                    report.fault(node.span, "an empty list").label("expected at least one item");
+                    let fault = report.fault(node.span, "an empty list");
+                    fault.label("expected at least one item").hint("add one, or leave the key out");
                 }
                 items.iter().for_each(|item| kind.check(report, item));
             }
@@ -201,7 +268,7 @@ impl Kind {
             (Self::Shape(shape), Value::Map(_)) => shape.check(report, node),
             _ => {
                 let fault = report.fault(node.span, format!("expected {}, found {}", self.wanted(), node.form()));
-                fault.label(format!("not {}", node.form()));
+                fault.label(format!("{} here", node.form())).hint(format!("write {}", self.sample()));
             }
         }
     }
@@ -214,11 +281,18 @@ impl Shape {
             let field = self.fields.iter().find(|field| field.key == key.text);
             match field {
                 Some(field) if matches!(value.value, Value::Null) && field.needed => {
-                    report.fault(key.span, format!("`{}` has no value", key.text)).label("nothing behind it");
+                    let fault = report.fault(key.span, format!("`{}` has no value", key.text));
+                    fault.label("nothing behind it").hint(format!("`{}`: {}", key.text, field.about));
                 }
                 Some(field) if !matches!(value.value, Value::Null) => field.kind.check(report, value),
                 Some(_) => {}
-                None => self.unknown(report, key.span, &key.text),
+                None => {
+                    if ["key", "token", "secret", "password"].iter().any(|word| key.text.to_lowercase().contains(word))
+                    {
+                        report.hide(value.span);
+                    }
+                    self.unknown(report, key.span, &key.text);
+                }
             }
         }
         for field in self.fields.iter().filter(|field| field.needed) {
@@ -254,5 +328,8 @@ fn check_name(report: &mut Report, span: Span, name: &str) {
     } else {
         return;
     };
-    report.fault(span, fault).hint("names stand in headers and in `model@backend`: use letters, digits, `-`, `.`, `/`");
+    report
+        .fault(span, fault)
+        .label("not a name")
+        .hint("names stand in headers and in `model@backend`: use letters, digits, `-`, `.`, `/`");
 }

@@ -46,6 +46,11 @@ pub struct Key {
 }
 
 impl Node {
+    /// What an empty file holds.
+    pub fn empty(file: u32) -> Self {
+        Self { span: Span::new(file, 0..0), value: Value::Map(Vec::new()) }
+    }
+
     /// The text of a scalar.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
@@ -102,15 +107,18 @@ impl Node {
 pub fn parse(report: &mut Report, file: u32, text: &str) -> Option<Node> {
     let mut builder = Builder { file, report, frames: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
     for event in Parser::new_from_str(text) {
-        let step = match event {
-            Ok((event, span)) => builder.take(event, span),
-            Err(error) => {
-                let at = error.marker().byte_offset().unwrap_or(text.len());
-                let (info, span) = (error.info(), Span::new(file, at..at + 1));
-                builder.report.fault(span, "not YAML").label(info);
-                Err(Stop)
-            }
-        };
+        let step =
+            match event {
+                Ok((event, span)) => builder.take(event, span),
+                Err(error) => {
+                    let at = error.marker().byte_offset().unwrap_or(text.len());
+                    let (info, span) = (error.info(), Span::new(file, at..at + 1));
+                    builder.report.fault(span, "not YAML").label(info).hint(
+                        "look at this line and the one above: an indentation, a missing quote, a brace left open",
+                    );
+                    Err(Stop)
+                }
+            };
         if step.is_err() {
             return None;
         }
@@ -170,13 +178,16 @@ impl Builder<'_> {
                     self.add(node, 0, nodes, height)
                 }
                 None => {
-                    self.report.fault(span, "an alias inside its own anchor");
+                    self.report
+                        .fault(span, "an alias inside its own anchor")
+                        .label("holds itself")
+                        .hint("write it out");
                     Err(Stop)
                 }
             },
             Event::DocumentStart(..) if self.root.is_some() => {
                 let fault = self.report.fault(span, "more than one YAML document in a file");
-                fault.hint("remove the `---`, or make two files of it");
+                fault.label("a second one begins").hint("remove the `---`, or make two files of it");
                 Err(Stop)
             }
             // Comments and anchors' names are not asked for; the rest are the borders of the stream.
@@ -237,7 +248,7 @@ impl Builder<'_> {
                 (None, Value::Null) => *key = Some(Key { text: String::new(), span: node.span }),
                 (None, Value::List(_) | Value::Map(_)) => {
                     let fault = self.report.fault(node.span, "a key must be a plain value");
-                    fault.hint("quote it, if braces or brackets belong to the name");
+                    fault.label("not a name").hint("quote it, if braces or brackets belong to the name");
                     return Err(Stop);
                 }
             },
@@ -260,7 +271,10 @@ impl Builder<'_> {
         for (key, node) in merged {
             let maps = if matches!(node.value, Value::Map(_)) { std::slice::from_ref(&node) } else { node.items() };
             if maps.is_empty() {
-                self.report.fault(key.span, "`<<` merges mappings").label("no mapping here");
+                self.report
+                    .fault(key.span, "`<<` merges mappings")
+                    .label("no mapping behind it")
+                    .hint("write `<<: *anchor`");
             }
             for (key, value) in maps.iter().flat_map(Node::entries) {
                 if !entries.iter().any(|(own, _)| own.text == key.text) {
@@ -274,17 +288,19 @@ impl Builder<'_> {
     /// Tags would change a value's meaning behind the reader's back.
     fn check_tag(&mut self, tag: Option<&Tag>, span: Span) {
         if tag.is_some_and(|tag| !tag.is_yaml_core_schema()) {
-            self.report.fault(span, "YAML tags are not read").hint("write the value without `!`");
+            self.report.fault(span, "YAML tags are not read").label("has a tag").hint("write the value without `!`");
         }
     }
 
     fn too_large(&mut self, span: Span) -> Result<(), Stop> {
-        self.report.fault(span, format!("more than {MAX_NODES} values in one file")).label("counting aliases");
+        let fault = self.report.fault(span, format!("more than {MAX_NODES} values in one file"));
+        fault.label("too many from here on, aliases counted").hint("make several files of it");
         Err(Stop)
     }
 
     fn too_deep(&mut self, span: Span) -> Result<(), Stop> {
-        self.report.fault(span, format!("nested more than {MAX_DEPTH} levels deep"));
+        let fault = self.report.fault(span, format!("nested more than {MAX_DEPTH} levels deep"));
+        fault.label("too deep").hint("no section needs more than seven levels");
         Err(Stop)
     }
 }

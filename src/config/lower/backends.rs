@@ -73,7 +73,7 @@ fn region(work: &mut Work<'_, '_>, node: &Node, dialect: &dyn Provider) -> Optio
     }
     if !sites.contains(&region) {
         let fault = work.report.fault(place.span, format!("`{}` has no site `{region}`", dialect.name()));
-        fault.hint(close::hint(region, sites, "this provider has one site: leave `region` out"));
+        fault.label("not a site").hint(close::hint(region, sites, "this provider has one site: leave `region` out"));
     }
     Some(Arc::from(region))
 }
@@ -105,7 +105,7 @@ fn accounts(
     for account in several.map(Node::items).unwrap_or_default() {
         let (Some(name), Some(secret)) = (account.word("name"), account.get("api_key")) else { continue };
         if accounts.iter().any(|other| other.name.as_str() == name) {
-            work.report.fault(account.span, format!("two accounts `{name}`")).hint("rename one");
+            work.report.fault(account.span, format!("two accounts `{name}`")).label("here again").hint("rename one");
         }
         let api_key = api_key(work, node, secret, off);
         accounts.push(Account { name: AccountName::from(name), api_key });
@@ -126,7 +126,7 @@ fn api_key(work: &mut Work<'_, '_>, backend: &Node, secret: &Node, off: &mut Opt
     let key = SecretString::from(filled(work, backend, secret, off)?);
     if provider::check_key(&key).is_err() {
         let fault = work.report.fault(secret.span, "a key that no HTTP header can carry");
-        fault.hint("look for a line break, a blank or a character beyond ASCII in it");
+        fault.label("goes into a header").hint("look for a line break, a blank or a character beyond ASCII in it");
     }
     Some(key)
 }
@@ -140,7 +140,7 @@ fn filled(work: &mut Work<'_, '_>, backend: &Node, node: &Node, off: &mut Option
             None
         }
         Err(unfilled) => {
-            work.report.fault(node.span, unfilled.problem).hint(unfilled.hint);
+            work.report.fault(node.span, unfilled.problem).label("no secret here").hint(unfilled.hint);
             None
         }
     }
@@ -168,13 +168,13 @@ fn endpoints(
         let Some(text) = filled(work, node, place, off) else { continue };
         match provider::normalise(dialect, &text) {
             Ok(uri) if endpoints.contains(&uri) => {
-                work.report.fault(place.span, "the same endpoint twice").hint("keep one of them");
+                work.report.fault(place.span, "the same endpoint twice").label("here again").hint("keep one of them");
             }
             Ok(uri) => endpoints.push(uri),
             Err(bad) => {
                 let text = bad.to_string();
                 let (problem, hint) = text.split_once("; hint: ").unwrap_or((&text, "write it as `https://host/v1`"));
-                work.report.fault(place.span, problem).hint(hint);
+                work.report.fault(place.span, problem).label("not a base URL").hint(hint);
             }
         }
     }

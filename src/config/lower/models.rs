@@ -49,14 +49,17 @@ fn served_by<'b>(
     let Some(list) = node.get("backends") else { return Vec::new() };
     if list.entries().is_empty() {
         let fault = work.report.fault(key.span, format!("model `{}` has no backend", key.text));
-        fault.hint("write `backends: {openai: gpt-4o}`");
+        fault.label("served by nobody").hint("write `backends: {openai: gpt-4o}`");
     }
     let mut served = Vec::new();
     for (name, upstream) in list.entries() {
         let known = work.known("backends", "backend", &name.text, name.span);
         match upstream.text() {
             Some("") => {
-                work.report.fault(upstream.span, "an empty name").hint("write what the backend calls the model");
+                work.report
+                    .fault(upstream.span, "an empty name")
+                    .label("no name")
+                    .hint("write what the backend calls the model");
             }
             Some(upstream) if known => served.extend(backends.get(name.text.as_str()).map(|found| (found, upstream))),
             Some(_) | None => {}
@@ -77,7 +80,7 @@ fn recognise(work: &mut Work<'_, '_>, own: &str, node: &Node, served: &[(&Arc<Ba
         }
         let names = catalog.models.keys().map(ModelName::as_str);
         let fault = work.report.fault(place.span, format!("no model `{name}` in the catalog"));
-        fault.hint(close::hint(name, names, "leave `catalog` out for a model of your own"));
+        fault.label("not an entry").hint(close::hint(name, names, "leave `catalog` out for a model of your own"));
         return None;
     }
     let vendor = served.iter().find_map(|(backend, upstream)| catalog.recognise(backend.provider, upstream, own));

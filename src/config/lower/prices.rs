@@ -51,7 +51,9 @@ pub fn currencies(work: &mut Work<'_, '_>) -> Currencies {
     for (key, node) in sections.table("currencies") {
         let Some(currency) = Currency::parse(&key.text).filter(|currency| *currency != Currency::USD) else {
             let fault = work.report.fault(key.span, format!("`{}` is not a currency to exchange", key.text));
-            fault.hint("write the three letters of another currency than USD, as in `CNY`");
+            fault
+                .label("not a currency code")
+                .hint("write the three letters of another currency than USD, as in `CNY`");
             continue;
         };
         let mut rates: Vec<ExchangeRate> = Vec::new();
@@ -61,11 +63,12 @@ pub fn currencies(work: &mut Work<'_, '_>) -> Currencies {
             if nanousd == 0 {
                 work.report
                     .fault(item.span, "a rate of nothing")
+                    .label("worth nothing")
                     .hint("write what one unit is worth, as in `0.14 USD`");
             }
             if rates.iter().any(|rate| rate.from == from) {
                 let fault = work.report.fault(item.span, format!("two rates of {currency} from the same instant"));
-                fault.hint("give one of them another `from`");
+                fault.label("here again").hint("give one of them another `from`");
             }
             rates.push(ExchangeRate { nanousd, from });
         }
@@ -104,14 +107,14 @@ fn pair(work: &mut Work<'_, '_>, node: &Node) -> Option<(String, String)> {
     match (node.get("model"), node.get("backend"), node.get("upstream")) {
         (Some(_), _, Some(upstream)) => {
             let fault = work.report.fault(upstream.span, "both `model` and `upstream`");
-            fault.hint("a price is for a `model`, or for a `backend` and its `upstream` name");
+            fault.label("one too many").hint("a price is for a `model`, or for a `backend` and its `upstream` name");
             None
         }
         (Some(model), backend, None) => pair_of_model(work, model, backend),
         (None, Some(backend), Some(upstream)) => pair_of_backend(work, backend, upstream),
         (None, _, _) => {
             let fault = work.report.fault(node.span, "a price for nobody");
-            fault.hint("write `model:`, or `backend:` and `upstream:`");
+            fault.label("whose price is it?").hint("write `model:`, or `backend:` and `upstream:`");
             None
         }
     }
@@ -130,7 +133,11 @@ fn pair_of_model(work: &mut Work<'_, '_>, model: &Node, backend: Option<&Node>) 
             let wanted = backend.text()?;
             if !names.contains(&wanted) {
                 let fault = work.report.fault(backend.span, format!("`{name}` is not served by `{wanted}`"));
-                fault.hint(close::hint(wanted, names, "name its backends in `models:`"));
+                fault.label("not among its backends").hint(close::hint(
+                    wanted,
+                    names,
+                    "name its backends in `models:`",
+                ));
                 return None;
             }
             wanted
@@ -161,7 +168,7 @@ fn pair_of_backend(work: &mut Work<'_, '_>, backend: &Node, upstream: &Node) -> 
         .collect();
     if !served.contains(&wanted) {
         let fault = work.report.fault(upstream.span, format!("no model is called `{wanted}` on `{name}`"));
-        fault.hint(close::hint(wanted, served, "name it in `models:`"));
+        fault.label("not defined").hint(close::hint(wanted, served, "name it in `models:`"));
         return None;
     }
     Some((name.to_owned(), wanted.to_owned()))
@@ -176,7 +183,7 @@ fn row(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies) -> Option<
         }
         (_, None) if node.get("input").is_none() || node.get("output").is_none() => {
             let fault = work.report.fault(node.span, "a price without its amounts");
-            fault.hint("write `input:` and `output:`, or `rates:`; `0 USD` is free");
+            fault.label("amounts are missing").hint("write `input:` and `output:`, or `rates:`; `0 USD` is free");
         }
         _ => {}
     }
@@ -187,7 +194,7 @@ fn row(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies) -> Option<
         && ends <= from
     {
         let fault = work.report.fault(until.span, "`until` is not after `from`");
-        fault.hint("a price holds from `from` up to, but not at, `until`");
+        fault.label("ends before it begins").hint("a price holds from `from` up to, but not at, `until`");
     }
     for window in node.get("calendar").map(Node::items).unwrap_or_default() {
         let Some(place) = window.get("not_on") else { continue };
@@ -196,7 +203,7 @@ fn row(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies) -> Option<
             let own = work.sections.names("holidays");
             let names: Vec<&str> = own.chain(work.catalog.holidays.keys().map(String::as_str)).collect();
             let fault = work.report.fault(place.span, format!("no holidays `{name}`"));
-            fault.hint(close::hint(name, names, "define them under `holidays:`"));
+            fault.label("not defined").hint(close::hint(name, names, "define them under `holidays:`"));
         }
     }
     rows::row(node, &|name| work.holidays(name))
@@ -207,10 +214,12 @@ fn check_currency(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies)
     let Some((first, currency)) = amounts.next() else { return };
     if let Some((other, another)) = amounts.find(|(_, other)| *other != currency) {
         let fault = work.report.fault(other.span, format!("{another} in a row of {currency}"));
-        fault.also(first.span, "the row's currency").hint("write one row for each currency");
+        fault.label("another currency").also(first.span, "the row's currency").hint("write one row for each currency");
     }
     if currency != Currency::USD && !currencies.contains_key(&currency) {
         let fault = work.report.fault(first.span, format!("no exchange rate for {currency}"));
-        fault.hint(format!("add `currencies: {{{currency}: [{{rate: … USD, from: 2025-01-01}}]}}`"));
+        fault
+            .label("cannot be exchanged")
+            .hint(format!("add `currencies: {{{currency}: [{{rate: … USD, from: 2025-01-01}}]}}`"));
     }
 }

@@ -108,7 +108,7 @@ fn choice(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Can
 /// Notes keys that have no place in this kind of route.
 fn forbid(work: &mut Work<'_, '_>, node: &Node, keys: &[&str], hint: &str) {
     for (key, _) in node.entries().iter().filter(|(key, _)| keys.contains(&key.text.as_str())) {
-        work.report.fault(key.span, format!("`{}` has no place in this route", key.text)).hint(hint);
+        work.report.fault(key.span, format!("`{}` has no place in this route", key.text)).label("not here").hint(hint);
     }
 }
 
@@ -131,7 +131,7 @@ fn split(work: &mut Work<'_, '_>, node: &Node, list: &Node) -> Choice {
         arms.push(Arm { route: RouteName::from(name.text.as_str()), weight: weight.unwrap_or(1) });
     }
     if list.entries().is_empty() {
-        work.report.fault(list.span, "a split without arms").hint("write `split: {auto: 95, cheap: 5}`");
+        work.report.fault(list.span, "a split without arms").label("empty").hint("write `split: {auto: 95, cheap: 5}`");
     }
     let by = match node.word("by") {
         Some("session") => StickyBy::Session,
@@ -158,7 +158,10 @@ pub fn named(work: &mut Work<'_, '_>, list: &Node, candidates: &[Arc<Candidate>]
         let found = one(work, place.span, model, backend, candidates);
         if let Some(twice) = found.iter().find(|id| named.contains(id)) {
             let label = candidates.get(twice.0 as usize).map(|candidate| candidate.label()).unwrap_or_default();
-            work.report.fault(place.span, format!("`{label}` stands twice")).hint("keep it where it stands first");
+            work.report
+                .fault(place.span, format!("`{label}` stands twice"))
+                .label("again")
+                .hint("keep it where it stands first");
         }
         named.extend(found);
     }
@@ -192,7 +195,7 @@ fn one(
             .collect();
         if !served.contains(&backend) {
             let fault = work.report.fault(span, format!("`{model}` is not served by `{backend}`"));
-            fault.hint(close::hint(backend, served, "name its backends in `models:`"));
+            fault.label("not among its backends").hint(close::hint(backend, served, "name its backends in `models:`"));
             return Vec::new();
         }
     }
@@ -215,7 +218,7 @@ pub fn aliases(work: &mut Work<'_, '_>) -> BTreeMap<String, String> {
         }
         if sections.find("aliases", target).is_some() {
             let fault = work.report.fault(node.span, format!("`{target}` is an alias itself"));
-            fault.hint("name the route or model behind it");
+            fault.label("an alias").hint("name the route or model behind it");
         } else if sections.find("routes", target).is_none() && sections.find("models", target).is_none() {
             unknown_target(work, target, node.span, "route or model");
         }

@@ -54,7 +54,7 @@ fn floor(work: &mut Work<'_, '_>, node: &Node) -> Option<Floor> {
             match units::share(least) {
                 Ok(at_least_ppm) => known.then(|| Floor::Of { at_least_ppm, model: ModelName::from(model) }),
                 Err(unfit) => {
-                    work.report.fault(at_least.span, unfit.problem).hint(unfit.hint);
+                    work.report.fault(at_least.span, unfit.problem).label("expected a share").hint(unfit.hint);
                     None
                 }
             }
@@ -73,7 +73,9 @@ fn floor(work: &mut Work<'_, '_>, node: &Node) -> Option<Floor> {
         }
         (Some(_), Some(_)) | (None, None) => {
             let fault = work.report.fault(node.span, "`at_least` of what?");
-            fault.hint("write `{at_least: 95%, of: MODEL}` or `{benchmark: NAME, at_least: 70}`");
+            fault
+                .label("`of` or `benchmark` is missing")
+                .hint("write `{at_least: 95%, of: MODEL}` or `{benchmark: NAME, at_least: 70}`");
             None
         }
     }
@@ -114,11 +116,11 @@ fn rule(
     let chosen = node.get("candidates").map(|list| narrowed(work, list, may, candidates));
     if let (Choice::Order(_), Some(place)) = (choice, node.get("prefer")) {
         let fault = work.report.fault(place.span, "`prefer` in a route with `order`");
-        fault.hint("an `order` is its own preference: use `candidates` with `prefer`");
+        fault.label("not here").hint("an `order` is its own preference: use `candidates` with `prefer`");
     }
     if ["candidates", "prefer", "require"].iter().all(|key| node.get(key).is_none()) {
         let fault = work.report.fault(node.span, "a rule that changes nothing");
-        fault.hint("add `candidates:`, `prefer:` or `require:`");
+        fault.label("has a condition only").hint("add `candidates:`, `prefer:` or `require:`");
     }
     let own = match node.get("require") {
         Some(place) => {
@@ -140,15 +142,14 @@ fn condition(work: &mut Work<'_, '_>, place: &Node) -> Option<Condition> {
     let condition = match Condition::compile(text) {
         Ok(condition) => condition,
         Err(error) => {
-            let (problem, hint) = error.message.split_once("; hint: ").unwrap_or((&error.message, ""));
+            let usual = "conditions are written in CEL, as in `request.images > 0 && caller.team == \"search\"`";
+            let (problem, hint) = error.message.split_once("; hint: ").unwrap_or((&error.message, usual));
             // An offset holds in the file only where the scalar stands there as it is: plain, or quoted without escapes.
             let quotes = place.span.len().saturating_sub(text.len()) / 2;
             let at = error.offset.filter(|_| place.span.len() <= text.len() + 2);
             let span = at.map_or(place.span, |at| place.span.within(at + quotes..at + quotes + 1));
-            let fault = work.report.fault(span, format!("the condition cannot be used: {problem}"));
-            if !hint.is_empty() {
-                fault.hint(hint);
-            }
+            let fault = work.report.fault(span, "a condition that cannot be used");
+            fault.label(problem).hint(hint);
             return None;
         }
     };

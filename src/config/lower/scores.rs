@@ -72,7 +72,9 @@ fn benchmarks(work: &mut Work<'_, '_>) -> BTreeMap<BenchmarkName, Benchmark> {
             && floor >= ceiling
         {
             let fault = work.report.fault(place.span, "`ceiling` is not above `floor`");
-            fault.hint("`floor` is what guessing reaches, `ceiling` what a faultless model reaches");
+            fault
+                .label("nothing between them")
+                .hint("`floor` is what guessing reaches, `ceiling` what a faultless model reaches");
         }
         benchmarks.insert(BenchmarkName::from(key.text.as_str()), benchmark);
     }
@@ -85,7 +87,10 @@ fn trust(work: &mut Work<'_, '_>) -> Trust {
     let find = |key: &str| sections.find("trust", key).map(|(_, node)| node);
     for place in ["vendor", "independent", "own"].into_iter().filter_map(find) {
         if place.text().is_some_and(|text| units::number(text).is_ok_and(|weight| weight < 0.0)) {
-            work.report.fault(place.span, "a weight below zero").hint("write 0 for what shall not count");
+            work.report
+                .fault(place.span, "a weight below zero")
+                .label("negative")
+                .hint("write 0 for what shall not count");
         }
     }
     let weight =
@@ -93,7 +98,10 @@ fn trust(work: &mut Work<'_, '_>) -> Trust {
     let half_life = find("half_life").and_then(Node::text).and_then(|text| units::duration(text).ok());
     let days = half_life.and_then(|length| u32::try_from(length.as_secs() / 86_400).ok());
     if let (Some(0), Some(place)) = (days, find("half_life")) {
-        work.report.fault(place.span, "a half-life of less than a day").hint("write it in days, as in `365d`");
+        work.report
+            .fault(place.span, "a half-life of less than a day")
+            .label("too short")
+            .hint("write it in days, as in `365d`");
     }
     Trust {
         vendor: weight("vendor", usual.vendor),

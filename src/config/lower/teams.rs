@@ -153,8 +153,11 @@ fn keys(work: &mut Work<'_, '_>) -> HashMap<KeyId, Arc<Key>> {
         }
         let Some(hash) = node.get("hash") else { continue };
         let Some(digest) = hash.text().and_then(digest) else {
+            work.report.hide(hash.span);
             let fault = work.report.fault(hash.span, "not a SHA-256 of a key");
-            fault.hint("write `sha256:` and 64 hexadecimal digits; `turnpike key create --yaml` prints such a row");
+            fault
+                .label("not a hash")
+                .hint("write `sha256:` and 64 hexadecimal digits; `turnpike key create --yaml` prints such a row");
             continue;
         };
         expired(work, node);
@@ -167,7 +170,7 @@ fn expired(work: &mut Work<'_, '_>, node: &Node) {
     let expires = node.read("expires", units::instant);
     if let Some(place) = node.get("expires").filter(|_| expires.is_some_and(|instant: Timestamp| instant <= work.now)) {
         let warning = work.report.warning(place.span, format!("key `{}` has expired", node.word("id").unwrap_or("?")));
-        warning.hint("take the row out, or give it a later `expires`");
+        warning.label("opens nothing").hint("take the row out, or give it a later `expires`");
     }
 }
 

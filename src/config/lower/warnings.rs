@@ -23,7 +23,7 @@ pub fn note(work: &mut Work<'_, '_>, policies: &Policies, own: &Own) {
     for (key, _) in sections.table("backends") {
         if !used.contains(key.text.as_str()) {
             let warning = work.report.warning(key.span, format!("no model uses backend `{}`", key.text));
-            warning.hint("name it under a model's `backends:`, or take it out");
+            warning.label("never called").hint("name it under a model's `backends:`, or take it out");
         }
     }
 }

@@ -1,0 +1,81 @@
+//! The JSON Schema of the configuration, for editors: printed from the same tables that the check walks.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    sections,
+    shape::{Field, Kind, Least, Shape, Unit},
+};
+use crate::provider;
+
+/// The schema of `turnpike.yaml` and of the files in `policies/` (JSON Schema, draft 2020-12).
+pub fn schema() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Turnpike",
+        "description": "turnpike.yaml, or a file in policies/",
+        "anyOf": [{"$ref": "#/$defs/server"}, {"$ref": "#/$defs/policies"}],
+        "$defs": {"server": shape(&sections::SERVER), "policies": shape(&sections::POLICIES)},
+    })
+}
+
+fn shape(shape: &Shape) -> Value {
+    let properties: Map<String, Value> =
+        shape.fields.iter().map(|field| (field.key.to_owned(), described(field))).collect();
+    let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
+    let needed: Vec<&str> = shape.fields.iter().filter(|field| field.needed).map(|field| field.key).collect();
+    if !needed.is_empty() {
+        schema["required"] = json!(needed);
+    }
+    schema
+}
+
+fn described(field: &Field) -> Value {
+    let mut schema = kind(&field.kind);
+    schema["description"] = json!(field.about);
+    if field.key == "provider" {
+        schema["enum"] = json!(provider::TABLE.iter().map(|dialect| dialect.name()).collect::<Vec<_>>());
+    }
+    schema
+}
+
+fn kind(kind: &Kind) -> Value {
+    match kind {
+        Kind::Text | Kind::Secret => json!({"type": ["string", "number", "boolean"]}),
+        Kind::Name => json!({"type": ["string", "number"]}),
+        Kind::Word(words) => json!({"enum": words}),
+        Kind::Flag => json!({"type": "boolean"}),
+        Kind::Amount(amount) => unit(*amount),
+        Kind::List(item, Least::None) => json!({"type": "array", "items": self::kind(item)}),
+        Kind::List(item, Least::One) => json!({"type": "array", "items": self::kind(item), "minItems": 1}),
+        Kind::Table(value) => json!({"type": "object", "additionalProperties": self::kind(value)}),
+        Kind::Shape(fields) => shape(fields),
+        Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(self::kind).collect::<Vec<_>>()}),
+    }
+}
+
+/// Patterns catch slips while typing; `turnpike check` has the last word.
+fn unit(unit: Unit) -> Value {
+    let text = |pattern: &str| json!({"type": "string", "pattern": pattern, "examples": [unit.example()]});
+    let number = r"^\d+(\.\d+)?";
+    match unit {
+        Unit::Money => text(&format!(r"{number}\s*[A-Z]{{3}}$")),
+        Unit::Usd | Unit::Budget => text(&format!(r"{number}\s*USD$")),
+        Unit::Duration => text(&format!(r"{number}\s*(ms|s|m|h|d)$")),
+        Unit::Bytes => text(&format!(r"{number}\s*(B|[kKMG]B|[KMG]iB)$")),
+        Unit::Share => text(&format!(r"{number}\s*%$")),
+        Unit::Instant => text(r"^\d{4}-\d{2}-\d{2}"),
+        Unit::Day => text(r"^\d{4}-\d{2}-\d{2}$"),
+        Unit::Hours => text(r"^\d{2}:\d{2}\s*-\s*\d{2}:\d{2}$"),
+        Unit::Weekdays => text("^(mon|tue|wed|thu|fri|sat|sun)"),
+        Unit::Zone => text("^[A-Za-z]"),
+        Unit::Address => text(r":\d+$"),
+        Unit::Tokens => json!({"anyOf": [{"type": "integer", "minimum": 1}, text(&format!("{number}[kMG]$"))]}),
+        Unit::Count(least, most) => {
+            let plain = json!({"type": "integer", "minimum": least, "maximum": most});
+            json!({"anyOf": [plain, {"type": "string", "pattern": format!("{number}[kMG]$")}]})
+        }
+        Unit::Score => json!({"anyOf": [{"type": "number"}, {"type": "string", "pattern": format!(r"{number}\s*%$")}]}),
+        Unit::Number | Unit::Factor => json!({"type": "number"}),
+    }
+}
