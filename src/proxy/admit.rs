@@ -77,8 +77,8 @@ pub async fn admit(
     let (live, now) = (gateway.live(), gateway.now());
     let caller = auth::authenticate(&head.headers, &gateway.keys, &live.policies, now)?;
     let deadline = deadline(&head.headers, arrival)?;
+    check_encoding(&head.headers)?;
     let body = collect(body, gateway.settings.body_limit).await?;
-    check_media_type(&head.headers)?;
     let mut chat = ChatRequest::parse(body).map_err(|error| bad_request(&error))?;
     let route = named_route(&live, &caller, &chat.facts.model)?;
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
@@ -130,7 +130,7 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     tokio::time::timeout(BODY_TIMEOUT, reading).await.map_err(|_| slow())?
 }
 
-fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
     if encoding == "identity" {
         return Ok(());

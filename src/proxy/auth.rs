@@ -28,8 +28,6 @@ pub struct Caller {
     pub team: Arc<Team>,
     /// The key's public id; empty when the gateway is open.
     pub key: KeyId,
-    /// May ask for decisions in a header.
-    pub explain: bool,
 }
 
 /// Finds the caller by the key in `authorization` or `x-api-key`. With no key configured at all the gateway is open
@@ -47,7 +45,7 @@ pub fn authenticate(
     if ring.is_empty() {
         let team = policies.teams.get(&TeamName::from(OPEN_TEAM)).cloned();
         let team = team.ok_or_else(|| refused("this gateway has no keys and no team `default`"))?;
-        return Ok(Caller { team, key: KeyId::from(""), explain: true });
+        return Ok(Caller { team, key: KeyId::from("") });
     }
     let presented = presented(headers).ok_or_else(|| {
         refused("no key was sent\nhint: send `authorization: Bearer tpk_…`; an SDK takes it as its api key")
@@ -58,7 +56,7 @@ pub fn authenticate(
     }
     let team = policies.teams.get(&key.team).cloned();
     let team = team.ok_or_else(|| refused("the key's team no longer exists"))?;
-    Ok(Caller { team, key: key.id.clone(), explain: key.explain })
+    Ok(Caller { team, key: key.id.clone() })
 }
 
 fn presented(headers: &HeaderMap) -> Option<SecretString> {

@@ -204,7 +204,9 @@ impl Leg {
     /// The upstream's own verdict on the request goes to the client as it is.
     fn verdict(&mut self, verbatim: Option<(http::StatusCode, Bytes)>) -> Refusal {
         let mut refusal = self.exhausted();
-        refusal.verbatim = verbatim;
+        if verbatim.is_some() {
+            refusal = Refusal { verbatim, ..Refusal::new(Code::InvalidRequest, refusal.message) };
+        }
         self.end(&refusal);
         refusal
     }

@@ -1,7 +1,7 @@
 //! Logs go to stderr; `TURNPIKE_LOG` filters them (`info`, `debug`, `turnpike::proxy=trace`).
 
 use std::{
-    io::IsTerminal,
+    io::{BufWriter, IsTerminal, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -45,9 +45,18 @@ impl RequestLog {
     /// The system's error when no thread can be started.
     pub fn start() -> std::io::Result<Self> {
         let (queue, records) = sync_channel::<Record>(QUEUE);
+        let enabled = tracing::enabled!(target: "turnpike::request", tracing::Level::INFO);
         thread::Builder::new().name("request-log".into()).spawn(move || {
-            for record in records {
-                record.write();
+            let mut out = BufWriter::new(std::io::stderr());
+            while let Ok(record) = records.recv() {
+                // What waits goes out in one write.
+                for record in std::iter::once(record).chain(records.try_iter()) {
+                    if enabled {
+                        // A log that cannot be written must not stop the gateway.
+                        let _ = writeln!(out, "{:.3} {record}", jiff::Timestamp::now());
+                    }
+                }
+                let _ = out.flush();
             }
         })?;
         Ok(Self { queue, dropped: Arc::default() })

@@ -1,8 +1,10 @@
 //! The record of a request: what was decided, tried, used and charged. No prompt, no answer, no secret.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
+
+use crate::base::money::Money;
 
 /// One finished request.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -87,36 +89,30 @@ pub struct AttemptRecord {
     pub cost_nanousd: i64,
 }
 
-impl Record {
-    /// Writes the record as one line of the log.
-    pub(super) fn write(&self) {
-        let tried: Vec<String> = self
-            .attempts
-            .iter()
-            .map(|attempt| format!("{}@{}:{}", attempt.model, attempt.backend, attempt.outcome))
-            .collect();
-        let (input, output) = self
-            .attempts
-            .iter()
-            .fold((0_u64, 0_u64), |sum, attempt| (sum.0 + attempt.input_tokens, sum.1 + attempt.output_tokens));
-        tracing::info!(
-            target: "turnpike::request",
-            id = %self.id,
-            team = %self.team,
-            route = %self.route,
-            model = %self.model,
-            backend = %self.backend,
-            status = self.status,
-            code = self.code,
-            end = self.end,
-            attempts = %tried.join(","),
-            input_tokens = input,
-            output_tokens = output,
-            cost_usd = %crate::base::money::Money::from_nanousd(self.cost_nanousd),
-            first_byte_ms = self.first_byte_ms.unwrap_or(0),
-            total_ms = self.total_ms,
-            overhead_us = self.overhead_us,
-            "request"
-        );
+/// The record as one line of the log. An upstream's own words are not in it: they may quote the prompt.
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cost = Money::from_nanousd(self.cost_nanousd);
+        let (input, output) = self.attempts.iter().fold((0_u64, 0_u64), |(input, output), attempt| {
+            (input.saturating_add(attempt.input_tokens), output.saturating_add(attempt.output_tokens))
+        });
+        write!(f, "request id={} team={} key={} route={}", self.id, self.team, self.key, self.route)?;
+        if let Some(arm) = &self.arm {
+            write!(f, " arm={arm}")?;
+        }
+        write!(f, " status={} end={} model={} backend={}", self.status, self.end, self.model, self.backend)?;
+        if !self.code.is_empty() {
+            write!(f, " code={}", self.code)?;
+        }
+        f.write_str(" attempts=")?;
+        for (number, attempt) in self.attempts.iter().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            write!(f, "{comma}{}@{}:{}", attempt.model, attempt.backend, attempt.outcome)?;
+        }
+        write!(f, " input_tokens={input} output_tokens={output} cost_usd={cost}")?;
+        if let Some(first) = self.first_byte_ms {
+            write!(f, " first_byte_ms={first}")?;
+        }
+        write!(f, " total_ms={} overhead_us={}", self.total_ms, self.overhead_us)
     }
 }

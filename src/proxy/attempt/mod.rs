@@ -10,6 +10,8 @@ mod stream;
 pub mod tap;
 
 use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
@@ -43,7 +45,7 @@ pub struct Failed {
     /// The prompt was too long for the candidate.
     pub context_length: bool,
     /// The upstream's answer as it is, when it is a verdict on the request itself.
-    pub verbatim: Option<(http::StatusCode, Bytes)>,
+    pub verbatim: Option<(StatusCode, Bytes)>,
 }
 
 impl Failed {
@@ -71,8 +73,7 @@ impl Failed {
     }
 
     /// A failure that the provider has read.
-    fn classified(failure: Failure, status: http::StatusCode, body: &Bytes) -> Self {
-        let never = failure.class == Class::Never;
+    fn classified(failure: Failure, status: StatusCode, body: &Bytes) -> Self {
         // A gateway's own time-out may hide work that was done and will be billed.
         let bill = if matches!(status.as_u16(), 502 | 504) { Bill::Metered } else { Bill::Nothing };
         let label = match failure.fault {
@@ -83,7 +84,12 @@ impl Failed {
             Fault::Request => "refused",
         };
         let verdict = Verdict::Failed { fault: failure.fault, retry_after: failure.retry_after };
-        let verbatim = (never && status.is_client_error()).then(|| (status, body.clone()));
+        let verdict_of_request = failure.class == Class::Never && !status.is_server_error();
+        let verbatim = verdict_of_request.then(|| {
+            // An error inside a 200 is a refusal all the same.
+            let status = if status.is_client_error() { status } else { StatusCode::BAD_REQUEST };
+            (status, one_shape(&failure, body))
+        });
         Self {
             outcome: Outcome { label, status: status.as_u16(), message: failure.message, verdict, bill },
             class: Some(failure.class),
@@ -91,6 +97,21 @@ impl Failed {
             verbatim,
         }
     }
+}
+
+/// The upstream's own error body if it has the shape that clients understand, else its words in that shape.
+fn one_shape(failure: &Failure, body: &Bytes) -> Bytes {
+    let known = serde_json::from_slice::<Value>(body).is_ok_and(|body| body["error"]["message"].is_string());
+    if known {
+        return body.clone();
+    }
+    let error = json!({
+        "message": failure.message,
+        "type": "invalid_request_error",
+        "param": null,
+        "code": failure.code,
+    });
+    Bytes::from(json!({ "error": error }).to_string())
 }
 
 /// The clocks of an attempt as instants.
