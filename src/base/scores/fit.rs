@@ -62,9 +62,9 @@ pub struct Right {
 pub struct Fit {
     day: civil::Date,
     label: Arc<str>,
-    /// Read by name only, never walked: the order of a hash map reaches no result.
+    /// Read by name; where it is walked, the result is sorted: the order of a hash map reaches no result.
     models: HashMap<ModelName, Chances>,
-    unknown: Right,
+    unknown: Chances,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,9 +87,7 @@ impl Fit {
     /// The chance that `model` is right in `category`; where the category is not `confident`, by overall ability.
     pub fn right(&self, model: &Model, category: Category, confident: bool) -> Right {
         let by = |name: &ModelName| self.models.get(name);
-        let Some(chances) = model.catalog.as_ref().and_then(by).or_else(|| by(&model.name)) else {
-            return self.unknown;
-        };
+        let chances = model.catalog.as_ref().and_then(by).or_else(|| by(&model.name)).unwrap_or(&self.unknown);
         if confident { chances.by_category[category as usize] } else { chances.overall }
     }
 
@@ -101,11 +99,16 @@ impl Fit {
         let information = known.information(size);
         let references = known.references(&solution);
         let telling: Vec<usize> = (0..size.models).filter(|&model| information[model].rows() > 0).collect();
-        let unknown = unknown(&telling, &solution, references.overall);
         let chances = telling.into_iter().map(|model| {
             (known.models[model].clone(), known.chances(model, &solution, &information[model], &references))
         });
-        Self { day, label, models: chances.collect(), unknown }
+        let models: HashMap<ModelName, Chances> = chances.collect();
+        let unknown = Chances {
+            overall: unknown(models.values().map(|chances| chances.overall)),
+            by_category: Category::ALL
+                .map(|category| unknown(models.values().map(|chances| chances.by_category[category as usize]))),
+        };
+        Self { day, label, models, unknown }
     }
 }
 
@@ -278,11 +281,11 @@ struct References {
     by_category: [f64; CATEGORIES],
 }
 
-fn unknown(telling: &[usize], solution: &Solution, reference: f64) -> Right {
-    let mut abilities: Vec<f64> = telling.iter().map(|&model| solution.ability[model]).collect();
-    abilities.sort_by(f64::total_cmp);
-    let weakest_tenth = abilities.get(abilities.len() / 10);
-    let ppm = weakest_tenth.map_or(UNKNOWN_PPM, |ability| ppm(ability - reference));
+/// The chance at the end of the weakest tenth, which no order of the models changes.
+fn unknown(models: impl Iterator<Item = Right>) -> Right {
+    let mut chances: Vec<u32> = models.map(|right| right.ppm).collect();
+    chances.sort_unstable();
+    let ppm = chances.get(chances.len() / 10).copied().unwrap_or(UNKNOWN_PPM);
     Right { ppm, low_ppm: UNKNOWN_LOW_PPM.min(ppm), rows: 0 }
 }
 

@@ -1,4 +1,5 @@
 //! What the register promises: it sees only what was known, and the same rows give the same bits.
+#![allow(clippy::float_arithmetic, reason = "scores are fitted on the logit scale; no amount of money is touched")]
 
 use super::*;
 use crate::base::catalog::{Model, SpeedPrior};
@@ -96,7 +97,7 @@ fn nothing_new_wins_on_hope() {
     for name in ["unheard-of", "braggart"] {
         let right = code(&scores, name, DAY);
         assert_eq!((right.low_ppm, right.rows), (10_000, 0), "{name}");
-        assert!(right.ppm <= code(&scores, "middle", DAY).ppm, "{name}");
+        assert_eq!(right.ppm, code(&scores, "weak", DAY).ppm, "{name}");
     }
     let empty = Scores::default().fit(DAY).right(&model("x"), Category::Math, true);
     assert_eq!(empty, Right { ppm: 500_000, low_ppm: 10_000, rows: 0 });

@@ -321,9 +321,9 @@ proptest! {
             prop_assert_eq!(decision.arm.as_ref(), Some(&decision.route));
             first += u32::from(decision.ranked[0].candidate.model.name.as_str() == "m1");
         }
-        // Within five standard deviations of a binomial of 2,000.
-        let share = f64::from(weights[0]) / f64::from(weights[0] + weights[1]);
-        let (mean, deviation) = (2_000.0 * share, (2_000.0 * share * (1.0 - share)).sqrt());
-        prop_assert!((f64::from(first) - mean).abs() <= 5.0 * deviation + 1.0, "{first} of {mean}");
+        // Within five standard deviations of a binomial of 2,000 draws, squared and in parts of the sum of weights.
+        let (sum, share) = (i64::from(weights[0] + weights[1]), i64::from(weights[0]));
+        let off = i64::from(first) * sum - 2_000 * share;
+        prop_assert!(off * off <= 25 * 2_000 * share * (sum - share) + sum * sum, "{first} of {share} / {sum}");
     }
 }
