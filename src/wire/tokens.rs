@@ -46,3 +46,37 @@ pub fn count(tokenizer: Tokenizer, text: &str) -> u64 {
 pub fn is_loaded(tokenizer: Tokenizer) -> bool {
     LOADED[slot(tokenizer).0].get().is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    //! Known counts, and texts made to be slow.
+
+    use super::{MAX_COUNTED, Tokenizer, count, is_loaded};
+
+    #[test]
+    fn every_vocabulary_counts() {
+        for tokenizer in [Tokenizer::O200k, Tokenizer::Cl100k, Tokenizer::Qwen, Tokenizer::Deepseek, Tokenizer::Llama3]
+        {
+            assert_eq!(count(tokenizer, "hello world"), 2, "{tokenizer:?}");
+            assert_eq!(count(tokenizer, ""), 0);
+            assert!(count(tokenizer, "<|endoftext|>") > 1, "a special token is text in a prompt");
+            assert!(is_loaded(tokenizer));
+        }
+    }
+
+    #[test]
+    fn a_long_text_counts_at_the_ratio_of_its_beginning() {
+        let short = "the keeper trimmed the wick ".repeat(MAX_COUNTED / 28);
+        let long = short.repeat(4);
+        let (counted, extrapolated) = (count(Tokenizer::Cl100k, &short), count(Tokenizer::Cl100k, &long));
+        assert!(extrapolated.abs_diff(4 * counted) <= 8, "{counted} {extrapolated}");
+    }
+
+    #[test]
+    fn hostile_texts_count_in_one_go() {
+        for unit in ["a", " ", "\n", "é", "汉", "😀", "\u{0}", "1", "a\u{301}"] {
+            let tokens = count(Tokenizer::O200k, &unit.repeat((1 << 20) / unit.len()));
+            assert!((1..=1 << 20).contains(&tokens), "{unit:?}: {tokens}");
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! the few bytes of our own: the cost, the error that ends a stream, the keep-alive.
 
 mod assemble;
+#[cfg(test)]
+mod malformed;
 mod read;
 #[cfg(test)]
 mod tests;

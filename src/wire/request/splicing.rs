@@ -37,7 +37,7 @@ fn write(value: &Value, style: u64, out: &mut String) {
             out.push_str(space);
             out.push(']');
         }
-        Value::String(text) if style % 5 == 0 => {
+        Value::String(text) if style.is_multiple_of(5) => {
             out.push('"');
             for unit in text.encode_utf16() {
                 out.push_str(&format!("\\u{unit:04x}"));

@@ -17,8 +17,11 @@ fn frame<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Framer)
     (events, framer)
 }
 
+/// Name and data of an event.
+type Said<T> = (Option<T>, Option<T>);
+
 /// Name and data of the events that have any.
-fn said(events: &[Event]) -> Vec<(Option<&[u8]>, Option<&[u8]>)> {
+fn said(events: &[Event]) -> Vec<Said<&[u8]>> {
     let said = events.iter().map(|event| (event.name.as_deref(), event.data.as_deref()));
     said.filter(|said| *said != (None, None)).collect()
 }
@@ -106,8 +109,22 @@ fn an_event_past_the_limit_is_refused_in_one_chunk_or_in_many() {
     }
 }
 
+#[test]
+fn a_stream_cut_anywhere_gives_whole_events_and_no_false_end() {
+    let stream = include_bytes!("../../../tests/fixtures/wire/chat.sse");
+    let (whole, _) = frame([stream.as_slice()]);
+    assert_eq!(whole.last().and_then(|event| event.data.as_deref()), Some(b"[DONE]".as_slice()));
+    for cut in 0..stream.len() {
+        let (events, framer) = frame([&stream[..cut]]);
+        assert_eq!(events, whole[..events.len()]);
+        assert!(events.len() < whole.len());
+        let framed: usize = events.iter().map(|event| event.raw.len()).sum();
+        assert_eq!(framer.rest(), &stream[framed..cut]);
+    }
+}
+
 /// Reads a whole stream as the standard says, in the plainest way.
-fn plain_reading(stream: &[u8]) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+fn plain_reading(stream: &[u8]) -> Vec<Said<Vec<u8>>> {
     let stream = stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(stream);
     let mut unified = Vec::new();
     for (at, &byte) in stream.iter().enumerate() {
