@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use jiff::Timestamp;
+
 use crate::config::{self, Environment, Loaded};
 
 /// What `check` takes.
@@ -28,7 +30,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = args.config.unwrap_or_else(usual);
     let environment = |name: &str| std::env::var(name).ok();
     // The stream takes the colours out again where they are not wanted: no terminal, or `NO_COLOR`.
-    match text(&path, &environment, true) {
+    match text(&path, &environment, Timestamp::now(), true) {
         Ok((warnings, summary)) => {
             anstream::eprint!("{warnings}");
             anstream::println!("{summary}");
@@ -45,8 +47,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// The text of all faults.
-pub fn text(path: &Path, environment: Environment<'_>, colour: bool) -> Result<(String, String), String> {
-    let loaded = config::load(path, environment).map_err(|faults| faults.render(colour))?;
+pub fn text(
+    path: &Path,
+    environment: Environment<'_>,
+    now: Timestamp,
+    colour: bool,
+) -> Result<(String, String), String> {
+    let loaded = config::load_at(path, environment, now).map_err(|faults| faults.render(colour))?;
     let warnings = loaded.warnings.iter().map(|warning| warning.render(colour) + "\n\n").collect();
     Ok((warnings, summary(&loaded)))
 }

@@ -111,7 +111,7 @@ impl Catalog {
             .iter()
             .filter_map(|(name, text)| {
                 let (file, _) = report.add(PathBuf::from(name), String::new());
-                tree::parse(&mut report, file, text)
+                tree::parse(&mut report, file, text).ok()?
             })
             .collect();
         for root in &roots {
@@ -240,3 +240,6 @@ pub fn speed(node: &Node) -> SpeedPrior {
     let read = |key: &str, other: Duration| node.read(key, units::duration).unwrap_or(other);
     SpeedPrior { first_token: read("first_token", usual.first_token), per_token: read("per_token", usual.per_token) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,19 +200,22 @@ impl Report {
 
     /// Notes a fault at `span`.
     pub fn fault(&mut self, span: Span, title: impl Into<String>) -> Writing<'_> {
-        self.note(Severity::Fault, span, title.into())
+        self.note(Severity::Fault, Some(span), title.into())
     }
 
     /// Notes a fault at a place that is known only where a file states it.
     pub fn fault_at(&mut self, span: Option<Span>, title: impl Into<String>) -> Writing<'_> {
-        let marks = span.and_then(|span| self.mark(span, String::new())).into_iter().collect();
-        self.diagnostics.push(Diagnostic { severity: Severity::Fault, title: title.into(), hint: None, marks });
-        Writing { report: self }
+        self.note(Severity::Fault, span, title.into())
+    }
+
+    /// Notes a warning at a place that is known only where a file states it.
+    pub fn warning_at(&mut self, span: Option<Span>, title: impl Into<String>) -> Writing<'_> {
+        self.note(Severity::Warning, span, title.into())
     }
 
     /// Notes a warning at `span`.
     pub fn warning(&mut self, span: Span, title: impl Into<String>) -> Writing<'_> {
-        self.note(Severity::Warning, span, title.into())
+        self.note(Severity::Warning, Some(span), title.into())
     }
 
     /// Shows asterisks for what stands there: a secret belongs in no log.
@@ -220,9 +223,9 @@ impl Report {
         self.hidden.push(span);
     }
 
-    /// Whether a fault was noted.
-    pub fn has_faults(&self) -> bool {
-        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Fault)
+    /// The faults, where the load has to end with what was found so far.
+    pub fn into_faults(self) -> Faults {
+        self.finish().err().unwrap_or(Faults(Vec::new()))
     }
 
     /// Puts texts with asterisks in the place of those that hold a secret.
@@ -247,10 +250,9 @@ impl Report {
         }
     }
 
-    fn note(&mut self, severity: Severity, span: Span, title: String) -> Writing<'_> {
-        let mut diagnostic = Diagnostic { severity, title, hint: None, marks: Vec::new() };
-        diagnostic.marks.extend(self.mark(span, String::new()));
-        self.diagnostics.push(diagnostic);
+    fn note(&mut self, severity: Severity, span: Option<Span>, title: String) -> Writing<'_> {
+        let marks = span.and_then(|span| self.mark(span, String::new())).into_iter().collect();
+        self.diagnostics.push(Diagnostic { severity, title, hint: None, marks });
         Writing { report: self }
     }
 

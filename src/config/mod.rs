@@ -63,6 +63,14 @@ pub struct Loaded {
 /// # Errors
 /// All faults of all files.
 pub fn load(path: &Path, env: Environment<'_>) -> Result<Loaded, Faults> {
+    load_at(path, env, Timestamp::now())
+}
+
+/// [`load`] as of `now`, which only warnings depend on.
+///
+/// # Errors
+/// All faults of all files.
+pub fn load_at(path: &Path, env: Environment<'_>, now: Timestamp) -> Result<Loaded, Faults> {
     let mut report = Report::default();
     let mut secrets = Secrets::new(env);
     let (server, places) = if path.is_dir() {
@@ -77,7 +85,7 @@ pub fn load(path: &Path, env: Environment<'_>) -> Result<Loaded, Faults> {
         }
     };
     let texts = files::policies(&mut report, &server.policies, places.policies);
-    lower_texts(report, secrets, server, places, texts, Timestamp::now())
+    lower_texts(report, secrets, server, places, texts, now)
 }
 
 /// Loads the policies anew; what `turnpike.yaml` says stays.
@@ -119,7 +127,7 @@ fn read_server(report: &mut Report, secrets: &mut Secrets<'_>, path: PathBuf, te
     let (file, source) = report.add(path, text);
     let folder = source.path.parent().unwrap_or(Path::new(""));
     // An empty file says that everything is as usual.
-    let root = tree::parse(report, file, &source.text).unwrap_or_else(|| tree::Node::empty(file));
+    let root = tree::parse(report, file, &source.text).ok().flatten().unwrap_or_else(|| tree::Node::empty(file));
     let place = |key: &str| root.get(key).map(|node| node.span);
     let places = Places { listen: place("listen"), policies: place("policies") };
     (ServerConfig::read(report, secrets, &root, folder), places)
@@ -136,25 +144,30 @@ fn lower_texts(
 ) -> Result<Loaded, Faults> {
     texts.sort_by(|a, b| a.0.cmp(&b.0));
     let hash = hash(&texts);
-    let mut roots = Vec::new();
+    let (mut roots, mut unreadable) = (Vec::new(), false);
     for (path, text) in texts {
         let (file, source) = report.add(path, text);
-        roots.extend(tree::parse(&mut report, file, &source.text));
+        match tree::parse(&mut report, file, &source.text) {
+            Ok(root) => roots.extend(root),
+            Err(tree::Unreadable) => unreadable = true,
+        }
     }
     let sections = Sections::merge(&mut report, roots);
+    if unreadable {
+        // Names of a file that cannot be read would all be missed elsewhere.
+        return Err(report.into_faults());
+    }
     let pin = server.catalog.and_then(|date| date.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok());
     let pin = pin.and_then(|end| end.timestamp().checked_sub(jiff::SignedDuration::from_nanos(1)).ok());
-    let policies = lower::lower(
-        &mut lower::Work {
-            report: &mut report,
-            sections: &sections,
-            catalog: catalog::built_in(),
-            secrets: &mut secrets,
-            pin,
-            now,
-        },
-        hash,
-    );
+    let mut work = lower::Work {
+        report: &mut report,
+        sections: &sections,
+        catalog: catalog::built_in(),
+        secrets: &mut secrets,
+        pin,
+        now,
+    };
+    let policies = lower::lower(&mut work, hash);
     check_open(&mut report, &server, places.listen, &policies);
     let warnings = report.finish()?;
     let mut sources = vec![server.policies.clone()];
@@ -162,13 +175,14 @@ fn lower_texts(
     Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, later: Vec::new() })
 }
 
-/// A gateway that anybody may reach serves nobody without a key.
+/// A gateway that anybody may reach serves nobody without a key: `serve` refuses to start. Only a warning here, since
+/// `key create` reads the same file to make the first one.
 fn check_open(report: &mut Report, server: &ServerConfig, place: Option<Span>, policies: &Policies) {
     let stored = server.journal.join("keys.redb").exists();
     if !server.listen.ip().is_loopback() && policies.keys.is_empty() && !stored {
         let title = format!("`listen: {}` without any client key", server.listen);
         let hint = "make one with `turnpike key create`, or listen on 127.0.0.1";
-        report.fault_at(place, title).label("anybody may reach it").hint(hint);
+        report.warning_at(place, title).label("`serve` refuses to start so").hint(hint);
     }
 }
 

@@ -48,7 +48,9 @@ fn kind(kind: &Kind) -> Value {
         Kind::Amount(amount) => unit(*amount),
         Kind::List(item, Least::None) => json!({"type": "array", "items": self::kind(item)}),
         Kind::List(item, Least::One) => json!({"type": "array", "items": self::kind(item), "minItems": 1}),
-        Kind::Table(value) => json!({"type": "object", "additionalProperties": self::kind(value)}),
+        Kind::Table(value) | Kind::Entries(value) => {
+            json!({"type": "object", "additionalProperties": self::kind(value)})
+        }
         Kind::Shape(fields) => shape(fields),
         Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(self::kind).collect::<Vec<_>>()}),
     }

@@ -2,7 +2,7 @@
 
 use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
 
-use Kind::{Amount, Either, Flag, List, Name, Secret, Table, Text, Word};
+use Kind::{Amount, Either, Entries, Flag, List, Name, Secret, Table, Text, Word};
 
 /// `model` or `model@backend`.
 const CANDIDATES: Kind = List(&Text, Least::One);
@@ -75,11 +75,11 @@ pub const POLICIES: Shape = Shape {
         may("backends", Table(&Kind::Shape(&BACKEND)), "upstreams: a vendor's site or a pool of own servers"),
         may("models", Table(&Kind::Shape(&MODEL)), "models, and which backend serves them under which name"),
         may("aliases", Table(&Name), "other names of routes and models"),
-        may("currencies", Table(&List(&Kind::Shape(&CURRENCY), Least::One)), "dated exchange rates"),
+        may("currencies", Entries(&List(&Kind::Shape(&CURRENCY), Least::One)), "dated exchange rates"),
         may("prices", List(&Kind::Shape(&PRICE), Least::None), "dated prices per million tokens"),
-        may("holidays", Table(&List(&Amount(Unit::Day), Least::None)), "dates on which a price window stays shut"),
+        may("holidays", Entries(&List(&Amount(Unit::Day), Least::None)), "dates on which a price window stays shut"),
         may("scores", List(&Kind::Shape(&SCORE), Least::None), "benchmark scores"),
-        may("benchmarks", Table(&Kind::Shape(&BENCHMARK)), "own benchmarks"),
+        may("benchmarks", Entries(&Kind::Shape(&BENCHMARK)), "own benchmarks"),
         may("trust", Kind::Shape(&TRUST), "how much a score counts, by who measured and when"),
         may("routes", Table(&Kind::Shape(&ROUTE)), "what clients name as `model`, and how it chooses"),
         may("defaults", Kind::Shape(&DEFAULTS), "what holds for every team that does not say otherwise"),
@@ -191,7 +191,8 @@ const PRICE: Shape = Shape {
     later: &[],
 };
 
-const RATE: Shape = Shape {
+/// Prices under one condition.
+pub const RATE: Shape = Shape {
     name: "a rate",
     fields: &[
         may("when", Kind::Shape(&WHEN), "when it applies; always, if left out"),
@@ -216,7 +217,8 @@ const WHEN: Shape = Shape {
     later: &[],
 };
 
-const WINDOW: Shape = Shape {
+/// Hours in which a price is multiplied.
+pub const WINDOW: Shape = Shape {
     name: "a price window",
     fields: &[
         must("zone", Amount(Unit::Zone), "whose clock the hours are read from"),
@@ -228,7 +230,8 @@ const WINDOW: Shape = Shape {
     later: &[],
 };
 
-const SCORE: Shape = Shape {
+/// A row of scores.
+pub const SCORE: Shape = Shape {
     name: "a score",
     fields: &[
         must("model", Name, "the model"),
@@ -341,7 +344,7 @@ const DEFAULTS: Shape =
 const MAY_USE: Field = may("may_use", List(&Name, Least::None), "routes, models and aliases that it may name");
 const LOCATIONS: Field = may("locations", List(&Name, Least::None), "where its data may go");
 const BUDGETS: Field = may("budgets", List(&Kind::Shape(&BUDGET), Least::None), "what it may spend");
-const LABELS: Field = may("labels", Table(&Text), "booked with every row");
+const LABELS: Field = may("labels", Entries(&Text), "booked with every row");
 const LATER_OF_TEAMS: &[&str] = &["limits", "per_user", "user_from", "on_empty", "midstream", "on_store_loss"];
 
 const DEFAULT_TEAM: Shape =

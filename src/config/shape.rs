@@ -26,6 +26,8 @@ pub enum Kind {
     List(&'static Kind, Least),
     /// A mapping from names to such values.
     Table(&'static Kind),
+    /// A mapping from any texts to such values.
+    Entries(&'static Kind),
     /// A mapping with these keys.
     Shape(&'static Shape),
     /// The first of these whose form fits.
@@ -188,7 +190,7 @@ impl Kind {
             Self::Flag => "`true` or `false`".into(),
             Self::Amount(unit) => unit.wanted().into(),
             Self::List(..) => "a list".into(),
-            Self::Table(_) => "a mapping from names".into(),
+            Self::Table(_) | Self::Entries(_) => "a mapping from names".into(),
             Self::Shape(shape) => format!("{} with its keys", shape.name),
             Self::Either(kinds) => kinds.iter().map(Self::wanted).collect::<Vec<_>>().join(", or "),
         }
@@ -204,7 +206,7 @@ impl Kind {
                 Self::Shape(_) => "`- {…}`, one line for each".into(),
                 _ => "`[…, …]`".into(),
             },
-            Self::Table(_) => "`name: …`, one line for each".into(),
+            Self::Table(_) | Self::Entries(_) => "`name: …`, one line for each".into(),
             Self::Shape(shape) => {
                 let keys: Vec<&str> = shape.fields.iter().take(3).map(|field| field.key).collect();
                 format!("its keys in braces or below it, such as {}", close::list(&keys, "and"))
@@ -218,7 +220,7 @@ impl Kind {
         match self {
             Self::Either(kinds) => kinds.iter().any(|kind| kind.fits(value)),
             Self::List(..) => matches!(value, Value::List(_)),
-            Self::Table(_) | Self::Shape(_) => matches!(value, Value::Map(_)),
+            Self::Table(_) | Self::Entries(_) | Self::Shape(_) => matches!(value, Value::Map(_)),
             Self::Text | Self::Name | Self::Secret | Self::Word(_) | Self::Flag | Self::Amount(_) => {
                 matches!(value, Value::Scalar(_))
             }
@@ -264,6 +266,9 @@ impl Kind {
                     check_name(report, key.span, &key.text);
                     kind.check(report, value);
                 }
+            }
+            (Self::Entries(kind), Value::Map(entries)) => {
+                entries.iter().for_each(|(_, value)| kind.check(report, value));
             }
             (Self::Shape(shape), Value::Map(_)) => shape.check(report, node),
             _ => {

@@ -103,31 +103,32 @@ impl Node {
     }
 }
 
-/// Parses one YAML document. Faults are noted; `None` = an empty file or one that cannot be read further.
-pub fn parse(report: &mut Report, file: u32, text: &str) -> Option<Node> {
+/// Parses one YAML document; `None` = an empty file.
+///
+/// # Errors
+/// [`Unreadable`] when the file cannot be read further; a fault says why.
+pub fn parse(report: &mut Report, file: u32, text: &str) -> Result<Option<Node>, Unreadable> {
     let mut builder = Builder { file, report, frames: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
     for event in Parser::new_from_str(text) {
-        let step =
-            match event {
-                Ok((event, span)) => builder.take(event, span),
-                Err(error) => {
-                    let at = error.marker().byte_offset().unwrap_or(text.len());
-                    let (info, span) = (error.info(), Span::new(file, at..at + 1));
-                    builder.report.fault(span, "not YAML").label(info).hint(
-                        "look at this line and the one above: an indentation, a missing quote, a brace left open",
-                    );
-                    Err(Stop)
-                }
-            };
-        if step.is_err() {
-            return None;
+        match event {
+            Ok((event, span)) => builder.take(event, span)?,
+            Err(error) => {
+                let at = error.marker().byte_offset().unwrap_or(text.len());
+                let (info, span) = (error.info(), Span::new(file, at..at + 1));
+                builder
+                    .report
+                    .fault(span, "not YAML")
+                    .label(info)
+                    .hint("look at this line and the one above: an indentation, a missing quote, a brace left open");
+                return Err(Unreadable);
+            }
         }
     }
-    builder.root
+    Ok(builder.root)
 }
 
-/// The file cannot be read further; a fault says why.
-struct Stop;
+/// A file cannot be read further; a fault says why.
+pub struct Unreadable;
 
 struct Builder<'r> {
     file: u32,
@@ -155,7 +156,7 @@ enum Filling {
 }
 
 impl Builder<'_> {
-    fn take(&mut self, event: Event<'_>, at: YamlSpan) -> Result<(), Stop> {
+    fn take(&mut self, event: Event<'_>, at: YamlSpan) -> Result<(), Unreadable> {
         let span = Span::new(self.file, at.byte_range().unwrap_or_default());
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -182,20 +183,20 @@ impl Builder<'_> {
                         .fault(span, "an alias inside its own anchor")
                         .label("holds itself")
                         .hint("write it out");
-                    Err(Stop)
+                    Err(Unreadable)
                 }
             },
             Event::DocumentStart(..) if self.root.is_some() => {
                 let fault = self.report.fault(span, "more than one YAML document in a file");
                 fault.label("a second one begins").hint("remove the `---`, or make two files of it");
-                Err(Stop)
+                Err(Unreadable)
             }
             // Comments and anchors' names are not asked for; the rest are the borders of the stream.
             _ => Ok(()),
         }
     }
 
-    fn open(&mut self, span: Span, style: StructureStyle, anchor: usize, filling: Filling) -> Result<(), Stop> {
+    fn open(&mut self, span: Span, style: StructureStyle, anchor: usize, filling: Filling) -> Result<(), Unreadable> {
         if self.frames.len() >= MAX_DEPTH {
             return self.too_deep(span);
         }
@@ -204,7 +205,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn close(&mut self, end: Span) -> Result<(), Stop> {
+    fn close(&mut self, end: Span) -> Result<(), Unreadable> {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
         let Frame { span, flow, anchor, nodes, height, filling } = frame;
         let node = match filling {
@@ -222,7 +223,7 @@ impl Builder<'_> {
     }
 
     /// Puts a whole node where it belongs: `nodes` in it, `height` levels below it.
-    fn add(&mut self, node: Node, anchor: usize, nodes: usize, height: usize) -> Result<(), Stop> {
+    fn add(&mut self, node: Node, anchor: usize, nodes: usize, height: usize) -> Result<(), Unreadable> {
         self.nodes += nodes;
         if self.nodes > MAX_NODES {
             return self.too_large(node.span);
@@ -249,7 +250,7 @@ impl Builder<'_> {
                 (None, Value::List(_) | Value::Map(_)) => {
                     let fault = self.report.fault(node.span, "a key must be a plain value");
                     fault.label("not a name").hint("quote it, if braces or brackets belong to the name");
-                    return Err(Stop);
+                    return Err(Unreadable);
                 }
             },
         }
@@ -292,16 +293,16 @@ impl Builder<'_> {
         }
     }
 
-    fn too_large(&mut self, span: Span) -> Result<(), Stop> {
+    fn too_large(&mut self, span: Span) -> Result<(), Unreadable> {
         let fault = self.report.fault(span, format!("more than {MAX_NODES} values in one file"));
         fault.label("too many from here on, aliases counted").hint("make several files of it");
-        Err(Stop)
+        Err(Unreadable)
     }
 
-    fn too_deep(&mut self, span: Span) -> Result<(), Stop> {
+    fn too_deep(&mut self, span: Span) -> Result<(), Unreadable> {
         let fault = self.report.fault(span, format!("nested more than {MAX_DEPTH} levels deep"));
         fault.label("too deep").hint("no section needs more than seven levels");
-        Err(Stop)
+        Err(Unreadable)
     }
 }
 

@@ -286,3 +286,52 @@ pub fn address(text: &str) -> Result<std::net::SocketAddr, Unfit> {
         .parse()
         .or_else(|_| unfit(format!("`{text}` is not an address to listen on"), "write it as `127.0.0.1:8080`"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_read_exactly() {
+        assert_eq!(decimal("2.10", 9), Ok(2_100_000_000));
+        assert_eq!(decimal("0.000000001", 9), Ok(1));
+        assert_eq!(decimal("-3.5", 1), Ok(-35));
+        assert_eq!(decimal("9223372036.854775807", 9), Ok(i128::from(i64::MAX)));
+        for bad in ["", ".", "1.", ".5", "1e3", "1_000", "0x1f", "--1", "9223372036.854775808", "0.0000000001", "１"] {
+            assert!(decimal(bad, 9).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn amounts_carry_their_unit_with_or_without_a_blank() {
+        assert_eq!(usd("2.10 USD"), usd("2.10USD"));
+        assert_eq!(usd("0.0002 USD"), Ok(200_000));
+        assert_eq!(money("8 CNY").map(|(nano, _)| nano), Ok(8_000_000_000));
+        assert_eq!(duration("30 s"), duration("30s"));
+        let lengths = ["500ms", "1.5s", "2m", "1h", "30d"].map(|text| duration(text).unwrap().as_millis());
+        assert_eq!(lengths, [500, 1500, 120_000, 3_600_000, 2_592_000_000]);
+        assert_eq!(
+            ["4096", "128k", "1.5M", "2M"].map(|text| count(text).unwrap()),
+            [4096, 128_000, 1_500_000, 2_000_000]
+        );
+        let sizes = ["32MiB", "64 KiB", "10MB", "512B", "0.5KiB"].map(|text| bytes(text).unwrap());
+        assert_eq!(sizes, [33_554_432, 65_536, 10_000_000, 512, 512]);
+        assert_eq!(["95%", "0.5 %", "100%"].map(|text| share(text).unwrap()), [950_000, 5_000, 1_000_000]);
+        assert_eq!(budget("9007199.254740992 USD"), Ok(MAX_BUDGET_NANOUSD));
+        assert!(budget("9007199.254740993 USD").is_err());
+    }
+
+    #[test]
+    fn dates_without_a_time_are_midnight_utc() {
+        assert_eq!(instant("2025-01-01"), instant("2025-01-01T00:00Z"));
+        assert_eq!(instant("2025-02-09T00:00+08:00"), instant("2025-02-08T16:00:00Z"));
+        assert!(instant("2025-02-30").is_err() && instant("2025-02-09T00:00").is_err());
+    }
+
+    #[test]
+    fn days_of_the_week_may_wrap() {
+        assert_eq!(weekdays("mon-fri"), Ok(vec![0, 1, 2, 3, 4]));
+        assert_eq!(weekdays("sat-mon"), Ok(vec![5, 6, 0]));
+        assert_eq!(weekdays("sun"), Ok(vec![6]));
+    }
+}

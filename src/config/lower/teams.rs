@@ -81,7 +81,7 @@ fn check_parents(work: &mut Work<'_, '_>, name: &Name, node: &Node) {
     let mut above = Some(parent);
     while let Some(next) = above.filter(|_| chain.len() <= sections.table("teams").len()) {
         chain.push(next);
-        if next == name.text {
+        if next == name.text && chain.iter().all(|other| *other >= name.text.as_str()) {
             let fault = work.report.fault(place.span, format!("team `{next}` is above itself"));
             fault.label(chain.join(" → ")).hint("take one `parent` out");
             return;
