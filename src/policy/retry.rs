@@ -161,7 +161,8 @@ const SAVED: u64 = 10 * PER_SECOND;
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self { milli: PER_SECOND, filled: Duration::ZERO }
+        // Full: nothing has failed yet, and the first burst of failures is what failover is for.
+        Self { milli: SAVED, filled: Duration::ZERO }
     }
 }
 
