@@ -1,15 +1,13 @@
 //! The rules of the house, held by reading the source: what ARCHITECTURE.md promises and the compiler does not check.
-//!
-//! Comments and the contents of literals are blanked first, so every rule works on plain words and braces. That is
-//! enough for code that rustfmt has formatted.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    ops::Range,
-    path::{Path, PathBuf},
-    process::Command,
-};
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "tidy/source.rs"]
+mod source;
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use source::{Source, all_rust_files, functions, literals, paths, root, rust_files, words};
 
 /// What each module of `src/` may import besides itself.
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -59,67 +57,12 @@ const FLOATS: &[&str] = &["src/policy/value", "src/policy/rules.rs", "src/policy
 const SERDE: &[&str] =
     &["src/config/file", "src/wire/", "src/provider/", "src/ledger/row.rs", "src/telemetry/record.rs", "src/admin/api"];
 
+/// Values of `type` in OpenAI's errors, which its own documentation lists.
+const OPENAI_TYPES: &[&str] = &["authentication_error", "permission_error", "server_error", "invalid_request_error"];
+
 const LONGEST_FILE: usize = 500;
 const LONGEST_FUNCTION: usize = 70;
 const MOST_PACKAGES: usize = 300;
-
-/// A Rust file of the package.
-struct Source {
-    /// Relative to the package, with `/`.
-    path: String,
-    text: String,
-    /// The text with comments and the contents of literals blanked; every byte stays in its place.
-    code: String,
-    /// `code` without modules under `#[cfg(test)]`.
-    product: String,
-}
-
-impl Source {
-    fn read(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap();
-        let code = blank_comments_and_literals(&text);
-        let path = path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/");
-        let is_test = path.ends_with("/tests.rs") || path.contains("/tests/");
-        let product = if is_test { String::new() } else { blank_tests(&code) };
-        Self { path, text, code, product }
-    }
-
-    /// The module of `src/` that the file belongs to; `None` for `lib.rs` and `main.rs`.
-    fn module(&self) -> Option<&str> {
-        let (module, _) = self.path.strip_prefix("src/")?.split_once('/')?;
-        Some(module)
-    }
-
-    fn at(&self, offset: usize) -> String {
-        let line = 1 + self.text[..offset].matches('\n').count();
-        format!("{}:{line}", self.path)
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn rust_files(folder: &str) -> Vec<Source> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        let Ok(entries) = fs::read_dir(folder) else { return };
-        for path in entries.map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    let mut paths = Vec::new();
-    walk(&root().join(folder), &mut paths);
-    paths.sort();
-    paths.iter().map(|path| Source::read(path)).collect()
-}
-
-fn all_rust_files() -> Vec<Source> {
-    ["src", "tests", "benches"].into_iter().flat_map(rust_files).collect()
-}
 
 /// Fails with one line a fault.
 #[track_caller]
@@ -235,14 +178,74 @@ fn files_and_functions_fit_into_a_head() {
 }
 
 #[test]
-fn no_test_is_switched_off() {
+fn nothing_is_left_undone_or_switched_off() {
     let mut faults = Vec::new();
     for source in all_rust_files() {
-        for (offset, _) in source.code.match_indices("#[ignore") {
-            faults.push(format!("{}: an ignored test", source.at(offset)));
+        for mark in ["#[ignore", "todo!(", "unimplemented!("] {
+            let found = source.code.match_indices(mark);
+            faults.extend(found.map(|(offset, _)| format!("{}: `{mark}`", source.at(offset))));
         }
     }
     none(faults);
+}
+
+/// The words of README.md and ARCHITECTURE.md.
+fn documented() -> BTreeSet<String> {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let text = read("README.md") + &read("ARCHITECTURE.md");
+    let in_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
+    text.split(|letter| !in_word(letter)).map(str::to_owned).collect()
+}
+
+/// String literals with the file and offset where they stand.
+fn literals_of(sources: &[Source]) -> impl Iterator<Item = (&Source, &str, usize)> {
+    sources.iter().flat_map(|source| literals(&source.text).into_iter().map(move |(inner, at)| (source, inner, at)))
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_metric_is_there() {
+    let table = Source::read(&root().join("src/telemetry/metrics.rs"));
+    let names = literals(&table.text).into_iter().filter(|(_, at)| table.text[..*at].ends_with(",\n        "));
+    // Counters get their `_total` from the encoder.
+    let bare = |name: &str| name.strip_suffix("_total").unwrap_or(name).to_owned();
+    let there: BTreeSet<String> = names.map(|(name, _)| format!("turnpike_{name}")).collect();
+    let written: BTreeSet<String> =
+        documented().iter().filter(|word| word.starts_with("turnpike_")).map(|word| bare(word)).collect();
+    assert!(there.len() > 10, "the table of metrics is not read: {there:?}");
+    assert_eq!(there, written);
+}
+
+#[test]
+fn every_header_is_documented_and_every_documented_header_is_there() {
+    let sources = rust_files("src");
+    let documented = documented();
+    let mut faults = Vec::new();
+    let mut there = BTreeSet::new();
+    // A provider's headers are the vendor's.
+    for (source, header, at) in literals_of(&sources).filter(|(source, ..)| source.module() != Some("provider")) {
+        let is_header =
+            header.starts_with("x-") && header.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        if is_header && !documented.contains(header) {
+            faults.push(format!("{}: the header `{header}` is not documented", source.at(at)));
+        }
+        there.insert(header);
+    }
+    let written = documented.iter().filter(|word| word.starts_with("x-turnpike-"));
+    faults.extend(
+        written.filter(|word| !there.contains(word.as_str())).map(|word| format!("`{word}` is not in the code")),
+    );
+    none(faults);
+}
+
+#[test]
+fn every_error_code_is_documented() {
+    let table = Source::read(&root().join("src/proxy/refusal.rs"));
+    let codes: Vec<(&str, usize)> =
+        literals(&table.text).into_iter().filter(|(_, at)| table.text[..*at].trim_end().ends_with("=>")).collect();
+    assert!(codes.len() > 10, "the table of codes is not read: {codes:?}");
+    let documented = documented();
+    let missing = codes.iter().filter(|(code, _)| !documented.contains(*code) && !OPENAI_TYPES.contains(code));
+    none(missing.map(|(code, at)| format!("{}: the code `{code}` is not documented", table.at(*at))).collect());
 }
 
 #[test]
@@ -258,200 +261,9 @@ fn the_package_tree_stays_small() {
     assert!(packages.len() <= MOST_PACKAGES, "{} packages, {MOST_PACKAGES} are allowed", packages.len());
 }
 
-/// Blanks comments and what stands between quotes, so that braces and words that are left are code.
-fn blank_comments_and_literals(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut code = bytes.to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = match literal_or_comment(bytes, at) {
-            Some(end) => end.min(bytes.len()),
-            None => {
-                at += 1;
-                continue;
-            }
-        };
-        code[at..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
-        at = end;
-    }
-    String::from_utf8(code).unwrap()
-}
-
-/// Where the comment or literal that begins at `at` ends.
-fn literal_or_comment(bytes: &[u8], at: usize) -> Option<usize> {
-    let rest = &bytes[at..];
-    let find = |from: usize, needle: &[u8]| {
-        rest[from..].windows(needle.len()).position(|window| window == needle).map_or(rest.len(), |found| from + found)
-    };
-    let before = bytes[..at].strip_suffix(b"b").unwrap_or(&bytes[..at]);
-    let in_word = before.last().is_some_and(|byte| is_word(*byte));
-    let length = match rest {
-        [b'/', b'/', ..] => find(0, b"\n"),
-        [b'/', b'*', ..] => find(2, b"*/") + 2,
-        [b'"', ..] => quoted(rest, 1),
-        [b'r', b'"' | b'#', ..] if !in_word => {
-            let hashes = rest[1..].iter().take_while(|byte| **byte == b'#').count();
-            if rest.get(1 + hashes) != Some(&b'"') {
-                return None;
-            }
-            let close: Vec<u8> = std::iter::once(b'"').chain(std::iter::repeat_n(b'#', hashes)).collect();
-            find(2 + hashes, &close) + close.len()
-        }
-        [b'\'', b'\\', _, ..] => find(3, b"'") + 1,
-        [b'\'', first, ..] => {
-            let width = char_width(*first);
-            if rest.get(1 + width) != Some(&b'\'') {
-                return None;
-            }
-            2 + width
-        }
-        _ => return None,
-    };
-    Some(at + length)
-}
-
-/// The length of a string literal whose opening quote stands before `from`.
-fn quoted(rest: &[u8], from: usize) -> usize {
-    let mut at = from;
-    while at < rest.len() {
-        match rest[at] {
-            b'\\' => at += 2,
-            b'"' => return at + 1,
-            _ => at += 1,
-        }
-    }
-    rest.len()
-}
-
-fn char_width(first: u8) -> usize {
-    match first {
-        0xf0.. => 4,
-        0xe0.. => 3,
-        0xc0.. => 2,
-        _ => 1,
-    }
-}
-
-/// Blanks modules under `#[cfg(test)]`.
-fn blank_tests(code: &str) -> String {
-    let mut product = code.as_bytes().to_vec();
-    for (start, _) in code.match_indices("#[cfg(test)]") {
-        let open = code[start..].find(['{', ';']).map_or(code.len(), |found| start + found);
-        product[start..block_end(code, open)].fill(b' ');
-    }
-    String::from_utf8(product).unwrap()
-}
-
-/// The offset behind the brace that closes the one at `open`, or behind `open` where no brace stands there.
-fn block_end(code: &str, open: usize) -> usize {
-    let mut depth = 0usize;
-    for (offset, byte) in code.bytes().enumerate().skip(open) {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return offset + 1;
-        }
-    }
-    code.len()
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// Identifiers and keywords with their offsets.
-fn words(code: &str) -> impl Iterator<Item = (&str, usize)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let start = at + code[at..].bytes().position(is_word)?;
-        at = start + code[start..].bytes().position(|byte| !is_word(byte)).unwrap_or(code.len() - start);
-        Some((&code[start..at], start))
-    })
-}
-
-/// Every path of the code with its offset: `a::b::c`, and the leaves of `a::{b, c::{d}}` in full.
-fn paths(code: &str) -> Vec<(String, usize)> {
-    let mut found = Vec::new();
-    let mut groups: Vec<String> = Vec::new();
-    let mut path = (String::new(), 0);
-    let mut behind = 0;
-    for (word, offset) in words(code) {
-        let between: String = code[behind..offset].split_whitespace().collect();
-        behind = offset + word.len();
-        if between == "::" {
-            path.0.push_str("::");
-        } else {
-            found.push(std::mem::take(&mut path));
-            for byte in between.bytes() {
-                match byte {
-                    b'{' => groups.push(String::new()),
-                    b'}' => drop(groups.pop()),
-                    _ => {}
-                }
-            }
-            if between.starts_with("::{") {
-                let prefix = found.pop().map(|(prefix, _)| prefix + "::").unwrap_or_default();
-                if let Some(group) = groups.last_mut() {
-                    *group = prefix;
-                }
-            }
-            path = (groups.last().cloned().unwrap_or_default(), offset);
-        }
-        path.0.push_str(word);
-    }
-    found.push(path);
-    found
-}
-
-/// Named functions with bodies: the name, and the range from `fn` to the closing brace.
-fn functions(code: &str) -> Vec<(&str, Range<usize>)> {
-    let all: Vec<_> = words(code).collect();
-    all.windows(2)
-        .filter(|pair| pair[0].0 == "fn" && code[pair[0].1..pair[1].1].trim() == "fn")
-        .filter_map(|pair| {
-            let start = pair[0].1;
-            let open = signature_end(code, start)?;
-            (code.as_bytes()[open] == b'{').then(|| (pair[1].0, start..block_end(code, open)))
-        })
-        .collect()
-}
-
-/// The offset of the brace or semicolon behind a signature; the semicolon of an array's type is not it.
-fn signature_end(code: &str, start: usize) -> Option<usize> {
-    let mut brackets = 0usize;
-    code.bytes().enumerate().skip(start).find_map(|(offset, byte)| {
-        match byte {
-            b'[' | b'(' => brackets += 1,
-            b']' | b')' => brackets -= 1,
-            _ => {}
-        }
-        (brackets == 0 && matches!(byte, b'{' | b';')).then_some(offset)
-    })
-}
-
 #[test]
-fn the_reader_of_this_test_reads_rust() {
-    let text = r##"
-        // crate::a
-        use crate::{base::{x, y}, wire};
-        fn f<'a>(_: [u8; 2]) { let s = "}"; let c = ('}', b'"', br#""}"#); }
-        fn g(h: fn(u8)) { match h { _ => std::time::Instant::now() } }
-        #[cfg(test)]
-        mod tests { use crate::proxy; }
-        fn last();
-    "##;
-    let code = blank_comments_and_literals(text);
-    let found: Vec<(String, usize)> = paths(&code);
-    for (path, word) in [("crate::base::x", "x,"), ("crate::base::y", "y}"), ("crate::wire", "wire}")] {
-        assert!(found.contains(&(path.to_owned(), text.find(word).unwrap())), "{path} in {found:?}");
-    }
-    assert!(!found.iter().any(|(path, _)| path == "crate::a"));
-    assert!(found.iter().any(|(path, _)| path == "std::time::Instant::now"));
-    assert_eq!(functions(&code).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["f", "g"]);
-    assert!(!blank_tests(&code).contains("proxy") && blank_tests(&code).contains("fn last"));
+fn paths_are_followed_to_their_module() {
+    assert_eq!(module_named_by("crate::ledger::x", "src/policy/rules.rs"), Some("ledger"));
     assert_eq!(module_named_by("super::super::ledger::x", "src/policy/rules.rs"), Some("ledger"));
     assert_eq!(module_named_by("super::ledger", "src/policy/rules.rs"), None);
     assert_eq!(module_named_by("super::ledger", "src/policy/mod.rs"), Some("ledger"));
