@@ -1,0 +1,143 @@
+//! Every dialect's recorded answers, cut at every byte: a part is never taken for the whole.
+
+use std::{fmt::Write as _, path::Path, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    harness::{Client, Gateway, Setup, Transcript, chat, streamed},
+    upstream::{Fault, Script, Upstream},
+};
+
+/// Requests in flight at once.
+const WORKERS: usize = 8;
+const WHOLE: &str = "a whole answer from elsewhere";
+
+fn fixture(provider: &str, file: &str) -> Bytes {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/providers");
+    std::fs::read(folder.join(provider).join(file)).unwrap().into()
+}
+
+/// A gateway with a route `cut-N` for each offset N: first a candidate of its own, whose breaker no other cut opens,
+/// then one that answers. The model's name tells the upstream where to cut.
+async fn gateway(provider: &str, offsets: usize, upstream: &Upstream, other: &Upstream) -> Gateway {
+    let mut setup = Setup::new()
+        .backend_with("cut", &upstream.base_url(), &format!("provider: {provider}"))
+        .backend("other", &other.base_url());
+    let mut routes = String::from("routes:\n");
+    for offset in 0..offsets {
+        setup = setup.model_with(&format!("m{offset}"), "cut", &format!("cut-{offset}"), "");
+        writeln!(routes, "  cut-{offset}: {{order: [m{offset}, other-model]}}").unwrap();
+    }
+    setup.policies(&routes).start().await
+}
+
+/// Runs `test` for every offset, several at once.
+async fn for_each_offset<F: Future<Output = ()> + Send + 'static>(
+    offsets: usize,
+    client: &Client,
+    test: impl Fn(Client, usize) -> F,
+) {
+    let mut running = tokio::task::JoinSet::new();
+    for offset in 0..offsets {
+        if running.len() == WORKERS {
+            running.join_next().await.unwrap().unwrap();
+        }
+        running.spawn(test(client.clone(), offset));
+    }
+    running.join_all().await;
+}
+
+/// The recorded stream, ended at the offset that the model's name tells.
+fn cutting(upstream: &Upstream, recorded: &Bytes, plain: bool, fault: Fault) {
+    let recorded = recorded.clone();
+    upstream.choose(move |request| {
+        let offset = request.model().strip_prefix("cut-").and_then(|offset| offset.parse().ok()).unwrap_or(usize::MAX);
+        let script = match plain {
+            true => Script::raw(200, "application/json", recorded.clone()),
+            false => Script::recorded(&recorded),
+        };
+        script.after_bytes(offset, fault.clone())
+    });
+}
+
+/// Fails if an SDK would take what came for a whole answer that it is not.
+fn is_honest(transcript: &Transcript, recorded: &[u8], offset: usize) {
+    let context = || format!("cut at byte {offset}: {}", transcript.text());
+    assert_eq!(transcript.status, 200, "{}", context());
+    if transcript.content() == WHOLE && transcript.is_done() && transcript.error().is_none() {
+        return;
+    }
+    // Only the line end behind [DONE] may be missing from a stream that still counts as whole.
+    let done = String::from_utf8_lossy(recorded).find("[DONE]").unwrap() + "[DONE]".len();
+    if offset >= done && transcript.is_done() {
+        return;
+    }
+    assert!(!transcript.events.iter().any(|event| event == "[DONE]"), "{}", context());
+    assert!(transcript.error().is_some() && !transcript.broken, "{}", context());
+}
+
+async fn streams_are_cut(provider: &'static str, fault: Fault) {
+    let recorded = fixture(provider, "stream.sse");
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    other.always(Script::says(WHOLE));
+    cutting(&upstream, &recorded, false, fault);
+    let gateway = gateway(provider, recorded.len(), &upstream, &other).await;
+    let compared = Arc::new(recorded.clone());
+    for_each_offset(recorded.len(), &gateway.client(), |client, offset| {
+        let recorded = compared.clone();
+        async move {
+            let body = streamed(&format!("cut-{offset}"));
+            let transcript = client.post_stream("/v1/chat/completions", &body).await.transcript().await;
+            is_honest(&transcript, &recorded, offset);
+        }
+    })
+    .await;
+    assert_eq!(upstream.tally().requests, recorded.len() as u64, "a cut was spared");
+}
+
+async fn answers_are_cut(provider: &'static str) {
+    let recorded = fixture(provider, "answer.json");
+    let whole = recorded.trim_ascii_end().len();
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    other.always(Script::says(WHOLE));
+    cutting(&upstream, &recorded, true, Fault::Abort);
+    let gateway = gateway(provider, whole, &upstream, &other).await;
+    for_each_offset(whole, &gateway.client(), |client, offset| async move {
+        client.post("/v1/chat/completions", &chat(&format!("cut-{offset}"))).await.says(WHOLE);
+    })
+    .await;
+    assert_eq!(upstream.tally().requests, whole as u64, "a cut was spared");
+}
+
+macro_rules! dialects {
+    ($($provider:ident)*) => {$(
+        mod $provider {
+            use crate::upstream::Fault;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_stream_whose_connection_breaks_at_any_byte() {
+                super::streams_are_cut(stringify!($provider), Fault::Abort).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_stream_that_ends_in_order_at_any_byte() {
+                super::streams_are_cut(stringify!($provider), Fault::End).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_plain_answer_whose_connection_breaks_at_any_byte() {
+                super::answers_are_cut(stringify!($provider)).await;
+            }
+        }
+    )*};
+}
+
+dialects! { openai azure qwen deepseek vllm sglang llamacpp ollama openai_compatible }
+
+#[test]
+fn every_recorded_dialect_is_cut() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/providers");
+    let recorded = std::fs::read_dir(folder).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(recorded, 9, "a new dialect belongs into `dialects!`");
+}

@@ -1,0 +1,303 @@
+//! Starts the real binary with policies written for one test, and talks to it.
+
+#![allow(dead_code, unused_imports, reason = "each test target that includes the module uses a part of it")]
+
+mod client;
+mod transcript;
+
+use std::{
+    fmt::Write as _,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+pub use client::{Answer, Client};
+pub use transcript::{Transcript, without_cost};
+
+/// The client key of the team `test`, which has no fences and no budget.
+pub const KEY: &str = "sk-test-client-key";
+/// Half a minute: what is not seen by then is not going to be.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a gateway is started with.
+#[derive(Clone, Default)]
+pub struct Setup {
+    server: String,
+    backends: String,
+    models: String,
+    prices: String,
+    teams: String,
+    keys: String,
+    policies: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// One team `test` with the key [`KEY`], and nothing to route to.
+    pub fn new() -> Self {
+        Self::default().team("test", KEY, "{}")
+    }
+
+    /// The backend `name` at `url` with the model `NAME-model`, there called `NAME-upstream`; 2 USD and 8 USD per
+    /// million tokens, so 2,000 and 8,000 nano-USD each.
+    pub fn backend(self, name: &str, url: &str) -> Self {
+        self.backend_with(name, url, "provider: openai")
+    }
+
+    /// A backend with these keys besides its endpoint and credential.
+    pub fn backend_with(mut self, name: &str, url: &str, keys: &str) -> Self {
+        writeln!(self.backends, "  {name}: {{{keys}, api_key: sk-upstream-{name}, endpoints: [\"{url}\"]}}").unwrap();
+        self.model(&format!("{name}-model"), name, &format!("{name}-upstream"))
+    }
+
+    /// A further model of a backend.
+    pub fn model(self, name: &str, backend: &str, upstream: &str) -> Self {
+        self.model_with(name, backend, upstream, "").price(&format!("backend: {backend}, upstream: {upstream}"))
+    }
+
+    /// A further model of a backend, without a price and with these keys.
+    pub fn model_with(mut self, name: &str, backend: &str, upstream: &str, keys: &str) -> Self {
+        writeln!(self.models, "  {name}: {{backends: {{{backend}: {upstream}}}, {keys}}}").unwrap();
+        self
+    }
+
+    fn price(mut self, what: &str) -> Self {
+        writeln!(self.prices, "  - {{{what}, from: 2025-01-01, input: 2 USD, output: 8 USD}}").unwrap();
+        self
+    }
+
+    /// A team with these keys, and its one client key.
+    pub fn team(mut self, name: &str, key: &str, keys: &str) -> Self {
+        writeln!(self.teams, "  {name}: {keys}").unwrap();
+        let hash = Sha256::digest(key.as_bytes()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        writeln!(self.keys, "  - {{id: {name}key, team: {name}, hash: \"sha256:{hash}\"}}").unwrap();
+        self
+    }
+
+    /// Further sections for the policies: routes, aliases.
+    pub fn policies(mut self, yaml: &str) -> Self {
+        self.policies.push_str(yaml);
+        self.policies.push('\n');
+        self
+    }
+
+    /// Further keys for `turnpike.yaml`.
+    pub fn server(mut self, yaml: &str) -> Self {
+        self.server.push_str(yaml);
+        self.server.push('\n');
+        self
+    }
+
+    /// A variable of the gateway's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The policies as one file.
+    pub fn policy_file(&self) -> String {
+        let mut file = String::new();
+        let sections = [
+            ("backends", &self.backends),
+            ("models", &self.models),
+            ("prices", &self.prices),
+            ("teams", &self.teams),
+            ("keys", &self.keys),
+        ];
+        for (name, lines) in sections.into_iter().filter(|(_, lines)| !lines.is_empty()) {
+            write!(file, "{name}:\n{lines}").unwrap();
+        }
+        file + &self.policies
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub async fn start(&self) -> Gateway {
+        let folder = tempfile::tempdir().unwrap();
+        let (clients, admin) = (free_address(), free_address());
+        let server = format!("listen: {clients}\nadmin: {{listen: \"{admin}\"}}\n{}", self.server);
+        std::fs::write(folder.path().join("turnpike.yaml"), server).unwrap();
+        std::fs::create_dir(folder.path().join("policies")).unwrap();
+        std::fs::write(folder.path().join("policies/test.yaml"), self.policy_file()).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_turnpike"))
+            .args(["serve", "-c", "turnpike.yaml"])
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let writing = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                writing.lock().unwrap().extend([line.as_str(), "\n"]);
+            }
+        });
+        let gateway = Gateway { clients, admin, child, log, folder };
+        gateway.ready().await;
+        gateway
+    }
+}
+
+/// An address that nobody listens on. Ports come from below the range that the kernel gives to outgoing connections,
+/// and no two calls of this process get the same one.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 1000).unwrap() * 12;
+    loop {
+        let port = 20_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A running gateway; dropping it kills the process.
+pub struct Gateway {
+    clients: SocketAddr,
+    admin: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    folder: TempDir,
+}
+
+impl Gateway {
+    /// The base URL for an SDK.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.clients)
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.clients
+    }
+
+    /// A client of the team `test`.
+    pub fn client(&self) -> Client {
+        self.client_with(KEY)
+    }
+
+    /// A client with this key.
+    pub fn client_with(&self, key: &str) -> Client {
+        Client::new(self.clients).header("authorization", &format!("Bearer {key}"))
+    }
+
+    /// The operators' side.
+    pub fn admin(&self) -> Client {
+        Client::new(self.admin)
+    }
+
+    /// A plain answer to `hi`.
+    pub async fn ask(&self, model: &str) -> Answer {
+        self.client().post("/v1/chat/completions", &chat(model)).await
+    }
+
+    /// A whole stream in answer to `hi`.
+    pub async fn ask_stream(&self, model: &str) -> Transcript {
+        self.client().post_stream("/v1/chat/completions", &streamed(model)).await.transcript().await
+    }
+
+    /// The sum of all series of a metric whose labels contain all of `labels`.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.admin().get("/metrics").await.text();
+        let series = text.lines().filter_map(|line| line.strip_prefix(name));
+        let matching = series.filter(|rest| rest.starts_with(['{', ' ']) && labels.iter().all(|it| rest.contains(it)));
+        matching.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).fold(0.0, |sum, value| sum + value)
+    }
+
+    /// What it has written to stderr so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Replaces the policy file in one step, as an editor does.
+    pub fn save_policies(&self, yaml: &str) {
+        let folder = self.folder.path().join("policies");
+        std::fs::write(folder.join(".test.yaml.new"), yaml).unwrap();
+        std::fs::rename(folder.join(".test.yaml.new"), folder.join("test.yaml")).unwrap();
+    }
+
+    /// Asks the process to end.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// The exit code, once the process has ended.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let mut status = None;
+        until("the gateway has ended", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.and_then(|status| status.code())
+    }
+
+    async fn ready(&self) {
+        until(&format!("the gateway is ready; its log:\n{}", self.log()), async || {
+            self.admin().try_get("/readyz").await.is_ok_and(|answer| answer.status == 200)
+                || self.log().contains("error")
+        })
+        .await;
+        let ready = self.admin().try_get("/readyz").await;
+        assert!(ready.is_ok_and(|answer| answer.status == 200), "the gateway did not start:\n{}", self.log());
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("--- the gateway's log\n{}---", self.log());
+        }
+    }
+}
+
+/// Asks again and again until `condition` holds.
+///
+/// # Panics
+/// After [`PATIENCE`].
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "waited in vain until {what}");
+}
+
+/// A plain request that says `hi`.
+pub fn chat(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "hi"}]})
+}
+
+/// The same as a stream.
+pub fn streamed(model: &str) -> Value {
+    let mut body = chat(model);
+    body["stream"] = json!(true);
+    body
+}
+
+/// The same as a stream with usage.
+pub fn streamed_with_usage(model: &str) -> Value {
+    let mut body = streamed(model);
+    body["stream_options"] = json!({"include_usage": true});
+    body
+}

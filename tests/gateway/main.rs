@@ -1,0 +1,30 @@
+//! The gateway as its clients see it: the real binary before scripted upstreams.
+//!
+//! Every test starts its own gateway and its own upstreams on free ports. Nothing waits for a fixed time: tests wait
+//! for what they need to see, and give up after half a minute.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::float_arithmetic,
+    reason = "a test fails by panicking, and compares what is measured as floats"
+)]
+
+mod answers;
+mod credentials;
+mod cuts;
+mod drain;
+mod errors;
+mod failover;
+mod failures;
+mod harness;
+mod malformed;
+mod models;
+mod money;
+mod reload;
+mod scripts;
+mod sdk;
+mod timeouts;
+#[path = "../upstream/mod.rs"]
+mod upstream;
