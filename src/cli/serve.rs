@@ -1,13 +1,15 @@
 //! `turnpike serve`: the gateway, from its files or from the keys in the environment.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use jiff::SignedDuration;
+use tokio::net::TcpListener;
 
 use super::run::{self, Doors};
 use crate::{
@@ -82,8 +84,8 @@ async fn serve(loaded: Loaded, from_file: bool) -> anyhow::Result<ExitCode> {
             server.listen
         );
     }
-    let clients = listener::bind(server.listen).await.context("hint: `listen` in turnpike.yaml")?;
-    let admin = listener::bind(server.admin.listen).await.context("hint: `admin.listen` in turnpike.yaml")?;
+    let clients = bind(server.listen, "listen").await?;
+    let admin = bind(server.admin.listen, "admin.listen").await?;
     let connections = usize::try_from(server.limits.connections).unwrap_or(usize::MAX);
     let doors = Doors { clients, admin, tls, limits: Limits { connections, ..Limits::default() }, drain: server.drain };
     tracing::info!(
@@ -107,6 +109,11 @@ async fn serve(loaded: Loaded, from_file: bool) -> anyhow::Result<ExitCode> {
     let code = run::until_signalled(doors, state).await;
     watching.abort();
     code
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    let bound = listener::bind(address).await;
+    bound.map_err(|error| anyhow::anyhow!("{error}\nhint: see `{key}` in turnpike.yaml"))
 }
 
 /// Takes over the policies whenever they change for the better; a bad file changes nothing.

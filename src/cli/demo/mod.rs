@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 
@@ -99,7 +98,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn bind(port: u16, option: &str) -> anyhow::Result<TcpListener> {
     let bound = listener::bind(([127, 0, 0, 1], port).into()).await;
-    bound.with_context(|| format!("hint: choose another with `{option}`"))
+    bound.map_err(|error| anyhow::anyhow!("{error}\nhint: choose another with `{option}`"))
 }
 
 fn policies(vendors_port: u16, at: Option<Timestamp>) -> anyhow::Result<Loaded> {
