@@ -15,6 +15,7 @@ use turnpike::{
         scores::{Benchmark, By, ScoreRow, Scores, Trust, Unit},
         tenants::{Budget, Period, Team},
     },
+    config::catalog::built_in,
     policy::{
         BudgetSeen, Caller, Choice, Floor, Observations, Policies, Prefer, Question, Require, Route, Seen,
         decide::decide,
@@ -188,8 +189,22 @@ fn decisions(c: &mut Criterion) {
     }
 }
 
+/// What the first request of a day waits for: the fit of the built-in catalog.
+fn fit(c: &mut Criterion) {
+    let catalog = built_in();
+    let scores = Scores::new(catalog.scores.clone(), catalog.benchmarks.clone(), Trust::default());
+    let mut day = civil::date(2026, 11, 23);
+    c.bench_function("fit of the catalog", |bencher| {
+        bencher.iter(|| {
+            day = day.tomorrow().unwrap_or(civil::date(2026, 11, 23));
+            scores.fit(day)
+        });
+    });
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     decisions(&mut criterion);
+    fit(&mut criterion);
     criterion.final_summary();
 }

@@ -114,7 +114,7 @@ pub struct Charge {
     pub money: Money,
 }
 
-const PER_MILLION: i128 = 1_000_000;
+const PER_MILLION: u64 = 1_000_000;
 
 impl PriceRow {
     /// Whether the row holds at `at`.
@@ -125,7 +125,8 @@ impl PriceRow {
     /// The product of the factors of all windows open at `at`, in parts per million.
     pub fn factor_ppm(&self, at: Timestamp) -> i64 {
         self.calendar.iter().filter(|window| window.is_open(at)).fold(1_000_000, |product, window| {
-            i64::try_from(i128::from(product) * i128::from(window.factor_ppm) / PER_MILLION).unwrap_or(i64::MAX)
+            i64::try_from(i128::from(product) * i128::from(window.factor_ppm) / i128::from(PER_MILLION))
+                .unwrap_or(i64::MAX)
         })
     }
 
@@ -146,7 +147,10 @@ impl PriceRow {
     /// `audio` = the prompt has audio in it.
     pub fn upper_bound(&self, input: u64, output: u64, audio: bool, factor_ppm: i64, exchange_nanousd: i64) -> Money {
         let bound = Usage { input, output, ..Usage::default() };
-        let most = self.dearest(&bound, false, audio).max(self.dearest(&bound, true, audio));
+        let most = match self.rates.as_slice() {
+            [only] => only.most(&bound, audio),
+            _ => self.dearest(&bound, false, audio).max(self.dearest(&bound, true, audio)),
+        };
         self.exchange(most, factor_ppm, exchange_nanousd).money
     }
 
@@ -165,20 +169,24 @@ impl PriceRow {
 
     fn exchange(&self, sum: i128, factor_ppm: i64, exchange_nanousd: i64) -> Charge {
         // Tokens are below 2⁶⁴ and prices below 2⁶³: a product may pass i128 only for usage that no upstream reports.
-        let scaled = sum.saturating_mul(i128::from(factor_ppm));
+        let scaled = match i64::try_from(sum) {
+            Ok(sum) => i128::from(sum) * i128::from(factor_ppm),
+            Err(_) => sum.saturating_mul(i128::from(factor_ppm)),
+        };
         let native = ceil_div(scaled, PER_MILLION * PER_MILLION);
         let nanousd = if self.currency == Currency::USD {
             native
         } else {
+            // Rounding up twice is rounding up once: ⌈⌈x ÷ a⌉ ÷ b⌉ = ⌈x ÷ ab⌉.
             let exact = scaled.checked_mul(i128::from(exchange_nanousd));
-            exact.map_or(i128::MAX, |exact| ceil_div(exact, PER_MILLION * PER_MILLION * i128::from(NANO)))
+            exact.map_or(i128::MAX, |exact| ceil_div(ceil_div(exact, PER_MILLION * PER_MILLION), NANO.unsigned_abs()))
         };
         Charge { native: Native { nano: native, currency: self.currency }, money: Money::saturating_from(nanousd) }
     }
 }
 
 impl Rate {
-    /// Tokens times prices, in billionths of the unit per million.
+    /// Tokens times prices, in billionths of the unit per million. No product of a u64 and an i64 leaves i128.
     fn sum(&self, usage: &Usage) -> i128 {
         let special_in = usage.cached_input.saturating_add(usage.cache_write).saturating_add(usage.audio_input);
         let special_out = usage.reasoning.saturating_add(usage.audio_output);
@@ -191,9 +199,9 @@ impl Rate {
             (usage.reasoning, self.reasoning),
             (usage.audio_output, self.audio_output),
         ];
-        terms.into_iter().fold(0_i128, |sum, (tokens, price)| {
-            sum.saturating_add(i128::from(tokens).saturating_mul(i128::from(price)))
-        })
+        terms
+            .into_iter()
+            .fold(0_i128, |sum, (tokens, price)| sum.saturating_add(i128::from(tokens) * i128::from(price)))
     }
 }
 
@@ -203,14 +211,22 @@ impl Rate {
         let text = self.input.max(self.cached_input).max(self.cache_write);
         let input = if audio { text.max(self.audio_input) } else { text };
         let output = self.output.max(self.reasoning).max(self.audio_output);
-        let input = i128::from(bound.input).saturating_mul(i128::from(input));
-        input.saturating_add(i128::from(bound.output).saturating_mul(i128::from(output)))
+        let input = i128::from(bound.input) * i128::from(input);
+        input.saturating_add(i128::from(bound.output) * i128::from(output))
     }
 }
 
-/// `a ÷ b` rounded up, for `b` > 0.
-fn ceil_div(a: i128, b: i128) -> i128 {
-    a.div_euclid(b) + i128::from(a.rem_euclid(b) != 0)
+/// `a ÷ b` rounded up, for `b` > 0, in one division.
+fn ceil_div(a: i128, b: u64) -> i128 {
+    let size = a.unsigned_abs();
+    let quotient = size / u128::from(b);
+    let inexact = quotient * u128::from(b) != size;
+    // Below zero, up is towards zero. A quotient of i128::MIN by 1 alone would not fit.
+    match i128::try_from(quotient) {
+        Ok(quotient) if a < 0 => -quotient,
+        Ok(quotient) => quotient + i128::from(inexact),
+        Err(_) => i128::MIN,
+    }
 }
 
 /// The row that holds at `at`, of rows sorted by `from`: the latest that has begun and not ended.

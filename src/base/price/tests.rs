@@ -250,6 +250,12 @@ fn any_rates() -> impl Strategy<Value = Vec<Rate>> {
     )
 }
 
+#[test]
+fn division_rounds_up_on_both_sides_of_zero() {
+    assert_eq!([7, 6, 0, -6, -7].map(|a| ceil_div(a, 3)), [3, 2, 0, -2, -2]);
+    assert_eq!(ceil_div(i128::MAX, 1_000_000_000_000), i128::MAX / 1_000_000_000_000 + 1);
+}
+
 proptest! {
     #[test]
     fn a_charge_equals_its_recomputation_in_big_numbers(
