@@ -5,10 +5,10 @@ use memchr::memmem;
 use super::Points;
 use crate::base::facts::Category::{self, Chat, Code, Data, Instructions, Knowledge, Language, Math, Reasoning};
 
-/// The longest word of [`WORDS`].
+/// The longest word of [`WORDS`]; a key has room for 16.
 const LONGEST: usize = 13;
 
-/// Words in lower case, in the order of their bytes.
+/// Words in lower case, each once.
 #[rustfmt::skip]
 pub(super) const WORDS: [(&str, Category, u32); 286] = [
     ("according", Knowledge, 2), ("algebra", Math, 2), ("algorithm", Code, 2), ("altogether", Math, 2),
@@ -124,55 +124,88 @@ const PHRASES: [(&str, Category, u32); 40] = [
     ("什么是", Knowledge, 4),
 ];
 
-/// For each first letter, the lengths (as bits) of the words that begin with it: most words of a text stop here.
-const LENGTHS: [u32; 26] = lengths();
-
-const fn lengths() -> [u32; 26] {
-    let (mut lengths, mut at) = ([0; 26], 0);
-    while at < WORDS.len() {
-        let word = WORDS[at].0.as_bytes();
-        lengths[(word[0] - b'a') as usize] |= 1 << word.len();
+/// A word as a number, a byte a letter: it is built while a text is scanned and compared at once.
+const fn key(word: &[u8]) -> u128 {
+    let (mut key, mut at) = (0, 0);
+    while at < word.len() {
+        key = key << 8 | word[at] as u128;
         at += 1;
     }
-    lengths
+    key
+}
+
+const fn keys() -> [u128; WORDS.len()] {
+    let (mut keys, mut at) = ([0; WORDS.len()], 0);
+    while at < WORDS.len() {
+        keys[at] = key(WORDS[at].0.as_bytes());
+        at += 1;
+    }
+    keys
+}
+
+static KEYS: [u128; WORDS.len()] = keys();
+
+/// Slots of the hash table over [`WORDS`]: about a quarter is used, so that a search rarely looks at a second one.
+const SLOTS: usize = 1 << SLOT_BITS;
+const SLOT_BITS: u32 = 10;
+
+/// The places of the words plus one by hash; 0 is an empty slot.
+static TABLE: [u16; SLOTS] = table();
+
+const fn table() -> [u16; SLOTS] {
+    let (mut table, mut at) = ([0; SLOTS], 0);
+    while at < WORDS.len() {
+        let mut slot = slot(key(WORDS[at].0.as_bytes()));
+        while table[slot] != 0 {
+            slot = (slot + 1) % SLOTS;
+        }
+        at += 1;
+        table[slot] = at as u16;
+    }
+    table
+}
+
+/// Multiplicative hashing; the factor is 2^64 divided by the golden ratio, made odd.
+const fn slot(key: u128) -> usize {
+    let folded = key as u64 ^ (key >> 64) as u64;
+    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOT_BITS)) as usize
 }
 
 /// Adds the points of the words and phrases in `text`.
 pub(super) fn read(text: &str, points: &mut Points) {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-        if length > 0 {
-            if let Some((category, worth)) = look_up(&bytes[at..at + length]) {
-                points.add(category, worth);
+    let (mut key, mut length) = (0_u128, 0);
+    for &byte in text.as_bytes() {
+        let lower = byte | 0x20;
+        if lower.is_ascii_lowercase() {
+            key = key << 8 | u128::from(lower);
+            length += 1;
+        } else {
+            if length > 0 {
+                end_word(key, length, points);
             }
-            at += length;
+            (key, length) = (0, 0);
         }
-        at += 1;
     }
+    end_word(key, length, points);
     if text.is_ascii() {
         return;
     }
     for (phrase, category, worth) in PHRASES {
-        if memmem::find(bytes, phrase.as_bytes()).is_some() {
+        if memmem::find(text.as_bytes(), phrase.as_bytes()).is_some() {
             points.add(category, worth);
         }
     }
 }
 
-pub(super) fn look_up(word: &[u8]) -> Option<(Category, u32)> {
-    if word.len() > LONGEST {
-        return None;
+fn end_word(key: u128, length: usize, points: &mut Points) {
+    if length > LONGEST {
+        return;
     }
-    let first = word.first()?.to_ascii_lowercase().checked_sub(b'a')?;
-    if LENGTHS.get(usize::from(first))? & (1 << word.len()) == 0 {
-        return None;
+    let mut slot = slot(key);
+    while let Some(place) = TABLE[slot].checked_sub(1).map(usize::from) {
+        if KEYS[place] == key {
+            return points.add(WORDS[place].1, WORDS[place].2);
+        }
+        slot = (slot + 1) % SLOTS;
     }
-    let mut lower = [0; LONGEST];
-    let lower = &mut lower[..word.len()];
-    lower.copy_from_slice(word);
-    lower.make_ascii_lowercase();
-    let found = WORDS.binary_search_by(|(known, _, _)| known.as_bytes().cmp(lower)).ok()?;
-    Some((WORDS[found].1, WORDS[found].2))
 }
