@@ -11,7 +11,10 @@ use std::{
 use crate::{
     base::catalog::{CandidateId, Tokenizer},
     policy::{Choice, Policies, Route},
-    wire::{request::ChatRequest, tokens},
+    wire::{
+        request::{ChatRequest, PER_IMAGE},
+        tokens,
+    },
 };
 
 /// Prompts beyond this many bytes are estimated: counting them would hold the reactor up.
@@ -24,14 +27,19 @@ pub struct Vocabularies {
 }
 
 impl Vocabularies {
-    /// Puts the counted prompt tokens into the facts, if the vocabulary is there.
+    /// Puts the counted prompt tokens into the facts, if the vocabulary is there. Until then the estimate stays, and
+    /// the bound that a hold covers is one token a byte.
     pub fn count(&self, policies: &Policies, route: &Route, chat: &mut ChatRequest) {
+        let facts = &mut chat.facts;
+        facts.input_bound = facts.body_bytes.saturating_add(facts.images.saturating_mul(PER_IMAGE));
         let Some(tokenizer) = tokenizer(policies, route) else { return };
-        if chat.facts.body_bytes > MAX_COUNTED {
+        if facts.body_bytes > MAX_COUNTED {
             return;
         }
         if tokens::is_loaded(tokenizer) {
             chat.facts.input_tokens = chat.count_tokens(tokenizer);
+            // With a count, the decision takes its own margin on it.
+            chat.facts.input_bound = 0;
             return;
         }
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,6 +16,8 @@ mod splicing;
 #[cfg(test)]
 mod tests;
 
+pub use count::PER_IMAGE;
+
 use bytes::Bytes;
 
 use self::messages::Talk;
