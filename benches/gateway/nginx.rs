@@ -19,7 +19,7 @@ pub fn start(core: usize, folder: &Path, upstream: SocketAddr) -> Result<(Proces
     let prefix = format!("{}/", folder.display());
     let error_log = folder.join("error.log").display().to_string();
     let arguments = ["-p", &prefix, "-e", &error_log, "-c", &file.display().to_string()];
-    let mut process = Process::start("nginx", core, &program()?, &arguments)?;
+    let mut process = Process::start("nginx", core, &program()?, &arguments, &folder.join("output"))?;
     process.wait_for(address)?;
     Ok((process, address))
 }

@@ -2,10 +2,10 @@
 //! for the CPU time and the memory they took.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,18 +21,22 @@ const OPEN_FILES: u32 = 16_384;
 pub struct Process {
     name: &'static str,
     child: Child,
+    log: Option<PathBuf>,
 }
 
 impl Process {
-    /// Starts `program` on `core`; its standard error is ours.
-    pub fn start(name: &'static str, core: usize, program: &Path, args: &[&str]) -> Result<Self> {
-        Self::spawn(name, core, program, args, Stdio::null())
+    /// Starts `program` on `core`; its standard error goes to the new file `log`, on a disk as in use.
+    pub fn start(name: &'static str, core: usize, program: &Path, args: &[&str], log: &Path) -> Result<Self> {
+        let file = File::create(log)?;
+        let mut process = Self::spawn(name, core, program, args, Stdio::null(), file.into())?;
+        process.log = Some(log.to_owned());
+        Ok(process)
     }
 
     /// Starts a sub-command of this very executable on `core` and returns it with the port that it prints.
     pub fn start_part(name: &'static str, core: usize, args: &[&str]) -> Result<(Self, SocketAddr)> {
         let program = std::env::current_exe().context("the path of the bench's own executable is unknown")?;
-        let mut process = Self::spawn(name, core, &program, args, Stdio::piped())?;
+        let mut process = Self::spawn(name, core, &program, args, Stdio::piped(), Stdio::inherit())?;
         let stdout = process.child.stdout.take().context("a piped child has no standard output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -40,16 +44,24 @@ impl Process {
         Ok((process, loopback(port)))
     }
 
-    fn spawn(name: &'static str, core: usize, program: &Path, args: &[&str], stdout: Stdio) -> Result<Self> {
+    fn spawn(
+        name: &'static str,
+        core: usize,
+        program: &Path,
+        args: &[&str],
+        stdout: Stdio,
+        stderr: Stdio,
+    ) -> Result<Self> {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "taskset", "-c", &core.to_string()])
             .arg(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .context("cannot start `setpriv`; hint: `setpriv`, `taskset` and `prlimit` are in Debian's util-linux")?;
-        Ok(Self { name, child })
+        Ok(Self { name, child, log: None })
     }
 
     /// The process id: `setpriv` and `taskset` replace themselves, so it is the program's own.
@@ -62,7 +74,8 @@ impl Process {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                bail!("`{}` ended at once with {status}", self.name);
+                let log = self.log.as_ref().map(fs::read_to_string).transpose()?.unwrap_or_default();
+                bail!("`{}` ended at once with {status}; it said: {}", self.name, log.trim());
             }
             if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
                 return Ok(());

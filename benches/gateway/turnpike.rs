@@ -23,7 +23,8 @@ pub fn start(core: usize, folder: &Path, upstream: SocketAddr, program: &Path) -
     let file = folder.join("turnpike.yaml");
     fs::write(&file, configuration(&folder, clients, admin))?;
     fs::write(folder.join("policies/bench.yaml"), policies(upstream))?;
-    let mut process = Process::start("turnpike", core, program, &["serve", "-c", &file.display().to_string()])?;
+    let mut process =
+        Process::start("turnpike", core, program, &["serve", "-c", &file.display().to_string()], &folder.join("log"))?;
     process.wait_for(clients)?;
     Ok((process, clients))
 }
@@ -71,13 +72,15 @@ fn policies(upstream: SocketAddr) -> String {
             "  - {{model: {name}, from: 2025-01-01, input: {input} USD, output: {output} USD, source: \"https://bench.test\"}}\n"
         ));
         scores.push_str(&format!(
-            "  - {{model: {name}, benchmark: livebench, value: {score}, date: 2025-01-01, by: independent, source: \"https://bench.test\"}}\n"
+            "  - {{model: {name}, benchmark: house, value: {score}, date: 2025-01-01, by: independent, source: \"https://bench.test\"}}\n"
         ));
     }
     let key = Sha256::digest(CLIENT_KEY).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     format!(
         "backends:
-{backends}models:
+{backends}benchmarks:
+  house: {{category: chat, unit: percent, floor: 0, ceiling: 100}}
+models:
 {models}prices:
 {prices}scores:
 {scores}routes:
