@@ -158,14 +158,24 @@ pub async fn memory(subject: &Subject) -> Result<Readings> {
     let Some(process) = &subject.process else { return Ok(Vec::new()) };
     sleep(Duration::from_millis(300)).await;
     let rest = resident(process.pid())?;
+    // What a first request loads for good is no stream's.
+    let ask = Ask::Stream { events: 8, pace: 0 };
+    let plan = Plan { ask, connections: 1, spread: Duration::ZERO, once: true };
+    checked(subject, Running::start(subject.address, plan).await?.finish().await?)?;
+    sleep(Duration::from_millis(700)).await;
+    let used = resident(process.pid())?;
     let ask = Ask::Stream { events: 8, pace: 200 };
     let plan = Plan { ask, connections: OPEN_STREAMS, spread: Duration::from_millis(100), once: true };
     let running = Running::start(subject.address, plan).await?;
     sleep(Duration::from_millis(1_000)).await;
     let open = resident(process.pid())?;
     checked(subject, running.finish().await?)?;
-    let per_stream = open.saturating_sub(rest) as f64 / f64::from(OPEN_STREAMS);
-    Ok(vec![(Key::MemoryRest, rest as f64 / 1e6), (Key::MemoryStream, per_stream / 1e3)])
+    let per_stream = open.saturating_sub(used) as f64 / f64::from(OPEN_STREAMS);
+    Ok(vec![
+        (Key::MemoryRest, rest as f64 / 1e6),
+        (Key::MemoryUsed, used as f64 / 1e6),
+        (Key::MemoryStream, per_stream / 1e3),
+    ])
 }
 
 /// A thousand streams of 50 events a second, all begun at once.

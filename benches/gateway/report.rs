@@ -22,6 +22,7 @@ pub enum Key {
     CrowdTail,
     CrowdCpu,
     MemoryRest,
+    MemoryUsed,
     MemoryStream,
     Start,
 }
@@ -62,7 +63,7 @@ const fn row(key: Key, title: &'static str, decimals: usize, compare: Compare, g
 }
 
 /// The goals are those of the project's speed budget for one core, keep-alive, no TLS.
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 18] = [
     row(Key::RequestCpu, "CPU per request, 64 connections (µs)", 1, Compare::Plain, Goal::OfFloor(1.5)),
     row(Key::RequestRate, "requests/s on one core", 0, Compare::Plain, Goal::OfNginx(0.5)),
     row(Key::RequestBusy, "  proxy's core busy (%)", 0, Compare::Plain, Goal::None),
@@ -78,6 +79,7 @@ const ROWS: [Row; 17] = [
     row(Key::CrowdTail, "1000 streams × 50/s, p99 (of ideal time)", 3, Compare::Plain, Goal::AtMost(1.075)),
     row(Key::CrowdCpu, "  CPU per event among them (µs)", 1, Compare::Plain, Goal::None),
     row(Key::MemoryRest, "memory at rest (MB)", 1, Compare::Plain, Goal::AtMost(20.0)),
+    row(Key::MemoryUsed, "  after the first request (MB)", 1, Compare::Plain, Goal::None),
     row(Key::MemoryStream, "memory per open stream (kB)", 1, Compare::Plain, Goal::AtMost(32.0)),
     row(Key::Start, "start until it listens (ms)", 0, Compare::Plain, Goal::AtMost(100.0)),
 ];
