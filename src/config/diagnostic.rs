@@ -157,17 +157,22 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// More faults than this are counted, not shown: nobody reads them, and a log has to take them.
+const MOST_SHOWN: usize = 100;
+
 /// Everything that is wrong, in the order of files and lines. Never empty.
 #[derive(Debug)]
 pub struct Faults(pub Vec<Diagnostic>);
 
 impl Faults {
-    /// The text of all, an empty line behind each, and how many there are.
+    /// The text of the first hundred, an empty line behind each, and how many there are in all.
     pub fn render(&self, colour: bool) -> String {
-        let mut text: String = self.0.iter().map(|fault| fault.render(colour) + "\n\n").collect();
+        let shown = self.0.iter().take(MOST_SHOWN);
+        let mut text: String = shown.map(|fault| fault.render(colour) + "\n\n").collect();
         text.push_str(&match self.0.len() {
             1 => "1 fault\n".to_owned(),
-            several => format!("{several} faults\n"),
+            several if several <= MOST_SHOWN => format!("{several} faults\n"),
+            several => format!("{several} faults, of which the first {MOST_SHOWN} are shown\n"),
         });
         text
     }

@@ -41,7 +41,7 @@ fn described(field: &Field) -> Value {
 
 fn kind(kind: &Kind) -> Value {
     match kind {
-        Kind::Text | Kind::Secret => json!({"type": ["string", "number", "boolean"]}),
+        Kind::Text | Kind::Secret | Kind::Filled => json!({"type": ["string", "number", "boolean"]}),
         Kind::Name => json!({"type": ["string", "number"]}),
         Kind::Word(words) => json!({"enum": words}),
         Kind::Flag => json!({"type": "boolean"}),
@@ -79,5 +79,76 @@ fn unit(unit: Unit) -> Value {
         }
         Unit::Score => json!({"anyOf": [{"type": "number"}, {"type": "string", "pattern": format!(r"{number}\s*%$")}]}),
         Unit::Number | Unit::Factor => json!({"type": "number"}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{diagnostic::Report, tree};
+
+    /// Every key below a shape, with the path to it.
+    fn keys(kind: &Kind, path: &str, found: &mut Vec<String>) {
+        match kind {
+            Kind::List(inner, _) | Kind::Table(inner) | Kind::Entries(inner) => keys(inner, path, found),
+            Kind::Either(kinds) => kinds.iter().for_each(|kind| keys(kind, path, found)),
+            Kind::Shape(shape) => {
+                for field in shape.fields {
+                    let path = format!("{path}.{}", field.key);
+                    keys(&field.kind, &path, found);
+                    found.push(path);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_key_that_is_read_stands_in_the_schema_with_its_purpose() {
+        let text = schema().to_string();
+        for shape in [&sections::SERVER, &sections::POLICIES] {
+            for field in shape.fields {
+                assert!(text.contains(&json!(field.about).to_string()), "{}", field.key);
+                assert!(!field.about.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn no_key_is_of_this_and_of_a_later_version() {
+        fn walk(kind: &Kind) {
+            match kind {
+                Kind::List(inner, _) | Kind::Table(inner) | Kind::Entries(inner) => walk(inner),
+                Kind::Either(kinds) => kinds.iter().for_each(walk),
+                Kind::Shape(shape) => {
+                    for field in shape.fields {
+                        assert!(!shape.later.contains(&field.key), "{} {}", shape.name, field.key);
+                        walk(&field.kind);
+                    }
+                }
+                _ => {}
+            }
+        }
+        walk(&Kind::Shape(&sections::SERVER));
+        walk(&Kind::Shape(&sections::POLICIES));
+    }
+
+    #[test]
+    fn every_key_stands_once_and_an_example_of_each_unit_fits() {
+        let mut found = Vec::new();
+        keys(&Kind::Shape(&sections::POLICIES), "", &mut found);
+        let count = found.len();
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), count);
+        for unit in
+            [Unit::Money, Unit::Budget, Unit::Duration, Unit::Tokens, Unit::Count(1, 100), Unit::Bytes, Unit::Share]
+        {
+            let mut report = Report::default();
+            let (file, source) = report.add("x".into(), unit.example().to_owned());
+            let node = tree::parse(&mut report, file, &source.text).ok().flatten().unwrap();
+            Kind::Amount(unit).check(&mut report, &node);
+            assert!(report.finish().is_ok(), "{unit:?}");
+        }
     }
 }

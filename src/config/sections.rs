@@ -2,7 +2,7 @@
 
 use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
 
-use Kind::{Amount, Either, Entries, Flag, List, Name, Secret, Table, Text, Word};
+use Kind::{Amount, Either, Entries, Filled, Flag, List, Name, Secret, Table, Text, Word};
 
 /// `model` or `model@backend`.
 const CANDIDATES: Kind = List(&Text, Least::One);
@@ -96,7 +96,7 @@ const BACKEND: Shape = Shape {
         may("api_key", Secret, "its key, as in `${OPENAI_API_KEY}`"),
         may("accounts", List(&Kind::Shape(&ACCOUNT), Least::One), "several keys, each with a name"),
         may("pick", Word(&["order", "spread"]), "which account goes first"),
-        may("endpoints", List(&Text, Least::One), "base URLs as an SDK takes them"),
+        may("endpoints", List(&Filled, Least::One), "base URLs as an SDK takes them"),
         may("region", Name, "the vendor's site"),
         may("location", Name, "where data goes"),
         may("balance", Word(&["least_loaded", "round_robin"]), "how endpoints share the requests"),

@@ -14,8 +14,10 @@ pub enum Kind {
     Text,
     /// The name of something: no blanks, no control characters, no `@`, at most 128 bytes.
     Name,
-    /// A text that may hold `${VAR}` and `${file:…}`.
+    /// A text that may hold `${VAR}` and `${file:…}`; it is never shown.
     Secret,
+    /// A text that may hold `${VAR}` and `${file:…}` and is no secret itself.
+    Filled,
     /// One of these words.
     Word(&'static [&'static str]),
     /// `true` or `false`.
@@ -184,7 +186,7 @@ impl Kind {
     /// The words for a message: `expected …`.
     fn wanted(&self) -> String {
         match self {
-            Self::Text | Self::Secret => "a text".into(),
+            Self::Text | Self::Secret | Self::Filled => "a text".into(),
             Self::Name => "a name".into(),
             Self::Word(words) => close::list(words, "or"),
             Self::Flag => "`true` or `false`".into(),
@@ -199,7 +201,7 @@ impl Kind {
     /// What such a value looks like, for hints.
     fn sample(&self) -> String {
         match self {
-            Self::Text | Self::Secret | Self::Name => "a plain text".into(),
+            Self::Text | Self::Secret | Self::Filled | Self::Name => "a plain text".into(),
             Self::Word(_) | Self::Flag => self.wanted(),
             Self::Amount(unit) => format!("it as `{}`", unit.example()),
             Self::List(item, _) => match item {
@@ -221,7 +223,7 @@ impl Kind {
             Self::Either(kinds) => kinds.iter().any(|kind| kind.fits(value)),
             Self::List(..) => matches!(value, Value::List(_)),
             Self::Table(_) | Self::Entries(_) | Self::Shape(_) => matches!(value, Value::Map(_)),
-            Self::Text | Self::Name | Self::Secret | Self::Word(_) | Self::Flag | Self::Amount(_) => {
+            Self::Text | Self::Name | Self::Secret | Self::Filled | Self::Word(_) | Self::Flag | Self::Amount(_) => {
                 matches!(value, Value::Scalar(_))
             }
         }
@@ -235,12 +237,14 @@ impl Kind {
                     kind.check(report, node);
                 }
             }
-            (Self::Text, Value::Scalar(_)) => {}
+            (Self::Filled, Value::Scalar(_)) => {}
+            (Self::Text, Value::Scalar(text)) => check_unfilled(report, node.span, text),
             (Self::Secret, Value::Scalar(text)) => {
                 if !text.contains("${") {
                     report.hide(node.span);
                 }
             }
+            (Self::Name, Value::Scalar(text)) if text.contains("${") => check_unfilled(report, node.span, text),
             (Self::Name, Value::Scalar(text)) => check_name(report, node.span, text),
             (Self::Word(words), Value::Scalar(text)) if !words.contains(&text.as_str()) => {
                 let fault = report.fault(node.span, format!("`{text}` is not a word for this place"));
@@ -317,6 +321,14 @@ impl Shape {
             let keys = self.fields.iter().map(|field| field.key);
             fault.label(format!("not a key of {}", self.name)).hint(close::hint(key, keys, ""));
         }
+    }
+}
+
+/// `${…}` where nothing would fill it in would be taken as it stands.
+fn check_unfilled(report: &mut Report, span: Span, text: &str) {
+    if text.contains("${") {
+        let fault = report.fault(span, "nothing is filled in here");
+        fault.label("taken as it stands").hint("`${…}` is read in `api_key`, `token` and `endpoints` only");
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span as YamlSpan, StructureStyle, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, Span as YamlSpan, StructureStyle, Tag};
 
 use super::diagnostic::{Report, Span};
 

@@ -127,3 +127,55 @@ fn cut(row: &Arc<PriceRow>, from: Timestamp, until: Timestamp) -> Arc<PriceRow> 
     }
     Arc::new(PriceRow { from, until, ..row.as_ref().clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dated(from: &str, until: Option<&str>, price: i64) -> Arc<PriceRow> {
+        let instant = |text: &str| units::instant(text).unwrap();
+        let rate = Rate {
+            when: When::default(),
+            input: price,
+            cached_input: price,
+            cache_write: price,
+            output: price,
+            reasoning: price,
+            audio_input: price,
+            audio_output: price,
+        };
+        Arc::new(PriceRow {
+            currency: Currency::USD,
+            from: instant(from),
+            until: until.map(instant),
+            rates: vec![rate],
+            calendar: Vec::new(),
+            source: Arc::from(""),
+        })
+    }
+
+    /// The price of each month of 2025, 0 where none holds.
+    fn months(rows: &[Arc<PriceRow>]) -> Vec<i64> {
+        let at = |month: i8| civil::date(2025, month, 15).to_zoned(TimeZone::UTC).unwrap().timestamp();
+        (1..=12)
+            .map(|month| crate::base::price::in_force(rows, at(month)).map_or(0, |row| row.rates[0].input))
+            .collect()
+    }
+
+    #[test]
+    fn where_both_hold_only_the_operators_row_is_left() {
+        let catalog =
+            [dated("2025-01-01", Some("2025-03-01"), 1), dated("2025-03-01", None, 2), dated("2025-10-01", None, 3)];
+        let own = [dated("2025-02-01", Some("2025-05-01"), 7), dated("2025-09-01", None, 8)];
+        assert_eq!(months(&merge(&own, &catalog)), [1, 7, 7, 7, 2, 2, 2, 2, 8, 8, 8, 8]);
+        assert_eq!(months(&merge(&[], &catalog)), [1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3]);
+        assert_eq!(months(&merge(&own, &[])), [0, 7, 7, 7, 0, 0, 0, 0, 8, 8, 8, 8]);
+    }
+
+    #[test]
+    fn an_open_row_of_the_operator_ends_where_the_next_begins() {
+        let own = [dated("2025-02-01", None, 7), dated("2025-04-01", Some("2025-06-01"), 8)];
+        let catalog = [dated("2025-01-01", None, 1)];
+        assert_eq!(months(&merge(&own, &catalog)), [1, 7, 7, 8, 8, 1, 1, 1, 1, 1, 1, 1]);
+    }
+}

@@ -18,12 +18,26 @@ pub fn note(work: &mut Work<'_, '_>, policies: &Policies, own: &Own) {
     for route in policies.routes.values().filter(|route| !route.implicit) {
         unscored(work, policies, route);
     }
+    fenced_in(work, policies);
     let used: BTreeSet<&str> = policies.candidates.iter().map(|candidate| candidate.backend.name.as_str()).collect();
     let sections = work.sections;
     for (key, _) in sections.table("backends") {
         if !used.contains(key.text.as_str()) {
             let warning = work.report.warning(key.span, format!("no model uses backend `{}`", key.text));
             warning.label("never called").hint("name it under a model's `backends:`, or take it out");
+        }
+    }
+}
+
+/// Fences of a team and of those above it may leave nothing between them.
+fn fenced_in(work: &mut Work<'_, '_>, policies: &Policies) {
+    let sections = work.sections;
+    for (key, node) in sections.table("teams") {
+        let team = policies.teams.get(key.text.as_str());
+        if team.is_some_and(|team| team.locations.as_ref().is_some_and(Vec::is_empty)) {
+            let place = node.get("locations").map_or(key.span, |list| list.span);
+            let warning = work.report.warning(place, format!("team `{}` may send nothing anywhere", key.text));
+            warning.label("no place is left").hint("name a place that the teams above may use, too");
         }
     }
 }
