@@ -46,9 +46,18 @@ impl Engine {
         assert!(sent.success());
     }
 
-    /// Stops it where it stands: connections stay open, nothing moves.
-    fn freeze(&self) {
+    /// Stops it where it stands, every thread of it: connections stay open, nothing moves.
+    async fn freeze(&self) {
         self.signal("-STOP");
+        let tasks = format!("/proc/{}/task", self.process.id());
+        until("all threads stand still", async || {
+            std::fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+                // The state follows the name, which stands in brackets.
+                stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            })
+        })
+        .await;
     }
 
     fn kill(&self) {
@@ -160,7 +169,7 @@ async fn real_engines_answer_plain_and_streamed() {
 #[tokio::test]
 async fn an_engine_killed_before_its_first_token_costs_no_client_an_error() {
     let world = World::start().await;
-    world.engines[0].freeze();
+    world.engines[0].freeze().await;
     let client = world.gateway.client();
     let streaming = tokio::spawn({
         let client = client.clone();
@@ -185,7 +194,7 @@ async fn an_engine_killed_midway_ends_its_own_streams_only() {
         let mut stream = world.gateway.client().post_stream("/v1/chat/completions", &body).await;
         stream.read_until("\"content\":\"").await;
         if number == 0 {
-            world.engines[0].freeze();
+            world.engines[0].freeze().await;
         }
         streams.push(stream);
     }

@@ -43,7 +43,7 @@ async fn no_first_token_in_time_fails_over_though_comments_come() {
 
 #[tokio::test]
 async fn a_stall_between_events_ends_as_an_error() {
-    let (gateway, first, second) = chain("idle: 150ms", "").await;
+    let (gateway, first, second) = chain("idle: 500ms", "").await;
     first.always(Script::says("half an answer").after_events(2, Fault::Stall));
     let stream = gateway.ask_stream("chain").await;
     stream.ends_with_error("upstream_error");
@@ -54,7 +54,7 @@ async fn a_stall_between_events_ends_as_an_error() {
 
 #[tokio::test]
 async fn an_answer_that_takes_too_long_altogether_ends_as_an_error() {
-    let (gateway, first, _second) = chain("total: 1s", "").await;
+    let (gateway, first, _second) = chain("total: 2s", "").await;
     first.always(Script::says(&"word ".repeat(500)).pace(Duration::from_millis(20)));
     let stream = gateway.ask_stream("chain").await;
     stream.ends_with_error("upstream_error");
@@ -76,7 +76,7 @@ async fn a_deadline_of_the_client_bounds_the_whole_request() {
     let setup = setup.model_with("swift", "one", "swift-upstream", fast);
     let gateway = setup.policies("routes: {chain: {order: [swift]}}").start().await;
     upstream.always(Script::stalls());
-    let client = gateway.client().header("x-turnpike-deadline", "300ms");
+    let client = gateway.client().header("x-turnpike-deadline", "1s");
     let answer = client.post("/v1/chat/completions", &crate::harness::chat("chain")).await;
     answer.is_refused(504, "deadline_exceeded");
     upstream.until(|tally| tally.requests == 1 && tally.open == 0).await;
