@@ -45,9 +45,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let environment = |name: &str| std::env::var(name).ok();
     let default = Path::new(DEFAULT_CONFIG);
     let file = args.config.or_else(|| default.exists().then(|| default.to_owned()));
+    let mut stale = false;
     let loaded = match &file {
-        Some(file) => match config::load(file, &environment) {
-            Ok(loaded) => loaded,
+        Some(file) => match config::load_or_kept(file, &environment) {
+            Ok((loaded, None)) => loaded,
+            Ok((loaded, Some(faults))) => {
+                tracing::error!("the policies are at fault, the last good ones serve:\n{faults}");
+                stale = true;
+                loaded
+            }
             Err(faults) => {
                 anstream::eprint!("{faults}");
                 return Ok(ExitCode::FAILURE);
@@ -56,15 +62,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => config::from_environment(&environment)?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(loaded, file.is_some()))
+    runtime.block_on(serve(loaded, file.is_some(), stale))
 }
 
-async fn serve(loaded: Loaded, from_file: bool) -> anyhow::Result<ExitCode> {
+/// `stale`: the policies are the last good ones, the files' own are at fault.
+async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.summary());
     }
     for (provider, variable) in &loaded.later {
         tracing::info!("`{variable}` is set, and its vendor `{provider}` comes with a later version");
+    }
+    if from_file && !stale {
+        keep(&loaded);
     }
     let Loaded { server, policies, sources, .. } = loaded;
     // Without a file there is no folder that would be ours to write into.
@@ -77,6 +87,9 @@ async fn serve(loaded: Loaded, from_file: bool) -> anyhow::Result<ExitCode> {
         clock_offset: SignedDuration::ZERO,
     };
     let gateway = Gateway::new(settings, policies, stored, Pool::new(tls::client_config(None)?))?;
+    if stale {
+        gateway.reload_failed();
+    }
     if gateway.is_open() && !server.listen.ip().is_loopback() {
         bail!(
             "`listen: {}` can be reached from outside and there is no client key\n\
@@ -111,6 +124,13 @@ async fn serve(loaded: Loaded, from_file: bool) -> anyhow::Result<ExitCode> {
     code
 }
 
+/// Keeps the policies in force for a restart with a bad file.
+fn keep(loaded: &Loaded) {
+    if let Err(error) = config::keep(&loaded.server.journal, &loaded.texts) {
+        tracing::warn!(%error, "the policies cannot be kept in `{}`", loaded.server.journal.display());
+    }
+}
+
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     let bound = listener::bind(address).await;
     bound.map_err(|error| anyhow::anyhow!("{error}\nhint: see `{key}` in turnpike.yaml"))
@@ -130,15 +150,14 @@ async fn watch(gateway: Arc<Gateway>, server: ServerConfig, sources: Vec<PathBuf
         let environment = |name: &str| std::env::var(name).ok();
         let loaded = tokio::task::spawn_blocking(move || config::load_policies(&server, &environment)).await;
         match loaded {
-            Ok(Ok((policies, warnings))) => {
-                for warning in &warnings {
+            Ok(Ok(loaded)) => {
+                for warning in &loaded.warnings {
                     tracing::warn!("{}", warning.summary());
                 }
-                if policies.hash == gateway.policies().hash {
-                    continue;
-                }
-                tracing::info!(policy = %policies.hash, "policies reloaded");
-                gateway.reload(policies);
+                keep(&loaded);
+                tracing::info!(policy = %loaded.policies.hash, "policies reloaded");
+                gateway.reload(loaded.policies);
+                watcher.follow(loaded.sources);
             }
             Ok(Err(faults)) => {
                 gateway.reload_failed();

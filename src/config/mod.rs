@@ -20,6 +20,7 @@ mod close;
 pub mod diagnostic;
 mod environment;
 mod files;
+mod kept;
 mod lower;
 mod merge;
 mod schema;
@@ -34,6 +35,7 @@ pub mod watch;
 pub use close::hint as close_names;
 pub use diagnostic::{Diagnostic, Faults, Severity};
 pub use environment::{NoKeys, from_environment};
+pub use kept::{keep, load_or_kept};
 pub use schema::schema;
 pub use secrets::Environment;
 pub use server::{Admin, AdminToken, Limits, Right, ServerConfig, Tls};
@@ -53,6 +55,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// What to watch: the policies' folder and the files of secrets.
     pub sources: Vec<PathBuf>,
+    /// The policy files as they were read.
+    pub texts: Vec<(PathBuf, String)>,
     /// Keys of the environment whose vendor comes with a later version: (provider, variable). Only without a file.
     pub later: Vec<(&'static str, &'static str)>,
 }
@@ -92,11 +96,10 @@ pub fn load_at(path: &Path, env: Environment<'_>, now: Timestamp) -> Result<Load
 ///
 /// # Errors
 /// All faults of all files.
-pub fn load_policies(server: &ServerConfig, env: Environment<'_>) -> Result<(Arc<Policies>, Vec<Diagnostic>), Faults> {
+pub fn load_policies(server: &ServerConfig, env: Environment<'_>) -> Result<Loaded, Faults> {
     let mut report = Report::default();
     let texts = files::policies(&mut report, &server.policies, None);
-    let loaded = lower_texts(report, Secrets::new(env), server.clone(), Places::default(), texts, Timestamp::now())?;
-    Ok((loaded.policies, loaded.warnings))
+    lower_texts(report, Secrets::new(env), server.clone(), Places::default(), texts, Timestamp::now())
 }
 
 /// Loads texts that stand in no file: for tests, the demo and benches. A text whose path ends in `turnpike.yaml` is
@@ -145,7 +148,7 @@ fn lower_texts(
     texts.sort_by(|a, b| a.0.cmp(&b.0));
     let hash = hash(&texts);
     let (mut roots, mut unreadable) = (Vec::new(), false);
-    for (path, text) in texts {
+    for (path, text) in texts.clone() {
         let (file, source) = report.add(path, text);
         match tree::parse(&mut report, file, &source.text) {
             Ok(root) => roots.extend(root),
@@ -172,7 +175,7 @@ fn lower_texts(
     let warnings = report.finish()?;
     let mut sources = vec![server.policies.clone()];
     sources.append(&mut secrets.files);
-    Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, later: Vec::new() })
+    Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, texts, later: Vec::new() })
 }
 
 /// A gateway that anybody may reach serves nobody without a key: `serve` refuses to start. Only a warning here, since

@@ -28,7 +28,7 @@ pub struct Watcher {
     /// A hint that something happened; one that waits is as good as many.
     hints: mpsc::Receiver<()>,
     /// Ends the watching when it goes.
-    _system: RecommendedWatcher,
+    system: RecommendedWatcher,
     seen: u64,
 }
 
@@ -46,13 +46,23 @@ impl Watcher {
             }
         })?;
         for source in &sources {
-            let folder = if source.is_dir() { source.as_path() } else { source.parent().unwrap_or(Path::new(".")) };
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            // What cannot be watched is polled.
-            let _ = system.watch(folder, RecursiveMode::NonRecursive);
+            let _ = system.watch(folder_of(source), RecursiveMode::NonRecursive);
         }
         let seen = fingerprint(&sources);
-        Ok(Self { sources, hints, _system: system, seen })
+        Ok(Self { sources, hints, system, seen })
+    }
+
+    /// Watches other sources from now on: policies that were taken over may name other files of secrets.
+    pub fn follow(&mut self, sources: Vec<PathBuf>) {
+        if sources == self.sources {
+            return;
+        }
+        for source in sources.iter().filter(|source| !self.sources.contains(source)) {
+            // What cannot be watched is polled.
+            let _ = self.system.watch(folder_of(source), RecursiveMode::NonRecursive);
+        }
+        self.seen = fingerprint(&sources);
+        self.sources = sources;
     }
 
     /// Waits for a change of contents; false when the watching has ended.
@@ -80,6 +90,12 @@ impl Watcher {
             }
         }
     }
+}
+
+/// The folder to watch for a source: itself, or the one that holds the file.
+fn folder_of(source: &Path) -> &Path {
+    let folder = if source.is_dir() { source } else { source.parent().unwrap_or(Path::new(".")) };
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// A number that differs when any name or content does.

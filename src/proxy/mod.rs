@@ -126,6 +126,8 @@ impl Gateway {
 
     fn announce(&self, policies: &Policies) {
         self.refresh_keys(policies);
+        // The fit of the scores is made here, so that no request pays for it.
+        policies.scores.fit(self.now().to_zoned(jiff::tz::TimeZone::UTC).date());
         let metrics = &self.metrics;
         metrics.policy_info.clear();
         metrics.policy_info.get_or_create(&PolicyLabels { hash: Label(Arc::clone(&policies.hash)) }).set(1);
