@@ -207,21 +207,21 @@ impl Leg {
         if verbatim.is_some() {
             refusal = Refusal { verbatim, ..Refusal::new(Code::InvalidRequest, refusal.message) };
         }
-        self.end(&refusal);
-        refusal
+        self.end(refusal)
     }
 
     /// Nobody is left, or `why`.
     fn give_up(&mut self, why: Option<Refusal>) -> Refusal {
         let refusal = why.unwrap_or_else(|| self.exhausted());
-        self.end(&refusal);
-        refusal
+        self.end(refusal)
     }
 
-    fn end(&mut self, refusal: &Refusal) {
+    fn end(&mut self, refusal: Refusal) -> Refusal {
         report::refusal(&self.gateway.metrics, &self.ask.caller.team.name, refusal.code.as_str());
         self.toll.first_byte(refusal.status().as_u16());
+        let attempts = self.toll.attempts();
         self.toll.settle(refusal.code.as_str(), "failed");
+        Refusal { attempts, ..refusal }
     }
 
     /// Every attempt failed: each is listed with its reason.
@@ -264,7 +264,10 @@ fn nobody(decision: &Decision) -> Refusal {
     let of_request = |why: &Rejection| {
         matches!(why, Rejection::Location { .. } | Rejection::Lacks(_) | Rejection::Context { .. } | Rejection::NoPrice)
     };
-    let code = if decision.rejected.is_empty() || !all(of_request) {
+    let late = |why: &Rejection| matches!(why, Rejection::Deadline { .. });
+    let code = if any(late) && !any(|why| matches!(why, Rejection::Unavailable(_))) {
+        Code::DeadlineExceeded
+    } else if decision.rejected.is_empty() || !all(of_request) {
         Code::NoCandidate
     } else if any(|why| matches!(why, Rejection::Context { .. })) {
         Code::ContextLengthExceeded

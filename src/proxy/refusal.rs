@@ -117,6 +117,8 @@ pub struct Refusal {
     pub should_retry: bool,
     /// Members beside the message (`budget`, `attempts`, …).
     pub details: Vec<(&'static str, Value)>,
+    /// How many attempts were made before it.
+    pub attempts: usize,
     /// An upstream's own verdict, passed on with its status and body.
     pub verbatim: Option<(StatusCode, Bytes)>,
 }
@@ -137,6 +139,7 @@ impl Refusal {
             retry_after: overloaded.then_some(DEFAULT_RETRY),
             should_retry: overloaded,
             details: Vec::new(),
+            attempts: 0,
             verbatim: None,
         }
     }
@@ -215,6 +218,9 @@ impl Refusal {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let should_retry = if self.should_retry { "true" } else { "false" };
         headers.insert("x-should-retry", HeaderValue::from_static(should_retry));
+        if self.attempts > 0 {
+            headers.insert("x-turnpike-attempts", HeaderValue::from(self.attempts));
+        }
         if let Some(wait) = self.retry_after.map(|wait| wait.min(MAX_RETRY)) {
             // Whole seconds, rounded up: a client that comes a moment too early is refused again.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
