@@ -39,7 +39,6 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.context("no runtime").and_then(|runtime| match words[..] {
-        ["upstream"] => runtime.block_on(upstream::serve()),
         ["floor", upstream] => upstream.parse().map_err(Into::into).and_then(|at| runtime.block_on(floor::serve(at))),
         _ if !words.contains(&"--bench") => {
             eprintln!("a measurement, not a test; hint: `cargo bench --bench gateway`");
@@ -114,7 +113,6 @@ struct Bench {
     options: Options,
     cores: Cores,
     folder: tempfile::TempDir,
-    upstream: Process,
     subjects: Vec<Subject>,
     report: Report,
 }
@@ -127,11 +125,11 @@ async fn run(options: Options) -> Result<()> {
     process::raise_open_files()?;
     process::pin(std::process::id(), cores.load)?;
     conditions(&options, count)?;
-    let (upstream, address) = Process::start_part("upstream", cores.load, &["upstream"])?;
+    let address = upstream::start().await?;
     // Not /tmp, which may lie in memory: the journal is to cost what it costs on a disk.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let direct = Subject { name: "direct", address, process: None };
-    let mut bench = Bench { options, cores, folder, upstream, subjects: vec![direct], report: Report::default() };
+    let mut bench = Bench { options, cores, folder, subjects: vec![direct], report: Report::default() };
     for name in bench.options.only.clone() {
         let (subject, _) = bench.start(name, "rounds")?;
         eprintln!("{name}: process {}", subject.process.as_ref().map_or(0, Process::pid));
@@ -185,7 +183,7 @@ impl Bench {
         let (subject, scale) = (&self.subjects[at], self.options.scale);
         match measure {
             "requests" => measure::requests(subject, scale).await,
-            "latency" => measure::latency(subject, scale, self.cores, self.upstream.pid()).await,
+            "latency" => measure::latency(subject, scale, self.cores).await,
             "paced" => measure::paced(subject, scale).await,
             "burst" => measure::burst(subject, scale).await,
             "crowd" => measure::crowd(subject, scale).await,

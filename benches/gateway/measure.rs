@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use crate::load::{Ask, Outcome, Plan, Running, Sample};
@@ -33,7 +34,7 @@ pub struct Subject {
     pub name: &'static str,
     /// Where it takes requests.
     pub address: SocketAddr,
-    /// Its process; none for `direct`, whose CPU time is the upstream's.
+    /// Its process; none for `direct`, whose CPU time is the load's own.
     pub process: Option<Process>,
 }
 
@@ -76,6 +77,30 @@ struct Window {
     samples: Vec<Sample>,
 }
 
+/// Keeps this thread, and with it the load's core, from ever going to sleep.
+///
+/// Waking a core that sleeps costs the sender an interrupt, in a virtual machine several microseconds. A fast proxy
+/// keeps the load's core awake and never pays it, a slow one pays it with every write: what is measured would depend
+/// on how idle the *load* is. With peers behind a network card nobody pays it.
+struct Awake(AbortHandle);
+
+impl Awake {
+    fn keep() -> Self {
+        let spin = async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        };
+        Self(tokio::spawn(spin).abort_handle())
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 async fn closed_loop(subject: &Subject, plan: Plan, scale: Scale) -> Result<Window> {
     let running = Running::start(subject.address, plan).await?;
     sleep(plan.spread + scale.warm).await;
@@ -106,6 +131,7 @@ fn checked(subject: &Subject, outcome: Outcome) -> Result<Vec<Sample>> {
 
 /// CPU per request, requests per second and how busy the proxy's core was.
 pub async fn requests(subject: &Subject, scale: Scale) -> Result<Readings> {
+    let _awake = Awake::keep();
     let plan = Plan { ask: Ask::Answer, connections: CONNECTIONS, spread: Duration::ZERO, once: false };
     let window = closed_loop(subject, plan, scale).await?;
     let mut readings = vec![(Key::RequestRate, window.answers / window.seconds)];
@@ -118,13 +144,11 @@ pub async fn requests(subject: &Subject, scale: Scale) -> Result<Readings> {
 }
 
 /// Latency of one connection with everything on one core, where no idle core has to be woken.
-pub async fn latency(subject: &Subject, scale: Scale, cores: Cores, upstream: u32) -> Result<Readings> {
+pub async fn latency(subject: &Subject, scale: Scale, cores: Cores) -> Result<Readings> {
     let own = std::process::id();
-    pin(upstream, cores.proxy)?;
     pin(own, cores.proxy)?;
     let plan = Plan { ask: Ask::Answer, connections: 1, spread: Duration::ZERO, once: false };
     let window = closed_loop(subject, plan, scale).await;
-    pin(upstream, cores.load)?;
     pin(own, cores.load)?;
     let times = sorted(window?.samples.iter().map(|sample| sample.total));
     Ok(vec![(Key::LatencyMiddle, micros(quantile(&times, 0.5))), (Key::LatencyTail, micros(quantile(&times, 0.99)))])
@@ -132,6 +156,7 @@ pub async fn latency(subject: &Subject, scale: Scale, cores: Cores, upstream: u3
 
 /// CPU per event of streams at the pace of a model, and the time to their first byte.
 pub async fn paced(subject: &Subject, scale: Scale) -> Result<Readings> {
+    let _awake = Awake::keep();
     let ask = Ask::Stream { events: PACED_EVENTS, pace: PACE };
     let spread = Duration::from_millis(PACED_EVENTS * PACE);
     let plan = Plan { ask, connections: PACED_STREAMS, spread, once: false };
@@ -145,6 +170,7 @@ pub async fn paced(subject: &Subject, scale: Scale) -> Result<Readings> {
 
 /// CPU per event of streams that come as fast as they go.
 pub async fn burst(subject: &Subject, scale: Scale) -> Result<Readings> {
+    let _awake = Awake::keep();
     let ask = Ask::Stream { events: BURST_EVENTS, pace: 0 };
     let plan = Plan { ask, connections: BURST_STREAMS, spread: Duration::ZERO, once: false };
     let window = closed_loop(subject, plan, scale).await?;
@@ -182,6 +208,7 @@ pub async fn memory(subject: &Subject) -> Result<Readings> {
 pub async fn crowd(subject: &Subject, scale: Scale) -> Result<Readings> {
     let ask = Ask::Stream { events: scale.crowd_events, pace: PACE };
     let plan = Plan { ask, connections: CROWD, spread: Duration::ZERO, once: true };
+    let _awake = Awake::keep();
     let begin = Instant::now();
     let cpu = subject.cpu()?;
     let running = Running::start(subject.address, plan).await?;

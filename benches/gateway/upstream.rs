@@ -1,9 +1,10 @@
 //! The canned upstream: a model server that computes nothing, so that what is measured is the proxy in front of it.
 //!
-//! HTTP/1.1 read and written by hand, as cheap as sockets allow, because it shares a core with the load generator.
+//! HTTP/1.1 read and written by hand, as cheap as sockets allow, because it shares a thread with the load generator.
 //! What it answers is in the request's own body, where any gateway passes it on: `stream`, `max_tokens` = the number
 //! of events, `seed` = the milliseconds between them, 0 for a burst.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -24,17 +25,20 @@ const EVENT_LIMIT: u64 = 100_000;
 pub const WORDS: &str =
     "the harbour master wrote down every ship that came in with its cargo and the day it left again ";
 
-/// Serves until the process is ended; prints the port first.
-pub async fn serve() -> Result<()> {
+/// Starts the upstream on this thread's runtime and tells its address.
+pub async fn start() -> Result<SocketAddr> {
     let listener = TcpListener::bind(loopback(0)).await?;
-    println!("{}", listener.local_addr()?.port());
+    let address = listener.local_addr()?;
     let canned = &*Box::leak(Box::new(Canned::new()));
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        // A broken connection is the other side's affair, and it counts what it lost.
-        tokio::spawn(async move { connection(stream, canned).await.ok() });
-    }
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if stream.set_nodelay(true).is_ok() {
+                // A broken connection is the other side's affair, and it counts what it lost.
+                tokio::spawn(async move { connection(stream, canned).await.ok() });
+            }
+        }
+    });
+    Ok(address)
 }
 
 /// The bytes of every answer, made once.
