@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::{
     Json,
+    body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::{
@@ -21,15 +23,18 @@ use crate::{
 };
 
 /// Makes a client key; its secret is in this one answer and nowhere else.
-pub(super) async fn create(
-    State(admin): State<Arc<Admin>>,
-    headers: HeaderMap,
-    Json(wanted): Json<CreateKey>,
-) -> Response {
+pub(super) async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Bytes) -> Response {
     let who = match admin.authorise(&headers, Right::Keys) {
         Ok(who) => who.to_owned(),
         Err(refused) => return *refused,
     };
+    let wanted: CreateKey = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(fault) => return error(StatusCode::BAD_REQUEST, "invalid_request", &fault.to_string()),
+    };
+    if wanted.expires.is_some_and(|end| end <= Timestamp::now()) {
+        return error(StatusCode::BAD_REQUEST, "invalid_request", "`expires` lies in the past");
+    }
     let Some(store) = &admin.keys else {
         return error(StatusCode::CONFLICT, "no_key_store", "this gateway runs without a journal, so it keeps no keys");
     };

@@ -73,10 +73,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     for (provider, variable) in &loaded.later {
         tracing::info!("`{variable}` is set, and its vendor `{provider}` comes with a later version");
     }
-    if from_file && !stale {
-        keep(&loaded);
-    }
-    let Loaded { server, policies, sources, .. } = loaded;
+    let Loaded { server, policies, sources, texts, .. } = loaded;
     // Without a file there is no folder that would be ours to write into.
     let keys = if from_file { Some(KeyStore::open(&server.journal)?) } else { None };
     let stored = keys.as_ref().map(KeyStore::all).transpose()?.unwrap_or_default();
@@ -108,6 +105,10 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         open = gateway.is_open(),
         "serving"
     );
+    // Only now is the journal's folder surely ours.
+    if from_file && !stale {
+        keep(&server, &texts);
+    }
     let state = Arc::new(Admin {
         gateway: Arc::clone(&gateway),
         ready: AtomicBool::new(true),
@@ -125,9 +126,9 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
 }
 
 /// Keeps the policies in force for a restart with a bad file.
-fn keep(loaded: &Loaded) {
-    if let Err(error) = config::keep(&loaded.server.journal, &loaded.texts) {
-        tracing::warn!(%error, "the policies cannot be kept in `{}`", loaded.server.journal.display());
+fn keep(server: &ServerConfig, texts: &[(PathBuf, String)]) {
+    if let Err(error) = config::keep(&server.journal, texts) {
+        tracing::warn!(%error, "the policies cannot be kept in `{}`", server.journal.display());
     }
 }
 
@@ -150,11 +151,16 @@ async fn watch(gateway: Arc<Gateway>, server: ServerConfig, sources: Vec<PathBuf
         let environment = |name: &str| std::env::var(name).ok();
         let loaded = tokio::task::spawn_blocking(move || config::load_policies(&server, &environment)).await;
         match loaded {
+            // An editor that writes in place empties the file first; a gateway that served somebody is not emptied.
+            Ok(Ok(loaded)) if loaded.policies.backends.is_empty() && !gateway.policies().backends.is_empty() => {
+                gateway.reload_failed();
+                tracing::error!("the policies name no backend any more: the ones in force stay");
+            }
             Ok(Ok(loaded)) => {
                 for warning in &loaded.warnings {
                     tracing::warn!("{}", warning.summary());
                 }
-                keep(&loaded);
+                keep(&loaded.server, &loaded.texts);
                 tracing::info!(policy = %loaded.policies.hash, "policies reloaded");
                 gateway.reload(loaded.policies);
                 watcher.follow(loaded.sources);

@@ -133,6 +133,8 @@ impl KeyStore {
             redb::DatabaseError::DatabaseAlreadyOpen => KeyStoreError::InUse(path.display().to_string()),
             other => store_error(other),
         })?;
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, owner_only).map_err(redb::Error::Io).map_err(store_error)?;
         Ok(Self { database })
     }
 

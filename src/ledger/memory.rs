@@ -85,6 +85,15 @@ pub struct Settled {
     pub left: Option<Money>,
 }
 
+/// What a hold has taken from one budget.
+#[derive(Debug)]
+struct Place {
+    scope: Scope,
+    window: Window,
+    limit: Money,
+    held: Money,
+}
+
 /// An amount set aside in every budget of a team's lineage. It ends in one settlement: by [`Hold::settle`], or by
 /// being dropped, which settles what had been charged.
 #[derive(Debug)]
@@ -92,8 +101,8 @@ pub struct Settled {
 pub struct Hold {
     ledger: Arc<Ledger>,
     team: Arc<Team>,
-    // The instant of admission: the hold belongs to the windows that contained it and settles there.
-    admitted: Timestamp,
+    // Where the amount was taken: the hold settles there and nowhere else, whatever the clock says by then.
+    places: Vec<Place>,
     held: Money,
     charged: Money,
     open: bool,
@@ -110,28 +119,38 @@ impl Ledger {
     /// # Errors
     /// [`Refused`] names the first budget, from the team upwards, that has less left.
     pub fn hold(self: &Arc<Self>, team: &Arc<Team>, amount: Money, now: Timestamp) -> Result<Hold, Refused> {
+        let mut places = Vec::new();
         if team.has_budget() {
-            self.take(team, amount, now)?;
+            self.take(team, &mut places, amount, now)?;
         }
         self.open.fetch_add(1, Ordering::Relaxed);
-        let ledger = Arc::clone(self);
-        Ok(Hold { ledger, team: Arc::clone(team), admitted: now, held: amount, charged: Money::ZERO, open: true })
+        let (ledger, team) = (Arc::clone(self), Arc::clone(team));
+        Ok(Hold { ledger, team, places, held: amount, charged: Money::ZERO, open: true })
     }
 
-    fn take(&self, team: &Team, amount: Money, now: Timestamp) -> Result<(), Refused> {
+    /// Raises what `places` hold to `whole` in every budget of the team's lineage: all or none. A window that has
+    /// passed since counts no more, so the whole is taken from the one that is current.
+    fn take(&self, team: &Team, places: &mut Vec<Place>, whole: Money, now: Timestamp) -> Result<(), Refused> {
         let mut balances = self.lock();
+        let mut taken = Vec::with_capacity(places.len());
         for (scope, budget) in scopes(team) {
-            let owner = scope.0.clone();
-            let balance = current(&mut balances, scope, budget, now);
-            let used = balance.settled + balance.held;
-            if used + amount > budget.limit {
-                let (team, renews_at) = (owner, balance.window.end);
-                return Err(Refused { team, budget: Arc::clone(&budget.name), limit: budget.limit, used, renews_at });
+            let balance = current(&mut balances, scope.clone(), budget, now);
+            let mine = places.iter().find(|place| place.scope == scope && place.window == balance.window);
+            let mine = mine.map_or(Money::ZERO, |place| place.held);
+            let used = balance.settled + balance.held - mine;
+            if used + whole > budget.limit {
+                let (team, budget, limit, renews_at) =
+                    (scope.0, Arc::clone(&budget.name), budget.limit, balance.window.end);
+                return Err(Refused { team, budget, limit, used, renews_at });
+            }
+            taken.push((Place { scope, window: balance.window, limit: budget.limit, held: whole }, mine));
+        }
+        for (place, mine) in &taken {
+            if let Some(balance) = balances.get_mut(&place.scope) {
+                balance.held += place.held - *mine;
             }
         }
-        for (scope, budget) in scopes(team) {
-            current(&mut balances, scope, budget, now).held += amount;
-        }
+        *places = taken.into_iter().map(|(place, _)| place).collect();
         Ok(())
     }
 
@@ -175,13 +194,13 @@ impl Hold {
     ///
     /// # Errors
     /// [`Refused`] when a budget has too little left for the difference; the hold stays as it was.
-    pub fn cover(&mut self, amount: Money) -> Result<(), Refused> {
-        let more = self.charged + amount - self.held;
-        if more > Money::ZERO {
+    pub fn cover(&mut self, amount: Money, now: Timestamp) -> Result<(), Refused> {
+        let whole = self.charged + amount;
+        if whole > self.held {
             if self.team.has_budget() {
-                self.ledger.take(&self.team, more, self.admitted)?;
+                self.ledger.take(&self.team, &mut self.places, whole, now)?;
             }
-            self.held += more;
+            self.held = whole;
         }
         Ok(())
     }
@@ -194,20 +213,20 @@ impl Hold {
     fn close(&mut self) -> Settled {
         self.open = false;
         self.ledger.open.fetch_sub(1, Ordering::Relaxed);
-        let beyond = (self.charged - self.held).max(Money::ZERO);
-        if !self.team.has_budget() {
-            return Settled { charged: self.charged, beyond, left: None };
+        if self.places.is_empty() {
+            return Settled { charged: self.charged, beyond: Money::ZERO, left: None };
         }
+        let beyond = (self.charged - self.held).max(Money::ZERO);
         let mut balances = self.ledger.lock();
         let mut left: Option<Money> = None;
-        for (scope, budget) in scopes(&self.team) {
-            let Some(balance) = balances.get_mut(&scope) else { continue };
+        for place in &self.places {
+            let Some(balance) = balances.get_mut(&place.scope) else { continue };
             // A window that has passed has taken its holds with it; its books are closed in this store.
-            if balance.window.start <= self.admitted && self.admitted < balance.window.end {
-                balance.held -= self.held;
+            if balance.window == place.window {
+                balance.held -= place.held;
                 balance.settled += self.charged;
             }
-            let rest = (budget.limit - balance.settled - balance.held).max(Money::ZERO);
+            let rest = (place.limit - balance.settled - balance.held).max(Money::ZERO);
             left = Some(left.map_or(rest, |least| least.min(rest)));
         }
         Settled { charged: self.charged, beyond, left }
@@ -330,10 +349,34 @@ mod tests {
     }
 
     #[test]
+    fn a_hold_from_before_a_step_of_the_clock_is_booked_where_it_was_taken() {
+        let (ledger, team) = (Arc::new(Ledger::default()), team("search", 10, None));
+        let next_day = at("2026-11-24T00:00:01Z");
+        drop(ledger.hold(&team, usd(1), next_day).unwrap());
+        // The clock stepped back behind the edge: the hold is taken from the window that is open.
+        let mut stepped = ledger.hold(&team, usd(4), at("2026-11-23T23:59:59Z")).unwrap();
+        stepped.charge(usd(3));
+        drop(stepped);
+        assert_eq!(ledger.budgets(&team, next_day)[0].left, usd(7));
+    }
+
+    #[test]
+    fn covering_more_after_the_edge_of_a_window_takes_the_whole_from_the_new_one() {
+        let (ledger, team) = (Arc::new(Ledger::default()), team("search", 10, None));
+        let mut hold = ledger.hold(&team, usd(2), at("2026-11-23T23:59:59Z")).unwrap();
+        hold.charge(usd(1));
+        let next_day = at("2026-11-24T00:00:00Z");
+        hold.cover(usd(3), next_day).unwrap();
+        assert_eq!(ledger.budgets(&team, next_day)[0].left, usd(6));
+        drop(hold);
+        assert_eq!(ledger.budgets(&team, next_day)[0].left, usd(9));
+    }
+
+    #[test]
     fn a_charge_beyond_the_hold_is_booked_in_full_and_counted() {
         let (ledger, team) = (Arc::new(Ledger::default()), team("search", 10, None));
         let mut hold = ledger.hold(&team, usd(1), at(NOON)).unwrap();
-        hold.cover(usd(3)).unwrap();
+        hold.cover(usd(3), at(NOON)).unwrap();
         hold.charge(usd(4));
         assert_eq!(hold.settle().beyond, usd(1));
         assert_eq!(ledger.budgets(&team, at(NOON))[0].left, usd(6));

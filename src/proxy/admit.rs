@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
@@ -29,10 +28,10 @@ const MAX_HEADER: usize = 256;
 pub struct Ask {
     /// The `x-request-id`.
     pub id: Arc<str>,
-    /// When it arrived.
+    /// When its head arrived.
     pub arrival: Instant,
-    /// The same instant on the calendar: prices, windows and rules are read at it.
-    pub now: Timestamp,
+    /// When its body was there: what came before was the client's time, not Turnpike's.
+    pub admitted: Instant,
     /// Who asks.
     pub caller: Caller,
     /// The end user, if named.
@@ -75,16 +74,17 @@ pub async fn admit(
     body: Incoming,
 ) -> Result<Ask, Refusal> {
     let (live, now) = (gateway.live(), gateway.now());
-    let caller = auth::authenticate(&head.headers, &gateway.keys, &live.policies, now)?;
+    let caller = auth::authenticate(&head.headers, gateway.door(), &live.policies, now)?;
     let deadline = deadline(&head.headers, arrival)?;
     check_encoding(&head.headers)?;
     let body = collect(body, gateway.settings.body_limit).await?;
+    let admitted = Instant::now();
     let mut chat = ChatRequest::parse(body).map_err(|error| bad_request(&error))?;
     let route = named_route(&live, &caller, &chat.facts.model)?;
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
     let user = text_header(&head.headers, "x-turnpike-user").or_else(|| chat.user.clone()).unwrap_or_default();
     let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
-    Ok(Ask { id, arrival, now, caller, user, session, chat, live, route, deadline, seed: rand::random() })
+    Ok(Ask { id, arrival, admitted, caller, user, session, chat, live, route, deadline, seed: rand::random() })
 }
 
 fn bad_request(error: &BadRequest) -> Refusal {
@@ -132,7 +132,7 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
 
 fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
-    if encoding == "identity" {
+    if encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
         return Ok(());
     }
     Err(Refusal::new(

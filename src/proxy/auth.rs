@@ -30,23 +30,31 @@ pub struct Caller {
     pub key: KeyId,
 }
 
-/// Finds the caller by the key in `authorization` or `x-api-key`. With no key configured at all the gateway is open
-/// (the configuration allows that on loopback only) and everyone is team `default`.
+/// How requests are let in: fixed when the gateway starts, so that no edit of a policy opens it.
+#[derive(Clone, Copy, Debug)]
+pub enum Door<'a> {
+    /// Everyone is team `default`: a gateway without any key, on loopback only.
+    Open,
+    /// A key is needed.
+    Keys(&'a KeyRing),
+}
+
+/// Finds the caller by the key in `authorization` or `x-api-key`.
 ///
 /// # Errors
 /// `invalid_api_key` for a key that is missing, unknown, expired, or whose team is gone.
 pub fn authenticate(
     headers: &HeaderMap,
-    ring: &KeyRing,
+    door: Door<'_>,
     policies: &Policies,
     now: Timestamp,
 ) -> Result<Caller, Refusal> {
     let refused = |message: &str| Refusal::new(Code::InvalidApiKey, message);
-    if ring.is_empty() {
+    let Door::Keys(ring) = door else {
         let team = policies.teams.get(&TeamName::from(OPEN_TEAM)).cloned();
         let team = team.ok_or_else(|| refused("this gateway has no keys and no team `default`"))?;
         return Ok(Caller { team, key: KeyId::from("") });
-    }
+    };
     let presented = presented(headers).ok_or_else(|| {
         refused("no key was sent\nhint: send `authorization: Bearer tpk_…`; an SDK takes it as its api key")
     })?;

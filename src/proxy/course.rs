@@ -63,7 +63,7 @@ pub async fn run(gateway: Arc<Gateway>, ask: Ask) -> Result<Delivery, Refusal> {
     if decision.ranked.is_empty() {
         return Err(refused(&gateway, nobody(&decision)));
     }
-    let hold = gateway.ledger.hold(&ask.caller.team, decision.ceiling, ask.now);
+    let hold = gateway.ledger.hold(&ask.caller.team, decision.ceiling, gateway.now());
     let hold = hold.map_err(|full| refused(&gateway, Refusal::budget(&full, decision.ceiling)))?;
     let toll = Toll::begin(&gateway, &ask, &decision, hold);
     ask.live.on_request(&decision.route);
@@ -73,7 +73,7 @@ pub async fn run(gateway: Arc<Gateway>, ask: Ask) -> Result<Delivery, Refusal> {
 
 /// The tightest budget, for rules.
 fn tightest(gateway: &Gateway, ask: &Ask) -> BudgetSeen {
-    let states = gateway.ledger.budgets(&ask.caller.team, ask.now);
+    let states = gateway.ledger.budgets(&ask.caller.team, gateway.now());
     let tightest = states.into_iter().max_by_key(|state| state.used_ppm);
     tightest.map_or_else(BudgetSeen::default, |state| BudgetSeen {
         used_ppm: state.used_ppm,
@@ -88,7 +88,8 @@ fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, failed: &[Candidat
         facts: &ask.chat.facts,
         caller: ask.policy_caller(),
         budget,
-        now: ask.now,
+        // A price holds at the instant of the dispatch, so a later attempt is decided at a later one.
+        now: gateway.now(),
         time_left: ask.time_left(),
         seed: ask.seed,
         failed,
@@ -158,6 +159,7 @@ impl Leg {
                     self.tried.push(endpoint);
                 }
                 tokio::time::sleep(delay).await;
+                self.toll.paused(delay);
                 Ok(())
             }
             Next::Resolve => {
@@ -245,6 +247,11 @@ impl Leg {
         if self.context_length {
             let message = "the prompt is too long for every candidate that could be asked";
             return Refusal::new(Code::ContextLengthExceeded, message).param("messages").detail("attempts", attempts);
+        }
+        if self.seen.iter().all(|attempt| attempt.fault == Fault::Quota) {
+            let wait = self.seen.iter().filter_map(|attempt| attempt.retry_after).min();
+            let message = "every upstream that could be asked is at its limit";
+            return Refusal::new(Code::NoCandidate, message).retry_after(wait).detail("attempts", attempts);
         }
         let listed: Vec<String> = tried
             .iter()

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -75,7 +75,9 @@ pub struct BackendState {
     endpoints: Vec<Endpoint>,
     // Milliseconds since the epoch of the gateway.
     parked_until: Vec<AtomicI64>,
-    next: AtomicUsize,
+    next_account: AtomicUsize,
+    next_endpoint: AtomicUsize,
+    in_flight: Arc<AtomicU32>,
 }
 
 /// One server of a backend.
@@ -83,7 +85,16 @@ pub struct BackendState {
 struct Endpoint {
     uri: http::Uri,
     origin: Origin,
+    load: Arc<EndpointLoad>,
+}
+
+/// What outlives a reload of one server.
+#[derive(Debug, Default)]
+struct EndpointLoad {
     in_flight: AtomicU32,
+    // Milliseconds since the epoch of the gateway. A server that fails at once always has the fewest requests in
+    // flight: without a penalty it would draw them all.
+    shunned_until: AtomicI64,
 }
 
 /// The right to send one request: an endpoint and an account, in flight until it is dropped.
@@ -94,8 +105,12 @@ pub struct Flight {
     endpoint: usize,
     account: usize,
     permit: Permit,
+    reported: AtomicBool,
     epoch: Instant,
 }
+
+/// How long a server that failed is asked only if no other is left.
+const SHUN: Duration = Duration::from_secs(5);
 
 fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is locked here are plain numbers: a panic elsewhere cannot leave them half written.
@@ -163,15 +178,22 @@ impl Live {
         let now = self.elapsed();
         let state = self.backends.get(&candidate.backend.name)?;
         let account = state.account(now)?;
-        let endpoint = state.endpoint(tried)?;
+        let endpoint = state.endpoint(tried, now)?;
         let watched = self.candidates.get(candidate.id.0 as usize)?;
+        if !state.take_place() {
+            return None;
+        }
         let permit = {
             let breaker = &mut lock(&watched.seen).breaker;
-            if anyway { breaker.admit_anyway(now) } else { breaker.admit(now).ok()? }
+            if anyway { Some(breaker.admit_anyway(now)) } else { breaker.admit(now).ok() }
         };
-        state.endpoints[endpoint].in_flight.fetch_add(1, Ordering::Relaxed);
+        let Some(permit) = permit else {
+            state.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        state.endpoints[endpoint].load.in_flight.fetch_add(1, Ordering::Relaxed);
         let (state, candidate, epoch) = (Arc::clone(state), Arc::clone(watched), self.epoch);
-        Some(Flight { state, candidate, endpoint, account, permit, epoch })
+        Some(Flight { state, candidate, endpoint, account, permit, reported: AtomicBool::new(false), epoch })
     }
 
     /// The breaker of a candidate as a number: 0 closed, 1 half open, 2 open.
@@ -204,7 +226,9 @@ impl BackendState {
             .iter()
             .map(|base| {
                 let uri = provider.uri(base);
-                Some(Endpoint { origin: pool.origin(&uri).ok()?, uri, in_flight: AtomicU32::new(0) })
+                let known = before.and_then(|before| before.endpoints.iter().find(|known| known.uri == uri));
+                let load = known.map(|known| Arc::clone(&known.load)).unwrap_or_default();
+                Some(Endpoint { origin: pool.origin(&uri).ok()?, uri, load })
             })
             .collect();
         let parked = |account: &Account| {
@@ -219,13 +243,15 @@ impl BackendState {
             backend: Arc::clone(backend),
             endpoints: endpoints?,
             parked_until,
-            next: AtomicUsize::new(0),
+            next_account: AtomicUsize::new(0),
+            next_endpoint: AtomicUsize::new(0),
+            in_flight: before.map(|before| Arc::clone(&before.in_flight)).unwrap_or_default(),
         })
     }
 
     /// Whether it takes no request now.
     fn closed(&self, now: Duration) -> Option<Unavailable> {
-        let in_flight: u32 = self.endpoints.iter().map(|endpoint| endpoint.in_flight.load(Ordering::Relaxed)).sum();
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
         if self.backend.max_in_flight.is_some_and(|most| in_flight >= most) {
             return Some(Unavailable::Full);
         }
@@ -234,26 +260,42 @@ impl BackendState {
         (left > 0).then(|| Unavailable::Parked(Duration::from_millis(left.unsigned_abs())))
     }
 
+    /// Takes one of the places that the backend has, if it has a known number of them.
+    fn take_place(&self) -> bool {
+        let most = self.backend.max_in_flight.unwrap_or(u32::MAX);
+        let more = |taken: u32| (taken < most).then(|| taken.saturating_add(1));
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Whether a server is left that is neither tried nor shunned.
+    fn has_sound_endpoint(&self, but: usize, now: Duration) -> bool {
+        self.endpoints.iter().enumerate().any(|(index, endpoint)| index != but && !endpoint.load.shunned(now))
+    }
+
     fn account(&self, now: Duration) -> Option<usize> {
         let count = self.parked_until.len();
         let first = match self.backend.pick {
             Pick::Order => 0,
-            Pick::Spread => self.next.fetch_add(1, Ordering::Relaxed),
+            Pick::Spread => self.next_account.fetch_add(1, Ordering::Relaxed),
         };
         let free = |&index: &usize| self.parked_until[index].load(Ordering::Relaxed) <= millis(now);
         (0..count).map(|step| (first.wrapping_add(step)) % count).find(free)
     }
 
-    fn endpoint(&self, tried: &[usize]) -> Option<usize> {
+    /// The server to ask: one that is not tried, if possible one that has not failed lately.
+    fn endpoint(&self, tried: &[usize], now: Duration) -> Option<usize> {
         let count = self.endpoints.len();
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let first = self.next_endpoint.fetch_add(1, Ordering::Relaxed);
         // Beginning at a moving index makes equals take turns.
         let turn = || (0..count).map(|step| first.wrapping_add(step) % count);
-        let all_tried = turn().all(|index| tried.contains(&index));
-        let mut free = turn().filter(|index| all_tried || !tried.contains(index));
+        let worst = |index: usize| (tried.contains(&index), self.endpoints[index].load.shunned(now));
+        let best = turn().map(worst).min()?;
+        let mut equals = turn().filter(|&index| worst(index) == best);
         match self.backend.balance {
-            Balance::RoundRobin => free.next(),
-            Balance::LeastLoaded => free.min_by_key(|&index| self.endpoints[index].in_flight.load(Ordering::Relaxed)),
+            Balance::RoundRobin => equals.next(),
+            Balance::LeastLoaded => {
+                equals.min_by_key(|&index| self.endpoints[index].load.in_flight.load(Ordering::Relaxed))
+            }
         }
     }
 
@@ -296,10 +338,20 @@ impl Flight {
     /// Notes how the attempt ended: latency, breaker, parked account.
     pub fn ended(&self, verdict: Verdict, timing: &Timing, usage: &Usage) {
         let now = self.epoch.elapsed();
+        let load = &self.state.endpoints[self.endpoint].load;
         let (outcome, park) = match verdict {
-            Verdict::Served => (Outcome::Success, None),
+            Verdict::Served => {
+                load.shunned_until.store(0, Ordering::Relaxed);
+                (Outcome::Success, None)
+            }
             Verdict::Unknown => (Outcome::Unknown, None),
-            Verdict::Failed { fault: Fault::Backend, .. } => (Outcome::Failure, None),
+            Verdict::Failed { fault: Fault::Backend, retry_after } => {
+                let until = now.saturating_add(retry_after.unwrap_or(SHUN));
+                load.shunned_until.store(millis(until), Ordering::Relaxed);
+                // The pool is as good as its other servers: one that is dead must not take them all out.
+                let others = self.state.has_sound_endpoint(self.endpoint, now);
+                (if others { Outcome::Unknown } else { Outcome::Failure }, None)
+            }
             // It answered, whatever the answer was.
             Verdict::Failed { fault: Fault::Request, .. } => (Outcome::Success, None),
             Verdict::Failed { fault: Fault::Quota, retry_after } => {
@@ -313,6 +365,7 @@ impl Flight {
             self.state.park(self.account, wait, now);
         }
         let mut watched = lock(&self.candidate.seen);
+        self.reported.store(true, Ordering::Relaxed);
         watched.breaker.report(self.permit, outcome, now);
         match verdict {
             Verdict::Served => {
@@ -332,6 +385,17 @@ fn millis(time: Duration) -> i64 {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.state.endpoints[self.endpoint].in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.state.endpoints[self.endpoint].load.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.reported.load(Ordering::Relaxed) {
+            // It was boarded and never sent: a probe must not be lost with it.
+            lock(&self.candidate.seen).breaker.report(self.permit, Outcome::Unknown, self.epoch.elapsed());
+        }
+    }
+}
+
+impl EndpointLoad {
+    fn shunned(&self, now: Duration) -> bool {
+        self.shunned_until.load(Ordering::Relaxed) > millis(now)
     }
 }

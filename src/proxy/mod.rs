@@ -24,7 +24,10 @@ mod vocabularies;
 mod waiting;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,7 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 
 pub use answer::Answer;
+use auth::Door;
 pub use auth::OPEN_TEAM;
 pub use refusal::{Code, Refusal};
 pub use serve::serve;
@@ -43,7 +47,7 @@ use crate::{
     policy::Policies,
     telemetry::{
         log::RequestLog,
-        metrics::{BackendLabels, BudgetLabels, CandidateLabels, Label, Metrics, PolicyLabels, dollars},
+        metrics::{BudgetLabels, CandidateLabels, Label, Metrics, PolicyLabels, SwitchLabels, dollars},
     },
 };
 use live::Live;
@@ -65,6 +69,8 @@ pub struct Gateway {
     live: ArcSwap<Live>,
     keys: KeyRing,
     stored_keys: Mutex<Vec<Arc<Key>>>,
+    /// There was no key at the start. A first key closes the gateway; losing the last one never opens it again.
+    open: AtomicBool,
     ledger: Arc<Ledger>,
     pool: Pool,
     /// Every number that is exported.
@@ -90,6 +96,7 @@ impl Gateway {
             live: ArcSwap::from_pointee(Live::new(Arc::clone(&policies), None, &pool)),
             keys: KeyRing::default(),
             stored_keys: Mutex::new(stored_keys.into_iter().map(Arc::new).collect()),
+            open: AtomicBool::new(true),
             ledger: Arc::default(),
             pool,
             metrics: Metrics::default(),
@@ -116,7 +123,11 @@ impl Gateway {
 
     /// Whether requests are taken without a key.
     pub fn is_open(&self) -> bool {
-        self.keys.is_empty()
+        self.open.load(Ordering::Acquire)
+    }
+
+    fn door(&self) -> Door<'_> {
+        if self.is_open() { Door::Open } else { Door::Keys(&self.keys) }
     }
 
     /// The policies in force.
@@ -135,7 +146,7 @@ impl Gateway {
         metrics.reload_timestamp.set(Timestamp::now().as_second());
         metrics.switched_off.clear();
         for backend in policies.backends.values() {
-            let labels = BackendLabels { backend: Label(backend.name.shared()) };
+            let labels = SwitchLabels { kind: Label("backend".into()), name: Label(backend.name.shared()) };
             metrics.switched_off.get_or_create(&labels).set(i64::from(backend.off.is_some()));
         }
         metrics.budget_limit.clear();
@@ -145,6 +156,9 @@ impl Gateway {
     fn refresh_keys(&self, policies: &Policies) {
         let stored = self.stored_keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.keys.replace(stored.into_iter().chain(policies.keys.values().cloned()));
+        if !self.keys.is_empty() {
+            self.open.store(false, Ordering::Release);
+        }
     }
 
     /// Notes a reload that was turned down; the policies in force stay.

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     attempt::{
         Opening,
-        events::Events,
+        events::{Break, Events},
         tap::{Broken, Tap, Tapped},
     },
     refusal::{Code, Refusal},
@@ -69,6 +69,7 @@ impl Relay {
                     Tapped::Broken(why) => out.push(self.broken(&why)),
                 },
                 Ok(None) => out.push(self.fail("cut", "the upstream ended the stream before it was complete")),
+                Err(Break::Deadline) => out.push(self.late()),
                 Err(error) => out.push(self.fail(error.label(), error.message())),
             }
         }
@@ -90,6 +91,25 @@ impl Relay {
         self.state = State::Ending;
     }
 
+    /// The client's own deadline passed.
+    fn late(&mut self) -> Bytes {
+        let (label, message) = (Break::Deadline.label(), Break::Deadline.message());
+        self.end(Outcome {
+            label,
+            status: 200,
+            message: message.to_owned(),
+            verdict: Verdict::Unknown,
+            bill: Bill::Metered,
+        });
+        self.toll.settle(Code::DeadlineExceeded.as_str(), "cut");
+        Refusal::new(Code::DeadlineExceeded, message).event()
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.toll.close(outcome);
+        self.state = State::Ended;
+    }
+
     fn broken(&mut self, why: &Broken) -> Bytes {
         match why {
             Broken::Error(_) => self.fail("error", "the upstream ended the stream with an error"),
@@ -101,9 +121,8 @@ impl Relay {
     /// Ends a stream that cannot be completed: an error event, no `[DONE]`, no invented `finish_reason`.
     fn fail(&mut self, label: &'static str, message: &'static str) -> Bytes {
         let verdict = Verdict::Failed { fault: Fault::Backend, retry_after: None };
-        self.toll.close(Outcome { label, status: 200, message: message.to_owned(), verdict, bill: Bill::Metered });
+        self.end(Outcome { label, status: 200, message: message.to_owned(), verdict, bill: Bill::Metered });
         self.toll.settle(Code::UpstreamError.as_str(), "cut");
-        self.state = State::Ended;
         Refusal::new(Code::UpstreamError, message).event()
     }
 }

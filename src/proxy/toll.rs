@@ -67,6 +67,8 @@ struct Meter {
     first_token: Option<Instant>,
     text_bytes: u64,
     content_events: u64,
+    // How many of them the last usage knew of.
+    counted_events: u64,
     reported: Option<Usage>,
 }
 
@@ -76,6 +78,7 @@ pub struct Toll {
     team: Arc<Team>,
     hold: Option<Hold>,
     arrival: Instant,
+    admitted: Instant,
     input_tokens: u64,
     meter: Option<Meter>,
     waited: Duration,
@@ -103,6 +106,7 @@ impl Toll {
             team: Arc::clone(&ask.caller.team),
             hold: Some(hold),
             arrival: ask.arrival,
+            admitted: ask.admitted,
             input_tokens: ask.chat.facts.input_tokens,
             meter: None,
             waited: Duration::ZERO,
@@ -117,7 +121,8 @@ impl Toll {
     /// # Errors
     /// [`ledger::Refused`] when a budget has too little left.
     pub fn cover(&mut self, ceiling: Money) -> Result<(), ledger::Refused> {
-        self.hold.as_mut().map_or(Ok(()), |hold| hold.cover(ceiling))
+        let now = self.gateway.now();
+        self.hold.as_mut().map_or(Ok(()), |hold| hold.cover(ceiling, now))
     }
 
     /// Begins an attempt, right before it is dispatched.
@@ -137,6 +142,7 @@ impl Toll {
             first_token: None,
             text_bytes: 0,
             content_events: 0,
+            counted_events: 0,
             reported: None,
         });
     }
@@ -144,6 +150,11 @@ impl Toll {
     /// The endpoint and account of the attempt under way.
     pub fn flight(&self) -> Option<Arc<Flight>> {
         self.meter.as_ref().map(|meter| Arc::clone(&meter.flight))
+    }
+
+    /// Notes time that was spent waiting before another attempt.
+    pub fn paused(&mut self, time: Duration) {
+        self.waited += time;
     }
 
     /// How many attempts were begun.
@@ -192,6 +203,7 @@ impl Toll {
     pub fn report(&mut self, usage: Usage) {
         if let Some(meter) = &mut self.meter {
             meter.reported = Some(usage);
+            meter.counted_events = meter.content_events;
         }
     }
 
@@ -261,9 +273,8 @@ impl Toll {
     pub fn first_byte(&mut self, status: u16) {
         self.record.status = status;
         if self.record.first_byte_ms.is_none() {
-            let since = self.arrival.elapsed();
-            self.record.first_byte_ms = Some(millis(since));
-            let overhead = since.saturating_sub(self.waited);
+            self.record.first_byte_ms = Some(millis(self.arrival.elapsed()));
+            let overhead = self.admitted.elapsed().saturating_sub(self.waited);
             self.record.overhead_us = u64::try_from(overhead.as_micros()).unwrap_or(u64::MAX);
             self.gateway.metrics.overhead.observe(overhead.as_secs_f64());
         }
@@ -323,12 +334,22 @@ impl Meter {
     /// The upstream's numbers; without them what was seen, marked as an estimate and never below it: the counted
     /// prompt, and of the answer one token an event or one for five bytes, whichever is more.
     fn usage(&self, input_tokens: u64) -> Usage {
-        self.reported.unwrap_or(Usage {
+        let seen = Usage {
             input: input_tokens,
             output: self.content_events.max(self.text_bytes.div_ceil(5)),
             estimated: true,
             ..Usage::default()
-        })
+        };
+        match self.reported {
+            None => seen,
+            // One half of the numbers was missing.
+            Some(reported) if reported.estimated => reported.at_least(seen),
+            // A number says nothing of the text that came after it.
+            Some(reported) if self.content_events > self.counted_events && seen.output > reported.output => {
+                Usage { output: seen.output, estimated: true, ..reported }
+            }
+            Some(reported) => reported,
+        }
     }
 
     fn price(&self, usage: &Usage) -> Option<Charge> {

@@ -11,14 +11,15 @@ use std::{
 use crate::{
     base::catalog::{CandidateId, Tokenizer},
     policy::{Choice, Policies, Route},
-    wire::{
-        request::{ChatRequest, PER_IMAGE},
-        tokens,
-    },
+    wire::{request::ChatRequest, tokens},
 };
 
 /// Prompts beyond this many bytes are estimated: counting them would hold the reactor up.
 const MAX_COUNTED: u64 = 64 * 1024;
+
+/// Tokens of one image at most: GPT-4o mini bills 2,833 and 5,667 for each of up to 8 tiles (OpenAI, "Images and
+/// vision").
+const IMAGE_BOUND: u64 = 2_833 + 8 * 5_667;
 
 /// Which vocabularies are on their way into memory.
 #[derive(Debug, Default)]
@@ -31,15 +32,19 @@ impl Vocabularies {
     /// the bound that a hold covers is one token a byte.
     pub fn count(&self, policies: &Policies, route: &Route, chat: &mut ChatRequest) {
         let facts = &mut chat.facts;
-        facts.input_bound = facts.body_bytes.saturating_add(facts.images.saturating_mul(PER_IMAGE));
+        facts.input_bound = facts.body_bytes.saturating_add(facts.images.saturating_mul(IMAGE_BOUND));
         let Some(tokenizer) = tokenizer(policies, route) else { return };
         if facts.body_bytes > MAX_COUNTED {
             return;
         }
         if tokens::is_loaded(tokenizer) {
+            let images = chat.facts.images > 0;
             chat.facts.input_tokens = chat.count_tokens(tokenizer);
-            // With a count, the decision takes its own margin on it.
-            chat.facts.input_bound = 0;
+            // With a count, the decision takes its own margin on it. It holds for this vocabulary alone: where a
+            // candidate reads with another one, the bound by bytes stays, for a script may cost it twice as many.
+            if !images && alike(policies, route, tokenizer) {
+                chat.facts.input_bound = 0;
+            }
             return;
         }
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +54,19 @@ impl Vocabularies {
     }
 }
 
-/// The vocabulary of the route's first candidate: others differ by a few percent, which the hold's margin covers.
+/// Whether every candidate of the route reads with this vocabulary.
+fn alike(policies: &Policies, route: &Route, tokenizer: Tokenizer) -> bool {
+    match &route.choice {
+        Choice::Value { candidates, .. } | Choice::Order(candidates) => {
+            candidates.iter().all(|id| policies.candidate(*id).model.tokenizer == tokenizer)
+        }
+        Choice::Split { arms, .. } => {
+            arms.iter().all(|arm| policies.routes.get(&arm.route).is_some_and(|arm| alike(policies, arm, tokenizer)))
+        }
+    }
+}
+
+/// The vocabulary of the route's first candidate.
 fn tokenizer(policies: &Policies, route: &Route) -> Option<Tokenizer> {
     let first = match &route.choice {
         Choice::Value { candidates, .. } | Choice::Order(candidates) => candidates.first().copied(),

@@ -56,8 +56,8 @@ labels! {
     RefusalLabels { team, reason }
     /// Labels of budgets.
     BudgetLabels { team, budget }
-    /// The backend alone.
-    BackendLabels { backend }
+    /// What an operator has switched off.
+    SwitchLabels { kind, name }
     /// The policies' hash.
     PolicyLabels { hash }
 }
@@ -135,7 +135,7 @@ metrics! {
         "holds_open", "Holds that are not settled yet";
     breaker_state: Family<CandidateLabels, Number> = Family::default(),
         "breaker_state", "0 closed, 1 half open, 2 open";
-    switched_off: Family<BackendLabels, Number> = Family::default(),
+    switched_off: Family<SwitchLabels, Number> = Family::default(),
         "switched_off", "1 for a backend that the policies switch off";
     rule_errors: Counter = Counter::default(),
         "rule_errors", "Rules that failed while running and so did not match";

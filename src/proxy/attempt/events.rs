@@ -26,6 +26,8 @@ pub enum Break {
     Idle,
     /// The attempt took longer than its total time.
     Total,
+    /// The client's own deadline passed: nobody's fault.
+    Deadline,
     /// An event passed the limit.
     TooLong,
 }
@@ -37,6 +39,7 @@ impl Break {
             Self::Connection => "the upstream's connection broke inside the answer",
             Self::Idle => "the upstream fell silent inside the answer",
             Self::Total => "the answer took longer than the time that an attempt may take",
+            Self::Deadline => "the request's deadline passed",
             Self::TooLong => "the upstream sent an event that is too long",
         }
     }
@@ -47,6 +50,7 @@ impl Break {
             Self::Connection => "cut",
             Self::Idle => "idle_timeout",
             Self::Total => "total_timeout",
+            Self::Deadline => "deadline",
             Self::TooLong => "garbage",
         }
     }
@@ -60,8 +64,10 @@ const END_GRACE: Duration = Duration::from_millis(250);
 pub struct Events {
     body: body::Answer,
     framer: Framer,
-    idle: Duration,
+    // Runs from the first token on; before it, the clock of the first token does.
+    idle: Option<Duration>,
     total: Instant,
+    deadline: Option<Instant>,
     // Moved forward only when it fires: resetting a timer at every token would cost more than reading the token.
     timer: Pin<Box<Sleep>>,
     last: Instant,
@@ -69,11 +75,24 @@ pub struct Events {
 }
 
 impl Events {
-    /// Reads `body`; `total` is the end of the attempt.
-    pub fn new(body: body::Answer, idle: Duration, total: Instant) -> Self {
+    /// Reads `body` until the attempt's `total` or the client's own `deadline`.
+    pub fn new(body: body::Answer, total: Instant, deadline: Option<Instant>) -> Self {
+        let timer = Box::pin(sleep_until(deadline.map_or(total, |deadline| deadline.min(total))));
         let last = Instant::now();
-        let timer = Box::pin(sleep_until(total.min(last + idle)));
-        Self { body, framer: Framer::default(), idle, total, timer, last, ending: false }
+        Self { body, framer: Framer::default(), idle: None, total, deadline, timer, last, ending: false }
+    }
+
+    /// The first token has come: from now on, silence for longer than `idle` is a failure.
+    pub fn watch_silence(&mut self, idle: Duration) {
+        self.last = Instant::now();
+        self.idle = Some(idle);
+        let next = self.next_clock();
+        self.timer.as_mut().reset(next);
+    }
+
+    fn next_clock(&self) -> Instant {
+        let end = self.deadline.map_or(self.total, |deadline| deadline.min(self.total));
+        self.idle.map_or(end, |idle| end.min(self.last + idle))
     }
 
     /// The next event if one is complete already.
@@ -109,13 +128,16 @@ impl Events {
         loop {
             ready!(self.timer.as_mut().poll(context));
             let now = Instant::now();
+            if self.deadline.is_some_and(|deadline| now >= deadline) {
+                return Poll::Ready(Err(Break::Deadline));
+            }
             if now >= self.total {
                 return Poll::Ready(Err(Break::Total));
             }
-            if now >= self.last + self.idle {
+            if self.idle.is_some_and(|idle| now >= self.last + idle) {
                 return Poll::Ready(Err(Break::Idle));
             }
-            let next = self.total.min(self.last + self.idle);
+            let next = self.next_clock();
             self.timer.as_mut().reset(next);
         }
     }

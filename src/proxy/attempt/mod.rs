@@ -60,6 +60,16 @@ impl Failed {
         }
     }
 
+    /// An answer without content. One that says how it finished was a model's choice, which a prompt can bring about:
+    /// it goes elsewhere, and counts against nobody.
+    fn empty(message: &'static str, finished: bool) -> Self {
+        let mut failed = Self::backend("empty", message, Bill::Metered);
+        if finished {
+            failed.outcome.verdict = Verdict::Failed { fault: Fault::Request, retry_after: None };
+        }
+        failed
+    }
+
     /// The client's own deadline passed.
     fn deadline() -> Self {
         let message = "the request's deadline passed".to_owned();
@@ -84,6 +94,11 @@ impl Failed {
             Fault::Request => "refused",
         };
         let verdict = Verdict::Failed { fault: failure.fault, retry_after: failure.retry_after };
+        // Vendors quote parts of the credential that they turn away.
+        let message = match failure.fault {
+            Fault::Account => "the gateway's own credential was turned away".to_owned(),
+            Fault::Quota | Fault::Backend | Fault::Request => failure.message.clone(),
+        };
         let verdict_of_request = failure.class == Class::Never && !status.is_server_error();
         let verbatim = verdict_of_request.then(|| {
             // An error inside a 200 is a refusal all the same.
@@ -91,7 +106,7 @@ impl Failed {
             (status, one_shape(&failure, body))
         });
         Self {
-            outcome: Outcome { label, status: status.as_u16(), message: failure.message, verdict, bill },
+            outcome: Outcome { label, status: status.as_u16(), message, verdict, bill },
             class: Some(failure.class),
             context_length: failure.context_length,
             verbatim,
@@ -128,7 +143,7 @@ struct Clocks {
 impl Clocks {
     fn start(ask: &Ask, ranked: &Ranked, streams: bool) -> Self {
         let (now, timeouts) = (Instant::now(), ranked.candidate.backend.timeouts);
-        let total = ask.deadline.map_or(now + timeouts.total, |deadline| deadline.min(now + timeouts.total));
+        let total = now + timeouts.total;
         let first = if streams { total.min(now + timeouts.first_token) } else { total };
         Self { first, total, deadline: ask.deadline }
     }

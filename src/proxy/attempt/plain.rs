@@ -41,7 +41,7 @@ pub(super) async fn read(
         return Err(Failed::backend("failed_finish", format!("the answer ended with `{finish}`"), Bill::Metered));
     }
     if reading.no_choices || !(reading.meaningful || matches!(finish, "length" | "content_filter" | "tool_calls")) {
-        return Err(Failed::backend("empty", "the answer has no content", Bill::Metered));
+        return Err(Failed::empty("the answer has no content", !finish.is_empty()));
     }
     toll.arrived();
     Ok(body)

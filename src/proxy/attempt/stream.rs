@@ -46,7 +46,7 @@ pub(super) async fn open(
     toll: &mut Toll,
 ) -> Result<Opening, Failed> {
     let (head, body) = response.into_parts();
-    let events = Events::new(body, ranked.candidate.backend.timeouts.idle, total);
+    let events = Events::new(body, total, ask.deadline);
     let wants_usage = ask.chat.wants_usage;
     let tap = Tap::new(provider, wants_usage);
     let mut opening = Opening { events, tap, prelude: Vec::new(), data: Vec::new() };
@@ -62,12 +62,13 @@ pub(super) async fn open(
         // Comments and blank lines before the answer are the upstream's way to say "wait"; we have our own.
         let Some(data) = event.data.clone() else { continue };
         held += data.len();
-        if held > MAX_PRELUDE {
+        opening.take(event, data, provider, &head.headers, toll)?;
+        if held > MAX_PRELUDE && !opening.tap.meaningful {
             return Err(Failed::backend("garbage", "a megabyte came without a token", Bill::Metered));
         }
-        opening.take(event, data, provider, &head.headers, toll)?;
     }
     toll.first_token();
+    opening.events.watch_silence(ranked.candidate.backend.timeouts.idle);
     Ok(opening)
 }
 
@@ -78,6 +79,9 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// A stream that broke off: what came is metered.
 fn broke(error: &Break) -> Failed {
+    if *error == Break::Deadline {
+        return Failed::deadline();
+    }
     Failed::backend(error.label(), error.message(), Bill::Metered)
 }
 
@@ -114,7 +118,7 @@ impl Opening {
                 self.data.push(data);
                 Ok(())
             }
-            Tapped::Done(_) => Err(Failed::backend("empty", "the stream has no content", Bill::Metered)),
+            Tapped::Done(_) => Err(Failed::empty("the stream has no content", self.tap.finished)),
             Tapped::Broken(why) => Err(broken(&why, provider, headers)),
         }
     }

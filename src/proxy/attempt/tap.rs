@@ -42,12 +42,14 @@ pub struct Tap {
     wants_usage: bool,
     /// Something came that a client would call an answer.
     pub meaningful: bool,
+    /// A `finish_reason` came.
+    pub finished: bool,
 }
 
 impl Tap {
     /// A tap for a client that wants usage in its stream or does not.
     pub fn new(provider: &'static dyn Provider, wants_usage: bool) -> Self {
-        Self { provider, wants_usage, meaningful: false }
+        Self { provider, wants_usage, meaningful: false, finished: false }
     }
 
     /// Reads one event.
@@ -65,6 +67,7 @@ impl Tap {
             return Tapped::Broken(Broken::Error(error));
         }
         if let Some(finish) = &reading.finish_reason {
+            self.finished = true;
             if self.provider.failed_finish(finish) {
                 return Tapped::Broken(Broken::Finish(finish.clone()));
             }
@@ -84,7 +87,7 @@ impl Tap {
     }
 }
 
-/// The event with its cost. Usage comes on one line; an event that spreads its data over several is joined.
+/// The event with its cost. Data that was spread over several lines is written as several lines again.
 fn priced(event: &Event, cost: &str) -> Bytes {
     let Some(data) = &event.data else { return event.raw.clone() };
     let priced = with_cost(data, cost);
@@ -95,9 +98,12 @@ fn priced(event: &Event, cost: &str) -> Bytes {
         out.extend_from_slice(&priced);
         out.extend_from_slice(&event.raw[begin + data.len()..]);
     } else {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(&priced);
-        out.extend_from_slice(b"\n\n");
+        for line in priced.split(|byte| *byte == b'\n') {
+            out.extend_from_slice(b"data: ");
+            out.extend_from_slice(line);
+            out.extend_from_slice(b"\n");
+        }
+        out.extend_from_slice(b"\n");
     }
     out.freeze()
 }

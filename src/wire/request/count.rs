@@ -18,7 +18,7 @@ const PRIMING: u64 = 3;
 /// What a list of tools costs beside its text (`func_end`, same source).
 const PER_TOOLS: u64 = 12;
 /// An image at the dearest size of GPT-4o's scheme: 85 + 8 tiles × 170 (OpenAI, "Images and vision", high detail).
-pub const PER_IMAGE: u64 = 85 + 8 * 170;
+const PER_IMAGE: u64 = 85 + 8 * 170;
 /// Bytes of base64 audio a token: OpenAI bills 10 tokens a second, and MP3 at 24 kbit/s has 4,000 such bytes in one.
 const AUDIO_BYTES_PER_TOKEN: u64 = 400;
 

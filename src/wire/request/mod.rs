@@ -16,8 +16,6 @@ mod splicing;
 #[cfg(test)]
 mod tests;
 
-pub use count::PER_IMAGE;
-
 use bytes::Bytes;
 
 use self::messages::Talk;
