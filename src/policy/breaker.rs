@@ -117,11 +117,14 @@ impl Breaker {
         Ok(self.probe(now))
     }
 
-    /// A permit whatever the state: the one live try of a sole candidate. It counts as the probe.
+    /// A permit whatever the state: the one live try of a sole candidate. It counts as the probe; while one is under
+    /// way it is a further one, and the first of them to report decides.
     pub fn admit_anyway(&mut self, now: Duration) -> Permit {
         match self.state {
             State::Closed => Permit { generation: self.generation, probe: false },
-            State::Open { .. } | State::Probing { .. } => self.probe(now),
+            State::Open { .. } => self.probe(now),
+            // Were each a new state, requests closer together than their answers would outdate one another for ever.
+            State::Probing { .. } => Permit { generation: self.generation, probe: true },
         }
     }
 
@@ -320,5 +323,28 @@ mod tests {
         let permit = breaker.admit_anyway(at(100));
         breaker.report(permit, Outcome::Success, at(200));
         assert_eq!(breaker.state(at(200)), BreakerState::Closed);
+    }
+
+    #[test]
+    fn live_tries_closer_together_than_their_answers_close_it_with_the_first_success() {
+        let mut breaker = opened();
+        let permits: Vec<Permit> = (0..10).map(|n| breaker.admit_anyway(at(100 + n * 10))).collect();
+        breaker.report(permits[0], Outcome::Success, at(200));
+        assert_eq!(breaker.state(at(200)), BreakerState::Closed);
+        for permit in &permits[1..] {
+            breaker.report(*permit, Outcome::Failure, at(210));
+        }
+        assert_eq!(breaker.state(at(210)), BreakerState::Closed, "only the first to report decides");
+    }
+
+    #[test]
+    fn live_tries_that_fail_together_open_it_once() {
+        let mut breaker = opened();
+        let permits = [breaker.admit_anyway(at(100)), breaker.admit_anyway(at(110))];
+        for permit in permits {
+            breaker.report(permit, Outcome::Failure, at(200));
+        }
+        let left = breaker.broken_for(at(200)).expect("open");
+        assert!(left <= FIRST_OPEN * 2, "{left:?}");
     }
 }
