@@ -4,7 +4,7 @@
 //! under the same floors and with the time that is left. Only another replica or account of the same candidate, or a
 //! second try of a sole candidate, is a plain [`Next::Try`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Decision, Rejection, Unavailable};
 use crate::base::{
@@ -55,7 +55,7 @@ pub enum StopReason {
     Verdict,
     /// As many attempts were made as the route allows.
     Attempts,
-    /// The route's budget of retries is spent: more would make an overload worse.
+    /// Somebody could be tried, but the route's budget of retries is spent: more would make an overload worse.
     Budget,
     /// The time limit of the request is reached.
     Deadline,
@@ -63,32 +63,48 @@ pub enum StopReason {
     NobodyLeft,
 }
 
-/// What to do after the last of `attempts` failed. `budget_allows` is [`RetryBudget::try_take`]'s answer; `time_left`
-/// is what the request's time limit leaves, `None` = no limit.
-pub fn next(attempts: &[AttemptSeen], decision: &Decision, budget_allows: bool, time_left: Option<Duration>) -> Next {
+/// What to do after the last of `attempts` failed. `budget` is [`RetryBudget::try_take`] of the route: it is asked once,
+/// and only when there is somebody to try, so that an attempt that is not made takes nothing. `time_left` is what the
+/// request's time limit leaves, `None` = no limit.
+pub fn next(
+    attempts: &[AttemptSeen],
+    decision: &Decision,
+    budget: &mut dyn FnMut() -> bool,
+    time_left: Option<Duration>,
+) -> Next {
+    match way_on(attempts, decision, time_left) {
+        Next::Try { .. } | Next::Resolve if !budget() => Next::Stop(StopReason::Budget),
+        next => next,
+    }
+}
+
+/// [`next`] as if the budget allowed everything.
+fn way_on(attempts: &[AttemptSeen], decision: &Decision, time_left: Option<Duration>) -> Next {
     let Some(last) = attempts.last() else { return Next::Resolve };
     if last.class == Class::Never {
         return Next::Stop(StopReason::Verdict);
     }
-    if attempts.len() >= usize::try_from(decision.attempts).unwrap_or(usize::MAX) {
+    let allowed = usize::try_from(decision.attempts).unwrap_or(usize::MAX);
+    let left = allowed.saturating_sub(attempts.len());
+    if left == 0 {
         return Next::Stop(StopReason::Attempts);
     }
     if time_left == Some(Duration::ZERO) {
         return Next::Stop(StopReason::Deadline);
     }
-    if !budget_allows {
-        return Next::Stop(StopReason::Budget);
-    }
-    let mine = decision.ranked.iter().map(|ranked| &ranked.candidate).find(|mine| mine.id == last.candidate);
-    if last.class == Class::Elsewhere && mine.is_some_and(|candidate| has_another(candidate, attempts, last.fault)) {
-        return Next::Try { candidate: last.candidate, delay: Duration::ZERO };
-    }
     let failed = failed(attempts, decision);
     let other = decision.ranked.iter().any(|ranked| !failed.contains(&ranked.candidate.id));
+    let mine = decision.ranked.iter().map(|ranked| &ranked.candidate).find(|mine| mine.id == last.candidate);
+    // The last attempt is another candidate's if there is one: a backend with as many dead replicas as there are
+    // attempts must not keep a healthy one from answering.
+    let stay = last.class == Class::Elsewhere && !(other && left == 1);
+    if stay && mine.is_some_and(|candidate| has_another(candidate, attempts, last.fault)) {
+        return Next::Try { candidate: last.candidate, delay: Duration::ZERO };
+    }
     if other || may_come_back(decision, &failed) {
         return Next::Resolve;
     }
-    again(attempts, last, time_left)
+    again(attempts, last, mine.map(Arc::as_ref), time_left)
 }
 
 /// The candidates that the next decision must leave out: those that failed; where a model could not serve the
@@ -120,6 +136,13 @@ fn has_another(candidate: &Candidate, attempts: &[AttemptSeen], fault: Fault) ->
     tried < places
 }
 
+/// Whether the candidate has an account that this request has not seen turned away.
+fn has_free_account(candidate: &Candidate, attempts: &[AttemptSeen]) -> bool {
+    let of_account = |attempt: &&AttemptSeen| matches!(attempt.fault, Fault::Quota | Fault::Account);
+    let turned_away = attempts.iter().filter(|attempt| attempt.candidate == candidate.id).filter(of_account).count();
+    turned_away < candidate.backend.accounts.len()
+}
+
 /// Whether somebody whose breaker is open would be tried as a last resort.
 fn may_come_back(decision: &Decision, failed: &[CandidateId]) -> bool {
     decision.rejected.iter().any(|rejected| {
@@ -129,8 +152,14 @@ fn may_come_back(decision: &Decision, failed: &[CandidateId]) -> bool {
 }
 
 /// The sole candidate once more, if it is worth it and in time.
-fn again(attempts: &[AttemptSeen], last: &AttemptSeen, time_left: Option<Duration>) -> Next {
-    let worth_it = last.class == Class::Elsewhere && matches!(last.fault, Fault::Backend | Fault::Quota);
+fn again(attempts: &[AttemptSeen], last: &AttemptSeen, mine: Option<&Candidate>, time_left: Option<Duration>) -> Next {
+    let worth_it = last.class == Class::Elsewhere
+        && match last.fault {
+            Fault::Backend => true,
+            // Without a word on how long, its account is parked for longer than any wait here.
+            Fault::Quota => last.retry_after.is_some() || mine.is_some_and(|mine| has_free_account(mine, attempts)),
+            Fault::Account | Fault::Request => false,
+        };
     let doublings = u32::try_from(attempts.len().saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     let delay = last.retry_after.unwrap_or(FIRST_DELAY.saturating_mul(1 << doublings));
     if !worth_it || delay > LONGEST_DELAY {

@@ -16,10 +16,7 @@ use super::{
     toll::{Bill, Outcome, Toll, Verdict},
 };
 use crate::{
-    base::{
-        catalog::CandidateId,
-        failure::{Class, Fault},
-    },
+    base::{catalog::CandidateId, failure::Fault},
     policy::{
         BudgetSeen, Decision, Question, Ranked, Rejection, Unavailable,
         decide::decide,
@@ -151,9 +148,9 @@ impl Leg {
             return Err(self.give_up(Some(Refusal::new(Code::DeadlineExceeded, "the request's deadline passed"))));
         };
         self.seen.push(AttemptSeen { candidate: ranked.candidate.id, class, fault, retry_after, elapsed });
-        let live = Arc::clone(&self.ask.live);
-        let allowed = class == Class::Never || live.may_retry(&self.decision.route);
-        match retry::next(&self.seen, &self.decision, allowed, self.ask.time_left()) {
+        let mut budget = || self.ask.live.may_retry(&self.decision.route);
+        let next = retry::next(&self.seen, &self.decision, &mut budget, self.ask.time_left());
+        match next {
             Next::Try { delay, .. } => {
                 if fault == Fault::Backend {
                     self.tried.push(endpoint);

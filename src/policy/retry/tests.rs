@@ -1,9 +1,12 @@
 //! Who is tried after whom.
 
 use super::*;
-use crate::policy::{
-    Prefer, Question, decide,
-    sample::{Made, World},
+use crate::{
+    base::{catalog::Account, names::AccountName},
+    policy::{
+        Prefer, Question, decide,
+        sample::{Made, World},
+    },
 };
 
 const fn ms(ms: u64) -> Duration {
@@ -23,6 +26,24 @@ fn decision(world: &World, failed: &[CandidateId]) -> Decision {
     decide::decide(&world.policies, world, &Question { failed, ..world.question(&route) })
 }
 
+/// What to do where the budget allows it.
+fn go_on(attempts: &[AttemptSeen], decision: &Decision, time_left: Option<Duration>) -> Next {
+    next(attempts, decision, &mut || true, time_left)
+}
+
+/// Candidates, the first with so many endpoints and accounts.
+fn pool(candidates: &[Made], endpoints: usize, accounts: usize) -> World {
+    let mut world = World::new(candidates);
+    let mut candidate = (*world.policies.candidates[0]).clone();
+    let mut backend = (*candidate.backend).clone();
+    backend.endpoints = vec![backend.endpoints[0].clone(); endpoints];
+    backend.accounts = vec![Account { name: AccountName::from("main"), api_key: None }; accounts];
+    candidate.backend = backend.into();
+    world.policies.candidates[0] = candidate.into();
+    world
+}
+
+const SAME: Next = Next::Try { candidate: CandidateId(0), delay: Duration::ZERO };
 const SECOND_TRY: Next = Next::Try { candidate: CandidateId(0), delay: FIRST_DELAY };
 
 #[test]
@@ -30,60 +51,95 @@ fn another_candidate_is_decided_anew_and_the_failed_ones_stay_out() {
     let world = World::new(&[Made::new(1), Made::new(2), Made::new(3)]);
     let first = decision(&world, &[]);
     let attempts = [broken(0)];
-    assert_eq!(next(&attempts, &first, true, None), Next::Resolve);
+    assert_eq!(go_on(&attempts, &first, None), Next::Resolve);
     let failed = failed(&attempts, &first);
     assert_eq!(failed, [CandidateId(0)]);
     let second = decision(&world, &failed);
     assert!(second.ranked.iter().all(|ranked| ranked.candidate.id != CandidateId(0)));
-    assert_eq!(next(&[broken(0), broken(1)], &second, true, None), Next::Resolve);
+    assert_eq!(go_on(&[broken(0), broken(1)], &second, None), Next::Resolve);
     let third = [broken(0), broken(1), broken(2)];
-    assert_eq!(next(&third, &second, true, None), Next::Stop(StopReason::Attempts));
+    assert_eq!(go_on(&third, &second, None), Next::Stop(StopReason::Attempts));
 }
 
 #[test]
 fn a_verdict_is_asked_of_nobody_else() {
     let world = World::new(&[Made::new(1), Made::new(2)]);
     let verdict = [attempt(0, Class::Never, Fault::Request)];
-    assert_eq!(next(&verdict, &decision(&world, &[]), true, None), Next::Stop(StopReason::Verdict));
+    assert_eq!(go_on(&verdict, &decision(&world, &[]), None), Next::Stop(StopReason::Verdict));
 }
 
 #[test]
 fn the_budget_and_the_deadline_stop_it() {
     let world = World::new(&[Made::new(1), Made::new(2)]);
     let first = decision(&world, &[]);
-    assert_eq!(next(&[broken(0)], &first, false, None), Next::Stop(StopReason::Budget));
-    assert_eq!(next(&[broken(0)], &first, true, Some(ms(0))), Next::Stop(StopReason::Deadline));
+    assert_eq!(next(&[broken(0)], &first, &mut || false, None), Next::Stop(StopReason::Budget));
+    assert_eq!(go_on(&[broken(0)], &first, Some(ms(0))), Next::Stop(StopReason::Deadline));
 }
 
 #[test]
 fn a_sole_candidate_is_tried_again_after_a_growing_delay_or_as_it_asks() {
     let world = World::new(&[Made::new(1)]);
     let first = decision(&world, &[]);
-    assert_eq!(next(&[broken(0)], &first, true, None), SECOND_TRY);
+    assert_eq!(go_on(&[broken(0)], &first, None), SECOND_TRY);
     let doubled = Next::Try { candidate: CandidateId(0), delay: FIRST_DELAY * 2 };
-    assert_eq!(next(&[broken(0), broken(0)], &first, true, None), doubled);
-    assert_eq!(next(&[broken(0)], &first, true, Some(ms(100))), Next::Stop(StopReason::Deadline));
+    assert_eq!(go_on(&[broken(0), broken(0)], &first, None), doubled);
+    assert_eq!(go_on(&[broken(0)], &first, Some(ms(100))), Next::Stop(StopReason::Deadline));
     let asked = |after| AttemptSeen { retry_after: Some(after), ..attempt(0, Class::Elsewhere, Fault::Quota) };
     let after = Next::Try { candidate: CandidateId(0), delay: ms(1_500) };
-    assert_eq!(next(&[asked(ms(1_500))], &first, true, None), after);
-    assert_eq!(next(&[asked(ms(30_000))], &first, true, None), Next::Stop(StopReason::NobodyLeft));
+    assert_eq!(go_on(&[asked(ms(1_500))], &first, None), after);
+    assert_eq!(go_on(&[asked(ms(30_000))], &first, None), Next::Stop(StopReason::NobodyLeft));
     let unable = [attempt(0, Class::NotHere, Fault::Request)];
-    assert_eq!(next(&unable, &first, true, None), Next::Stop(StopReason::NobodyLeft));
+    assert_eq!(go_on(&unable, &first, None), Next::Stop(StopReason::NobodyLeft));
 }
 
 #[test]
 fn another_replica_of_a_broken_backend_comes_first() {
-    let mut world = World::new(&[Made::new(1), Made::new(2)]);
-    let mut candidate = (*world.policies.candidates[0]).clone();
-    let mut backend = (*candidate.backend).clone();
-    backend.endpoints.push("http://127.0.0.1:2".parse().unwrap());
-    candidate.backend = backend.into();
-    world.policies.candidates[0] = candidate.into();
+    let world = pool(&[Made::new(1), Made::new(2)], 2, 1);
     let first = decision(&world, &[]);
-    let same = Next::Try { candidate: CandidateId(0), delay: Duration::ZERO };
-    assert_eq!(next(&[broken(0)], &first, true, None), same);
-    assert_eq!(next(&[broken(0), broken(0)], &first, true, None), Next::Resolve);
-    assert_eq!(next(&[attempt(0, Class::Elsewhere, Fault::Account)], &first, true, None), Next::Resolve);
+    assert_eq!(go_on(&[broken(0)], &first, None), SAME);
+    assert_eq!(go_on(&[broken(0), broken(0)], &first, None), Next::Resolve);
+    assert_eq!(go_on(&[attempt(0, Class::Elsewhere, Fault::Account)], &first, None), Next::Resolve);
+}
+
+#[test]
+fn the_last_attempt_is_another_candidates() {
+    let world = pool(&[Made::new(1), Made::new(2)], 3, 1);
+    let first = decision(&world, &[]);
+    assert_eq!(first.attempts, 3);
+    assert_eq!(go_on(&[broken(0)], &first, None), SAME);
+    assert_eq!(go_on(&[broken(0), broken(0)], &first, None), Next::Resolve);
+    let sole = pool(&[Made::new(1)], 3, 1);
+    assert_eq!(go_on(&[broken(0), broken(0)], &decision(&sole, &[]), None), SAME, "nobody else wants it");
+}
+
+#[test]
+fn a_sole_candidate_out_of_quota_is_left_alone_while_its_accounts_are_parked() {
+    let quota = attempt(0, Class::Elsewhere, Fault::Quota);
+    let sole = decision(&pool(&[Made::new(1)], 1, 1), &[]);
+    assert_eq!(go_on(&[quota], &sole, None), Next::Stop(StopReason::NobodyLeft));
+    let two = decision(&pool(&[Made::new(1)], 1, 2), &[]);
+    assert_eq!(go_on(&[quota], &two, None), SAME);
+    assert_eq!(go_on(&[quota, quota], &two, None), Next::Stop(StopReason::NobodyLeft));
+    let free = Next::Try { candidate: CandidateId(0), delay: FIRST_DELAY * 2 };
+    assert_eq!(go_on(&[broken(0), quota], &two, None), free, "one account was not turned away");
+}
+
+#[test]
+fn the_budget_is_asked_once_and_only_where_somebody_would_be_tried() {
+    let world = World::new(&[Made::new(1), Made::new(2)]);
+    let (both, sole) = (decision(&world, &[]), decision(&World::new(&[Made::new(1)]), &[]));
+    let asked = |attempts: &[AttemptSeen], decision: &Decision, time_left| {
+        let mut asked = 0;
+        let next = next(attempts, decision, &mut || (asked += 1, true).1, time_left);
+        (asked, matches!(next, Next::Stop(_)))
+    };
+    assert_eq!(asked(&[broken(0)], &both, None), (1, false));
+    assert_eq!(asked(&[broken(0)], &sole, None), (1, false));
+    assert_eq!(asked(&[broken(0), broken(1), broken(0)], &both, None), (0, true), "attempts");
+    assert_eq!(asked(&[broken(0)], &both, Some(ms(0))), (0, true), "deadline");
+    assert_eq!(asked(&[broken(0)], &sole, Some(ms(100))), (0, true), "too late to try again");
+    assert_eq!(asked(&[attempt(0, Class::Never, Fault::Request)], &both, None), (0, true), "verdict");
+    assert_eq!(asked(&[attempt(0, Class::Elsewhere, Fault::Account)], &sole, None), (0, true), "nobody left");
 }
 
 #[test]
@@ -95,7 +151,7 @@ fn where_a_model_is_unable_it_is_left_out_on_every_backend() {
     let first = decision(&world, &[]);
     let attempts = [attempt(0, Class::NotHere, Fault::Request)];
     assert_eq!(failed(&attempts, &first), [CandidateId(0), CandidateId(1)]);
-    assert_eq!(next(&attempts, &first, true, None), Next::Resolve);
+    assert_eq!(go_on(&attempts, &first, None), Next::Resolve);
 }
 
 #[test]
