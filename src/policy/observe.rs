@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{Seen, Unavailable};
+use crate::base::catalog::SpeedPrior;
 
 /// What a failure that named no time of its own counts as.
 const PENALTY: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ impl Mean {
 #[derive(Clone, Debug)]
 pub struct Meter {
     first_token_us: Mean,
+    /// The same without the penalties of failures: what the time of a whole answer is divided by.
+    served_us: Mean,
     per_token_us: Mean,
     output_tokens: Mean,
     cached_ppm: Mean,
@@ -62,6 +65,7 @@ impl Default for Meter {
     fn default() -> Self {
         Self {
             first_token_us: Mean::default(),
+            served_us: Mean::default(),
             per_token_us: Mean::default(),
             output_tokens: Mean::default(),
             cached_ppm: Mean::default(),
@@ -75,35 +79,47 @@ impl Default for Meter {
 impl Meter {
     /// The first token came after so long.
     pub fn first_token(&mut self, after: Duration, now: Duration) {
-        self.freshen(now);
-        let shift = self.shift(now);
-        self.first_token_us.add(micros(after), shift);
-        self.last = now;
-        let count = &mut self.counts[bucket(after)];
-        *count = count.saturating_add(1);
+        let shift = self.begin(now);
+        self.served_us.add(micros(after), shift);
+        self.waited(after, shift);
     }
 
-    /// An answer ended well: `output` tokens of it in `writing` after the first, and the prompt's tokens with those
+    /// A stream ended well: `output` tokens of it in `writing` after the first, and the prompt's tokens with those
     /// that the vendor read from its cache.
     pub fn answer(&mut self, output: u64, writing: Duration, input: u64, cached: u64, now: Duration) {
-        self.freshen(now);
-        let shift = self.shift(now);
-        if output > 0 {
-            self.output_tokens.add(output, 5);
-        }
-        if let Some(per_token) = micros(writing).checked_div(output.saturating_sub(1)) {
-            self.per_token_us.add(per_token, shift);
-        }
-        let share = u128::from(cached.min(input)) * 1_000_000;
-        if let Some(ppm) = share.checked_div(u128::from(input)) {
-            self.cached_ppm.add(u64::try_from(ppm).unwrap_or(1_000_000), 5);
-        }
+        let shift = self.begin(now);
+        self.wrote(output, writing, shift);
+        self.read(input, cached);
+    }
+
+    /// An answer came whole after `total`, which alone tells nothing of its first token. The time is divided between
+    /// the wait and the writing as the means of what was served would divide it, without them as `prior` would.
+    pub fn whole_answer(
+        &mut self,
+        total: Duration,
+        output: u64,
+        input: u64,
+        cached: u64,
+        prior: SpeedPrior,
+        now: Duration,
+    ) {
+        let shift = self.begin(now);
+        let wait = u128::from(self.served_us.get().unwrap_or_else(|| micros(prior.first_token)));
+        let per_token = u128::from(self.per_token_us.get().unwrap_or_else(|| micros(prior.per_token)));
+        let expected = wait + per_token * u128::from(output.saturating_sub(1));
+        let first = (u128::from(micros(total)) * wait).checked_div(expected);
+        let first = first.and_then(|us| u64::try_from(us).ok()).map_or(total, Duration::from_micros);
+        self.served_us.add(micros(first), shift);
+        self.waited(first, shift);
+        self.wrote(output, total.saturating_sub(first), shift);
+        self.read(input, cached);
     }
 
     /// An attempt failed; `retry_after` is how long the backend asked to be left alone. It enters as a slow first
     /// token, never as a fast one.
     pub fn failure(&mut self, retry_after: Option<Duration>, now: Duration) {
-        self.first_token(retry_after.unwrap_or(PENALTY).clamp(PENALTY, Duration::from_secs(60)), now);
+        let shift = self.begin(now);
+        self.waited(retry_after.unwrap_or(PENALTY).clamp(PENALTY, Duration::from_secs(60)), shift);
     }
 
     /// What the decision may read. `unavailable` comes from the breaker, the accounts and the count in flight.
@@ -135,6 +151,37 @@ impl Meter {
         found.map(upper_end)
     }
 
+    /// Begins to take a sample of times, and tells how much it weighs.
+    fn begin(&mut self, now: Duration) -> u32 {
+        self.freshen(now);
+        let shift = self.shift(now);
+        self.last = now;
+        shift
+    }
+
+    /// Takes a time to the first token, or what stands for it.
+    fn waited(&mut self, time: Duration, shift: u32) {
+        self.first_token_us.add(micros(time), shift);
+        let count = &mut self.counts[bucket(time)];
+        *count = count.saturating_add(1);
+    }
+
+    fn wrote(&mut self, output: u64, writing: Duration, shift: u32) {
+        if output > 0 {
+            self.output_tokens.add(output, 5);
+        }
+        if let Some(per_token) = micros(writing).checked_div(output.saturating_sub(1)) {
+            self.per_token_us.add(per_token, shift);
+        }
+    }
+
+    fn read(&mut self, input: u64, cached: u64) {
+        let share = u128::from(cached.min(input)) * 1_000_000;
+        if let Some(ppm) = share.checked_div(u128::from(input)) {
+            self.cached_ppm.add(u64::try_from(ppm).unwrap_or(1_000_000), 5);
+        }
+    }
+
     /// The longer nothing was heard, the more a new sample counts.
     fn shift(&self, now: Duration) -> u32 {
         match now.saturating_sub(self.last).as_secs() {
@@ -147,7 +194,7 @@ impl Meter {
 
     fn freshen(&mut self, now: Duration) {
         if now.saturating_sub(self.last) >= STALE {
-            (self.first_token_us, self.per_token_us) = (Mean::default(), Mean::default());
+            (self.first_token_us, self.served_us, self.per_token_us) = Default::default();
         }
         let halvings = now.saturating_sub(self.halved).as_secs() / HALVING.as_secs();
         if halvings > 0 {
@@ -247,5 +294,63 @@ mod tests {
         assert_eq!((late.first_token, late.first_token_p95), (None, None));
         meter.first_token(ms(100), ms(902_000));
         assert_eq!(meter.seen(ms(902_001), None).first_token, Some(ms(100)));
+    }
+
+    const PRIOR: SpeedPrior = SpeedPrior { first_token: ms(1_000), per_token: ms(20) };
+
+    #[test]
+    fn plain_answers_alone_are_measured_however_long_the_gateway_is_up() {
+        let mut meter = Meter::default();
+        for n in 0..100 {
+            // As the prior, but twice as fast.
+            meter.whole_answer(ms(500 + 100 * 10), 101, 1_000, 250, PRIOR, ms(1_000_000 + n * 100));
+        }
+        let seen = meter.seen(ms(1_010_000), None);
+        assert_eq!((seen.first_token, seen.per_token), (Some(ms(500)), Some(ms(10))));
+        assert_eq!((seen.output_tokens, seen.cached_ppm), (Some(101), 250_000));
+        assert!(seen.first_token_p95.is_some());
+    }
+
+    #[test]
+    fn the_end_of_a_long_stream_keeps_its_times_fresh() {
+        let mut meter = Meter::default();
+        meter.first_token(ms(400), ms(0));
+        meter.answer(101, ms(2_000), 1_000, 0, ms(800_000));
+        assert_eq!(meter.seen(ms(1_000_000), None).per_token, Some(ms(20)));
+    }
+
+    #[test]
+    fn plain_answers_outgrow_a_failure_before_them() {
+        let mut meter = Meter::default();
+        meter.failure(None, ms(0));
+        let first = |meter: &Meter| meter.seen(ms(50_000), None).first_token.unwrap();
+        assert_eq!(first(&meter), PENALTY);
+        (1..40).for_each(|n| meter.whole_answer(ms(1_500), 101, 1_000, 0, PRIOR, ms(n * 1_000)));
+        assert!(first(&meter) < ms(550), "{:?}", first(&meter));
+        assert_eq!(meter.seen(ms(50_000), None).per_token, Some(ms(10)), "the penalty is no writing");
+    }
+
+    #[test]
+    fn a_whole_answer_is_divided_as_streams_were() {
+        let mut meter = Meter::default();
+        for n in 0..20 {
+            meter.first_token(ms(100), ms(n * 2_000));
+            meter.answer(101, ms(4_000), 1_000, 0, ms(n * 2_000 + 1_000));
+        }
+        meter.whole_answer(ms(8_200), 101, 1_000, 0, PRIOR, ms(40_000));
+        let seen = meter.seen(ms(40_000), None);
+        let (first, per_token) = (seen.first_token.unwrap(), seen.per_token.unwrap());
+        assert!(first > ms(100) && first < ms(200), "{first:?}");
+        assert!(per_token > ms(40) && per_token < ms(80), "{per_token:?}");
+    }
+
+    #[test]
+    fn a_whole_answer_without_tokens_or_expectations_is_all_wait() {
+        let mut meter = Meter::default();
+        let nothing = SpeedPrior { first_token: ms(0), per_token: ms(0) };
+        meter.whole_answer(ms(300), 0, 0, 0, nothing, ms(0));
+        meter.whole_answer(ms(300), 1, 10, 0, PRIOR, ms(10));
+        assert_eq!(meter.seen(ms(10), None).first_token, Some(ms(300)));
+        assert_eq!(meter.seen(ms(10), None).per_token, None);
     }
 }

@@ -369,7 +369,12 @@ impl Flight {
         watched.breaker.report(self.permit, outcome, now);
         match verdict {
             Verdict::Served => {
-                watched.meter.answer(usage.output, timing.writing, usage.input, usage.cached_input, now);
+                let &Timing { first_token, total, prior } = timing;
+                let (output, input, cached) = (usage.output, usage.input, usage.cached_input);
+                match first_token {
+                    Some(first) => watched.meter.answer(output, total.saturating_sub(first), input, cached, now),
+                    None => watched.meter.whole_answer(total, output, input, cached, prior, now),
+                }
             }
             Verdict::Failed { fault: Fault::Backend | Fault::Quota, retry_after } => {
                 watched.meter.failure(retry_after, now);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Gateway, admit::Ask, live::Flight, receipts::Receipt, report};
 use crate::{
-    base::{failure::Fault, money::Money, price::Charge, tenants::Team, usage::Usage},
+    base::{catalog::SpeedPrior, failure::Fault, money::Money, price::Charge, tenants::Team, usage::Usage},
     ledger::{self, Hold},
     policy::{Decision, Ranked},
     telemetry::record::{AttemptRecord, Record},
@@ -324,10 +324,10 @@ impl Drop for Toll {
 pub struct Timing {
     /// From dispatch to the first meaningful event; `None` = none came.
     pub first_token: Option<Duration>,
-    /// The time that the tokens after the first took.
-    pub writing: Duration,
     /// From dispatch to the end.
     pub total: Duration,
+    /// What was expected of the model's speed.
+    pub prior: SpeedPrior,
 }
 
 impl Meter {
@@ -363,10 +363,7 @@ impl Meter {
     fn timing(&self, now: Instant) -> Timing {
         let total = now - self.dispatched;
         let first_token = self.first_token.map(|first| first - self.dispatched);
-        // A whole answer tells only its total: the wait before its writing is taken from the model's prior.
-        let before = first_token
-            .unwrap_or(self.ranked.seen.first_token.unwrap_or(self.ranked.candidate.model.prior.first_token));
-        Timing { first_token, writing: total.saturating_sub(before), total }
+        Timing { first_token, total, prior: self.ranked.candidate.model.prior }
     }
 }
 
