@@ -227,8 +227,8 @@ fn demands_json(raw: &str) -> Result<bool, BadRequest> {
     }
     let mut kind = None;
     let is_object = Members::new(|key: &RawValue, value: &RawValue| {
-        if key.get() == "\"type\"" {
-            kind = Some(matches!(value.get(), "\"json_object\"" | "\"json_schema\""));
+        if json::text(key.get()) == "type" {
+            kind = Some(says(value, &["json_object", "json_schema"]));
         }
     })
     .visit(raw);
@@ -236,6 +236,11 @@ fn demands_json(raw: &str) -> Result<bool, BadRequest> {
         return Ok(kind.unwrap_or(false));
     }
     Err(BadRequest::new("response_format", "`response_format` must be an object with a `type`"))
+}
+
+/// Whether the value is a string that says one of `words`, whatever its escapes.
+fn says(value: &RawValue, words: &[&str]) -> bool {
+    json::inner(value.get()).is_some_and(|inner| words.contains(&&*json::unescape(inner)))
 }
 
 /// The ways in which vendors switch reasoning on and off inside an object. Shapes not known here say nothing.
@@ -275,12 +280,11 @@ fn switched(raw: &str) -> Option<bool> {
         _ => return None,
     }
     let switches: Switches<'_> = serde_json::from_str(raw).ok()?;
-    let kind = switches.kind.and_then(|kind| match kind.get() {
-        "\"enabled\"" | "\"adaptive\"" => Some(true),
-        "\"disabled\"" => Some(false),
-        _ => None,
+    let kind = switches.kind.and_then(|kind| {
+        let on = says(kind, &["enabled", "adaptive"]);
+        (on || says(kind, &["disabled"])).then_some(on)
     });
-    let effort = switches.effort.map(|effort| effort.get() != "\"none\"");
+    let effort = switches.effort.map(|effort| !says(effort, &["none"]));
     let budget = switches.max_tokens.map(|budget| budget.get() != "0");
     kind.or(flag(switches.enabled)).or(flag(switches.enable_thinking)).or(flag(switches.thinking)).or(effort).or(budget)
 }

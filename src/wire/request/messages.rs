@@ -74,8 +74,12 @@ impl Talk {
     /// Takes in a part of a message's content; `Err` says what is wrong with it.
     fn part(&mut self, part: &Part<'_>, base: &str) -> Result<(), &'static str> {
         let Some(kind) = part.kind else { return Err("has no `type`; hint: such as `text`") };
-        let Some(kind) = json::inner(kind.get()) else { return Err("has a `type` that is no string") };
-        match kind {
+        if json::inner(kind.get()).is_none() {
+            return Err("has a `type` that is no string");
+        }
+        // A server reads the string, not its escapes.
+        let kind = json::text(kind.get());
+        match &*kind {
             "image_url" | "input_image" | "image" => self.images += 1,
             "input_audio" => {
                 self.audio += 1;

@@ -44,6 +44,26 @@ fn facts_say_what_the_body_asks_for() {
 }
 
 #[test]
+fn escapes_hide_nothing_from_the_facts() {
+    let request = parse(
+        r#"{"model":"m","response_format":{"t\u0079pe":"json\u005fschema"},
+        "thinking":{"\u0074ype":"\u0064isabled"},"messages":[{"role":"\u0075ser","content":[
+        {"type":"image\u005furl","image_url":{"url":"data:image/png;base64,AAAA"}},
+        {"type":"input\u005faudio","input_audio":{"data":"AAAA","format":"wav"}},
+        {"type":"t\u0065xt","text":"hi"}]}]}"#,
+    );
+    let facts = &request.facts;
+    assert_eq!((facts.images, facts.audio, facts.json, facts.reasoning), (1, 1, true, Some(false)));
+    let said = |fields: &str| {
+        parse(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#)).facts.reasoning
+    };
+    assert_eq!(said(r#""thinking":{"type":"\u0065nabled"}"#), Some(true));
+    assert_eq!(said(r#""reasoning":{"effort":"n\u006fne"}"#), Some(false));
+    let fault = refused(r#"{"model":"m","messages":[{"role":"user","content":[{"type":"t\u0065xt"}]}]}"#);
+    assert!(fault.to_string().contains("has no `text`"), "{fault}");
+}
+
+#[test]
 fn reasoning_is_understood_in_every_vendor_s_way() {
     let said = |fields: &str| {
         parse(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#)).facts.reasoning
