@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod facts;
 pub mod failure;
+pub mod hex;
 pub mod money;
 pub mod names;
 pub mod price;

@@ -12,12 +12,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     admin::api::{CreateKey, CreatedKey},
-    base::tenants::Key,
+    base::{hex, tenants::Key},
     config,
-    ledger::{
-        keys::{KeyOrder, KeyStore, KeyStoreError, NewKey, make},
-        row::hex,
-    },
+    ledger::keys::{KeyOrder, KeyStore, KeyStoreError, NewKey, make},
     net::{body::UpstreamBody, pool::Pool, tls},
 };
 
@@ -93,7 +90,7 @@ fn yaml_row(key: &Key) -> String {
     let expires = key.expires.map(|end| format!(", expires: {end}")).unwrap_or_default();
     let explain = if key.explain { ", explain: true" } else { "" };
     let team = serde_json::json!(key.team.as_str());
-    format!("- {{id: {}, team: {team}, hash: \"sha256:{}\"{name}{expires}{explain}}}", key.id, hex(&key.hash))
+    format!("- {{id: {}, team: {team}, hash: \"sha256:{}\"{name}{expires}{explain}}}", key.id, hex::digits(&key.hash))
 }
 
 impl Create {

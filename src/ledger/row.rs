@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::base::tenants::Key;
+use crate::base::{hex, tenants::Key};
 
 /// A client key at rest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ impl From<&Key> for KeyRow {
         Self {
             id: key.id.to_string(),
             team: key.team.to_string(),
-            hash: hex(&key.hash),
+            hash: hex::digits(&key.hash),
             name: key.name.as_deref().map(str::to_owned),
             expires: key.expires.map(Timestamp::as_second),
             explain: key.explain,
@@ -53,31 +53,10 @@ impl KeyRow {
         Some(Key {
             id: self.id.into(),
             team: self.team.into(),
-            hash: from_hex(&self.hash)?,
+            hash: hex::digest(&self.hash)?,
             name: self.name.map(Arc::from),
             expires,
             explain: self.explain,
         })
     }
-}
-
-/// Lower-case hex digits of a hash.
-pub fn hex(hash: &[u8; 32]) -> String {
-    use std::fmt::Write;
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// The hash that 64 hex digits spell.
-pub fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let bytes: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(bytes.chunks_exact(2)) {
-        let digits =
-            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
-    Some(hash)
 }

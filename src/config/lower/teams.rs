@@ -12,6 +12,7 @@ use super::{
     Work,
 };
 use crate::base::{
+    hex,
     money::Money,
     names::{KeyId, Location, TeamName},
     tenants::{Budget, Key, Period, Team},
@@ -152,7 +153,7 @@ fn keys(work: &mut Work<'_, '_>) -> HashMap<KeyId, Arc<Key>> {
             }
         }
         let Some(hash) = node.get("hash") else { continue };
-        let Some(digest) = hash.text().and_then(digest) else {
+        let Some(digest) = hash.text().and_then(|text| hex::digest(text.strip_prefix("sha256:")?)) else {
             work.report.hide(hash.span);
             let fault = work.report.fault(hash.span, "not a SHA-256 of a key");
             fault
@@ -183,16 +184,4 @@ fn key(node: &Node, hash: [u8; 32]) -> Option<Key> {
         expires: node.read("expires", units::instant),
         explain: node.word("explain") == Some("true"),
     })
-}
-
-/// The bytes of `sha256:…`.
-fn digest(text: &str) -> Option<[u8; 32]> {
-    let hex = text
-        .strip_prefix("sha256:")
-        .filter(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
 }
