@@ -40,6 +40,7 @@ fn every_bad_input_is_told_of_with_its_place_and_a_hint() {
     for case in folders("tests/fail") {
         let (ok, text) = printed(&case);
         let name = case.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(!text.contains("sk-live"), "{name} shows a secret:\n{text}");
         let warning = name.starts_with("warning_");
         assert_eq!(ok, warning, "{name}: cases that load are named `warning_…`:\n{text}");
         for told in text.split("\n\n").filter(|told| told.starts_with("error") || told.starts_with("warning")) {

@@ -20,6 +20,7 @@ mod close;
 pub mod diagnostic;
 mod environment;
 mod files;
+mod hidden;
 mod kept;
 mod lower;
 mod merge;

@@ -237,7 +237,12 @@ impl Kind {
                     kind.check(report, node);
                 }
             }
-            (Self::Filled, Value::Scalar(_)) => {}
+            (Self::Filled, Value::Scalar(text)) => {
+                // An address with credentials is refused later, and the ones in it are not repeated.
+                if text.contains('@') {
+                    report.hide(node.span);
+                }
+            }
             (Self::Text, Value::Scalar(text)) => check_unfilled(report, node.span, text),
             (Self::Secret, Value::Scalar(text)) => {
                 if !text.contains("${") {
@@ -295,13 +300,7 @@ impl Shape {
                 }
                 Some(field) if !matches!(value.value, Value::Null) => field.kind.check(report, value),
                 Some(_) => {}
-                None => {
-                    if ["key", "token", "secret", "password"].iter().any(|word| key.text.to_lowercase().contains(word))
-                    {
-                        report.hide(value.span);
-                    }
-                    self.unknown(report, key.span, &key.text);
-                }
+                None => self.unknown(report, key.span, &key.text),
             }
         }
         for field in self.fields.iter().filter(|field| field.needed) {

@@ -7,7 +7,10 @@ use std::{borrow::Cow, collections::HashMap};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span as YamlSpan, StructureStyle, Tag};
 
-use super::diagnostic::{Report, Span};
+use super::{
+    diagnostic::{Report, Span},
+    hidden,
+};
 
 /// Nodes that one file may hold after its aliases are expanded.
 const MAX_NODES: usize = 200_000;
@@ -103,11 +106,19 @@ impl Node {
     }
 }
 
-/// Parses one YAML document; `None` = an empty file.
+/// Parses one YAML document; `None` = an empty file. Hides the secrets in it.
 ///
 /// # Errors
 /// [`Unreadable`] when the file cannot be read further; a fault says why.
 pub fn parse(report: &mut Report, file: u32, text: &str) -> Result<Option<Node>, Unreadable> {
+    let read = build(report, file, text);
+    if read.is_err() {
+        hidden::in_text(text).into_iter().for_each(|range| report.hide(Span::new(file, range)));
+    }
+    read
+}
+
+fn build(report: &mut Report, file: u32, text: &str) -> Result<Option<Node>, Unreadable> {
     let mut builder = Builder { file, report, frames: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
     for event in Parser::new_from_str(text) {
         match event {
@@ -239,12 +250,23 @@ impl Builder<'_> {
             self.root = Some(node);
             return Ok(());
         };
+        if let Value::Scalar(text) = &node.value
+            && hidden::has_credentials(text)
+        {
+            self.report.hide(node.span);
+        }
         frame.nodes += nodes;
         frame.height = frame.height.max(height + 1);
         match &mut frame.filling {
             Filling::List(items) => items.push(node),
             Filling::Map { entries, key } => match (key.take(), node.value) {
-                (Some(key), value) => entries.push((key, Node { span: node.span, value })),
+                (Some(key), value) => {
+                    let node = Node { span: node.span, value };
+                    if hidden::is_secret(&key.text) {
+                        hide(self.report, &node);
+                    }
+                    entries.push((key, node));
+                }
                 (None, Value::Scalar(text)) => *key = Some(Key { text, span: node.span }),
                 (None, Value::Null) => *key = Some(Key { text: String::new(), span: node.span }),
                 (None, Value::List(_) | Value::Map(_)) => {
@@ -303,6 +325,17 @@ impl Builder<'_> {
         let fault = self.report.fault(span, format!("nested more than {MAX_DEPTH} levels deep"));
         fault.label("too deep").hint("no section needs more than seven levels");
         Err(Unreadable)
+    }
+}
+
+/// Hides all texts below a name of a secret, whatever their form; `${…}` is none.
+fn hide(report: &mut Report, node: &Node) {
+    match &node.value {
+        Value::Scalar(text) if text.contains("${") => {}
+        Value::Null => {}
+        Value::Scalar(_) => report.hide(node.span),
+        Value::List(items) => items.iter().for_each(|item| hide(report, item)),
+        Value::Map(entries) => entries.iter().for_each(|(_, value)| hide(report, value)),
     }
 }
 
