@@ -91,16 +91,51 @@ impl fmt::Display for Money {
     }
 }
 
-/// Writes a number of billionths as a decimal.
+/// Writes a number of billionths as a decimal. Every answer's head has two of them, so nothing is allocated.
 pub fn write_nano(f: &mut fmt::Formatter<'_>, nano: i128) -> fmt::Result {
     let scale = i128::from(NANO).unsigned_abs();
-    let (whole, part) = (nano.unsigned_abs() / scale, nano.unsigned_abs() % scale);
-    let sign = if nano < 0 { "-" } else { "" };
-    if part == 0 {
-        return f.pad(&format!("{sign}{whole}"));
+    let (mut whole, part) = (nano.unsigned_abs() / scale, nano.unsigned_abs() % scale);
+    // Filled from its end: the longest is a sign, 30 digits, a point and 9 digits.
+    let mut text = [0_u8; 48];
+    let mut at = text.len();
+    let mut put = |byte: u8| {
+        at -= 1;
+        text[at] = byte;
+    };
+    let mut part = u64::try_from(part).unwrap_or(0);
+    if part > 0 {
+        let mut digits = 9;
+        while part.is_multiple_of(10) {
+            part /= 10;
+            digits -= 1;
+        }
+        for _ in 0..digits {
+            put(digit(part % 10));
+            part /= 10;
+        }
+        put(b'.');
     }
-    let digits = format!("{part:09}");
-    f.pad(&format!("{sign}{whole}.{}", digits.trim_end_matches('0')))
+    // Divisions of 128 bits are calls; only amounts beyond 18 billion whole units need them.
+    while whole > u128::from(u64::MAX) {
+        put(digit(u64::try_from(whole % 10).unwrap_or(0)));
+        whole /= 10;
+    }
+    let mut whole = u64::try_from(whole).unwrap_or(0);
+    loop {
+        put(digit(whole % 10));
+        whole /= 10;
+        if whole == 0 {
+            break;
+        }
+    }
+    if nano < 0 {
+        put(b'-');
+    }
+    f.pad(str::from_utf8(&text[at..]).unwrap_or_default())
+}
+
+fn digit(value: u64) -> u8 {
+    b'0' + u8::try_from(value).unwrap_or(0)
 }
 
 /// An ISO 4217 currency code.

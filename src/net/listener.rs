@@ -60,6 +60,9 @@ pub struct Limits {
     pub h2_resets: usize,
     /// How often an HTTP/2 client is asked whether it lives; it has the same time to answer.
     pub h2_ping: Duration,
+    /// How long what was sent may stay untaken: a client that stops reading is let go, and with it what the service
+    /// holds upstream.
+    pub reader_stall: Duration,
     /// Where [`serve`] counts. Keep a clone to read it.
     pub load: Arc<Load>,
 }
@@ -74,6 +77,7 @@ impl Default for Limits {
             h2_streams: 128,
             h2_resets: 20,
             h2_ping: Duration::from_secs(20),
+            reader_stall: Duration::from_secs(60),
             load: Arc::default(),
         }
     }

@@ -50,7 +50,7 @@ pub type Course = Pin<Box<dyn Future<Output = Result<Delivery, Refusal>> + Send>
 ///
 /// # Errors
 /// The [`Refusal`] for the client; whatever was spent on the way is settled.
-pub async fn run(gateway: Arc<Gateway>, ask: Ask) -> Result<Delivery, Refusal> {
+pub async fn run(gateway: Arc<Gateway>, ask: Box<Ask>) -> Result<Delivery, Refusal> {
     let refused = |gateway: &Gateway, refusal: Refusal| {
         report::refused(&gateway.metrics, &ask.caller.team.name, &ask.route.name, &refusal);
         refusal
@@ -62,7 +62,7 @@ pub async fn run(gateway: Arc<Gateway>, ask: Ask) -> Result<Delivery, Refusal> {
     }
     let hold = gateway.ledger.hold(&ask.caller.team, decision.ceiling, gateway.now());
     let hold = hold.map_err(|full| refused(&gateway, Refusal::budget(&full, decision.ceiling)))?;
-    let toll = Toll::begin(&gateway, &ask, &decision, hold);
+    let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold));
     ask.live.on_request(&decision.route);
     let (seen, missed, tried, context_length) = (Vec::new(), Vec::new(), Vec::new(), false);
     Leg { gateway, ask, budget, decision, toll, seen, missed, tried, context_length }.go().await
@@ -100,10 +100,11 @@ fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, failed: &[Candidat
 /// The part of the course that has a hold.
 struct Leg {
     gateway: Arc<Gateway>,
-    ask: Ask,
+    // Boxed with the toll: the future of a course is moved whole, and both outlive most of it.
+    ask: Box<Ask>,
     budget: BudgetSeen,
     decision: Decision,
-    toll: Toll,
+    toll: Box<Toll>,
     /// Failed attempts in order.
     seen: Vec<AttemptSeen>,
     /// Candidates that could not be boarded after all: their place was taken since the decision.

@@ -22,7 +22,7 @@ use crate::base::failure::Fault;
 pub struct Relay {
     events: Events,
     tap: Tap,
-    toll: Toll,
+    toll: Box<Toll>,
     prelude: Vec<Bytes>,
     state: State,
 }
@@ -37,7 +37,7 @@ enum State {
 
 impl Relay {
     /// Takes over an opened stream with its toll.
-    pub fn new(opening: Opening, toll: Toll) -> Self {
+    pub fn new(opening: Opening, toll: Box<Toll>) -> Self {
         let Opening { events, tap, prelude, .. } = opening;
         Self { events, tap, toll, prelude, state: State::Running }
     }

@@ -145,7 +145,7 @@ async fn chat(
     let ask = admit(gateway, Arc::clone(id), arrival, head, body).await;
     let ask = ask.inspect_err(|refusal| report::refused(&gateway.metrics, "", "", refusal))?;
     let stream = ask.chat.facts.stream;
-    let mut course: Course = Box::pin(course::run(Arc::clone(gateway), ask));
+    let mut course: Course = Box::pin(course::run(Arc::clone(gateway), Box::new(ask)));
     if !stream {
         return course.await.map(respond);
     }

@@ -12,6 +12,7 @@
 )]
 
 mod answers;
+mod blame;
 mod credentials;
 mod cuts;
 mod drain;

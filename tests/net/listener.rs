@@ -86,6 +86,19 @@ async fn a_client_that_hangs_up_drops_its_answer() {
 }
 
 #[tokio::test]
+async fn a_client_that_stops_reading_is_let_go() {
+    let mut server = start(Limits { reader_stall: Duration::from_millis(300), ..Limits::default() }).await;
+    let stream = connect(&server, GET).await;
+    let (_, pen) = within(server.request()).await;
+    // More than both sockets take in, and nobody reads it.
+    for _ in 0..512 {
+        pen.send(Bytes::from_static(&[b'x'; 64 * 1024])).unwrap();
+    }
+    within(server.dropped()).await;
+    drop(stream);
+}
+
+#[tokio::test]
 async fn ambiguous_framing_is_refused_or_ends_the_connection() {
     let mut server = start(Limits::default()).await;
     for malformed in [

@@ -18,6 +18,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -42,6 +43,7 @@ pub(super) struct Protocols {
     http2: http2::Builder<TokioExecutor>,
     tls_handshake: Duration,
     first_byte: Duration,
+    reader_stall: Duration,
     load: Arc<Load>,
 }
 
@@ -68,6 +70,7 @@ impl Protocols {
             http2,
             tls_handshake: limits.tls_handshake,
             first_byte: limits.header_timeout,
+            reader_stall: limits.reader_stall,
             load: Arc::clone(&limits.load),
         }
     }
@@ -130,6 +133,9 @@ async fn open(
     protocols: &Protocols,
 ) -> io::Result<(Transport, bool)> {
     stream.set_nodelay(true)?;
+    // The clocks of an answer run while it is polled, and nobody polls for a client whose window is shut: here the
+    // kernel keeps the time (TCP_USER_TIMEOUT, RFC 5482).
+    SockRef::from(&stream).set_tcp_user_timeout(Some(protocols.reader_stall))?;
     let Some(tls) = tls else {
         // hyper-util's own detection has no time limit, and this one reads no byte away.
         let mut first = [0; H2_PREFACE.len()];

@@ -32,10 +32,10 @@ pub(super) async fn read(
         let failure = provider.classify(StatusCode::OK, &head.headers, error);
         return Err(Failed::classified(failure, StatusCode::OK, error));
     }
+    toll.saw(reading.text_bytes);
     if let Some(usage) = reading.usage.as_deref().and_then(|raw| provider.usage(raw)) {
         toll.report(usage);
     }
-    toll.saw(reading.text_bytes);
     let finish = reading.finish_reason.as_deref().unwrap_or_default();
     if provider.failed_finish(finish) {
         return Err(Failed::backend("failed_finish", format!("the answer ended with `{finish}`"), Bill::Metered));
