@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use jiff::Timestamp;
 
-use super::{Environment, Loaded, catalog};
+use super::{Diagnostic, Environment, Loaded, Severity, catalog};
 use crate::provider::{self, Provider};
 
 /// Names the models of a self-hosted server, with commas between them: nobody is asked for them at the start.
@@ -18,13 +18,15 @@ pub enum NoKeys {
     /// No key and no file.
     #[error(
         "no `turnpike.yaml`, and no key of a known vendor in the environment\nhint: set one of {known}, or \
-         `VLLM_BASE_URL` with `VLLM_MODEL`; `turnpike demo` needs no key{later}"
+         `VLLM_BASE_URL` with `VLLM_MODEL`; `turnpike demo` needs no key{later}{nameless}"
     )]
     None {
         /// The variables that are read.
         known: String,
         /// The variables that are set, but whose vendor comes later.
         later: String,
+        /// What a server of one's own still needs.
+        nameless: String,
     },
     /// A key does not fit, or an address is none.
     #[error("{0}")]
@@ -49,12 +51,25 @@ pub fn from_environment(env: Environment<'_>) -> Result<Loaded, NoKeys> {
         } else {
             format!("; set, but their vendors come with a later version: {}", names.join(", "))
         };
-        return Err(NoKeys::None { known: known.join(", "), later });
+        let nameless = nameless(env).map(|title| format!("; {title}")).collect();
+        return Err(NoKeys::None { known: known.join(", "), later, nameless });
     };
     let mut loaded = super::from_texts(&[(PathBuf::from("environment"), text)], env, now)?;
     loaded.later = later;
-    loaded.sources.clear();
+    loaded.warnings.extend(nameless(env).map(|title| {
+        Diagnostic::nowhere(Severity::Warning, title, format!("set `{MODELS_VARIABLE}` to the name it serves"))
+    }));
     Ok(loaded)
+}
+
+/// A line for every server of one's own whose address is set, but not the models that it serves.
+fn nameless(env: Environment<'_>) -> impl Iterator<Item = String> {
+    let own = provider::TABLE.iter().copied().filter(|dialect| dialect.self_hosted());
+    let unnamed = own.filter(|_| !is_set(env, MODELS_VARIABLE));
+    let addresses = unnamed.filter_map(|dialect| dialect.base_url_variable());
+    addresses
+        .filter(|variable| is_set(env, variable))
+        .map(|variable| format!("`{variable}` is set, but its server is not used until `{MODELS_VARIABLE}` is set too"))
 }
 
 fn is_set(env: Environment<'_>, variable: &str) -> bool {
@@ -67,6 +82,10 @@ fn written(env: Environment<'_>, now: Timestamp) -> Option<String> {
     let mut models: BTreeMap<String, Vec<(&str, String)>> = BTreeMap::new();
     for dialect in provider::TABLE.iter().copied().filter(|dialect| usable(env, *dialect)) {
         let name = dialect.name();
+        let offered = offered(env, dialect, now);
+        if dialect.self_hosted() && offered.is_empty() {
+            continue;
+        }
         let _ = write!(backends, "  {name}: {{provider: {name}");
         if let Some(variable) = dialect.key_variable().filter(|variable| is_set(env, variable)) {
             let _ = write!(backends, ", api_key: \"${{{variable}}}\"");
@@ -75,7 +94,7 @@ fn written(env: Environment<'_>, now: Timestamp) -> Option<String> {
             let _ = write!(backends, ", endpoints: [\"${{{variable}}}\"]");
         }
         let _ = writeln!(backends, "}}");
-        for (model, upstream) in offered(env, dialect, now) {
+        for (model, upstream) in offered {
             models.entry(model).or_default().push((name, upstream));
         }
     }

@@ -160,6 +160,20 @@ fn a_server_of_ones_own_is_named_by_its_address_and_models() {
 }
 
 #[test]
+fn an_address_without_a_model_is_told_of() {
+    let env = |name: &str| match name {
+        "VLLM_BASE_URL" => Some("http://10.0.0.1:8000".to_owned()),
+        "OPENAI_API_KEY" => Some("sk-1".to_owned()),
+        _ => None,
+    };
+    let loaded = from_environment(&env).unwrap_or_else(|faults| panic!("{faults}"));
+    let told: Vec<String> = loaded.warnings.iter().map(Diagnostic::summary).collect();
+    assert_eq!(told, ["`VLLM_BASE_URL` is set, but its server is not used until `VLLM_MODEL` is set too"]);
+    let Err(error) = from_environment(&|name| env(name).filter(|_| name == "VLLM_BASE_URL")) else { panic!("loaded") };
+    assert!(error.to_string().ends_with(&format!("; {}", told[0])), "{error}");
+}
+
+#[test]
 fn without_any_key_it_says_what_to_set() {
     let Err(error) = from_environment(&|_| None) else { panic!("loaded") };
     let text = error.to_string();
