@@ -168,7 +168,7 @@ fn load(text: &str) -> Result<String, String> {
             Ok(loaded.policies.hash.to_string())
         }
         Err(faults) => {
-            assert!(!faults.0.is_empty());
+            assert!(!faults.list.is_empty());
             Err(faults.render(false))
         }
     }

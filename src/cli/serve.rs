@@ -14,7 +14,10 @@ use tokio::net::TcpListener;
 use super::run::{self, Doors};
 use crate::{
     admin::Admin,
-    config::{self, Loaded, ServerConfig, watch::Watcher},
+    config::{
+        self, Loaded, ServerConfig,
+        watch::{Seen, Watcher},
+    },
     ledger::keys::KeyStore,
     net::{
         listener::{self, Limits},
@@ -138,7 +141,7 @@ async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
 }
 
 /// Takes over the policies whenever they change for the better; a bad file changes nothing.
-async fn watch(gateway: Arc<Gateway>, server: ServerConfig, sources: Vec<PathBuf>) {
+async fn watch(gateway: Arc<Gateway>, server: ServerConfig, sources: Vec<Seen>) {
     let mut watcher = match Watcher::new(sources) {
         Ok(watcher) => watcher,
         Err(error) => {
@@ -168,6 +171,7 @@ async fn watch(gateway: Arc<Gateway>, server: ServerConfig, sources: Vec<PathBuf
             Ok(Err(faults)) => {
                 gateway.reload_failed();
                 tracing::error!("the changed policies are at fault, the ones in force stay:\n{faults}");
+                watcher.follow_too(faults.sources);
             }
             Err(panicked) => {
                 gateway.reload_failed();

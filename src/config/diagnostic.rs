@@ -4,6 +4,8 @@ use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::watch::Seen;
+
 /// A text that was read, with the path that it is shown under.
 #[derive(Debug)]
 pub struct Source {
@@ -160,16 +162,21 @@ impl fmt::Display for Diagnostic {
 /// More faults than this are counted, not shown: nobody reads them, and a log has to take them.
 const MOST_SHOWN: usize = 100;
 
-/// Everything that is wrong, in the order of files and lines. Never empty.
-#[derive(Debug)]
-pub struct Faults(pub Vec<Diagnostic>);
+/// Everything that is wrong.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// In the order of files and lines. Never empty.
+    pub list: Vec<Diagnostic>,
+    /// What to watch for a mending: the policies' folder and the files of secrets that were named.
+    pub sources: Vec<Seen>,
+}
 
 impl Faults {
     /// The text of the first hundred, an empty line behind each, and how many there are in all.
     pub fn render(&self, colour: bool) -> String {
-        let shown = self.0.iter().take(MOST_SHOWN);
+        let shown = self.list.iter().take(MOST_SHOWN);
         let mut text: String = shown.map(|fault| fault.render(colour) + "\n\n").collect();
-        text.push_str(&match self.0.len() {
+        text.push_str(&match self.list.len() {
             1 => "1 fault\n".to_owned(),
             several if several <= MOST_SHOWN => format!("{several} faults\n"),
             several => format!("{several} faults, of which the first {MOST_SHOWN} are shown\n"),
@@ -230,7 +237,7 @@ impl Report {
 
     /// The faults, where the load has to end with what was found so far.
     pub fn into_faults(self) -> Faults {
-        self.finish().err().unwrap_or(Faults(Vec::new()))
+        self.finish().err().unwrap_or_default()
     }
 
     /// Puts texts with asterisks in the place of those that hold a secret.
@@ -276,7 +283,7 @@ impl Report {
         self.diagnostics.sort_by_cached_key(order);
         let (faults, warnings): (Vec<_>, Vec<_>) =
             self.diagnostics.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Fault);
-        if faults.is_empty() { Ok(warnings) } else { Err(Faults(faults)) }
+        if faults.is_empty() { Ok(warnings) } else { Err(Faults { list: faults, sources: Vec::new() }) }
     }
 }
 

@@ -38,7 +38,12 @@ pub fn load_or_kept(path: &Path, env: Environment<'_>) -> Result<(Loaded, Option
     match load(path, env) {
         Ok(loaded) => Ok((loaded, None)),
         Err(faults) => match kept(path, env) {
-            Some(loaded) => Ok((loaded, Some(faults))),
+            Some(mut loaded) => {
+                // What the new policies name may mend them; what the old ones name is in force.
+                loaded.sources.retain(|seen| !faults.sources.iter().any(|other| other.path() == seen.path()));
+                loaded.sources.splice(..0, faults.sources.iter().cloned());
+                Ok((loaded, Some(faults)))
+            }
             None => Err(faults),
         },
     }
@@ -53,7 +58,10 @@ fn kept(path: &Path, env: Environment<'_>) -> Option<Loaded> {
     let Value::Object(kept) = serde_json::from_slice(&kept).ok()? else { return None };
     let texts: Option<Vec<(PathBuf, String)>> =
         kept.into_iter().map(|(path, text)| Some((PathBuf::from(path), text.as_str()?.to_owned()))).collect();
-    lower_texts(Report::default(), secrets, server, Places::default(), texts?, Timestamp::now()).ok()
+    let mut loaded =
+        lower_texts(Report::default(), &mut secrets, server, Places::default(), texts?, Timestamp::now()).ok()?;
+    loaded.sources = secrets.files;
+    Some(loaded)
 }
 
 #[cfg(test)]
@@ -77,11 +85,16 @@ mod tests {
         let (good, faults) = load_or_kept(&main, &none).unwrap();
         assert!(faults.is_none());
         keep(&good.server.journal, &good.texts).unwrap();
-        fs::write(&policy, "teams: [").unwrap();
-        let (again, faults) = load_or_kept(&main, &none).unwrap();
-        assert!(faults.is_some());
-        assert_eq!(again.policies.hash, good.policies.hash);
-        assert_eq!(again.sources, good.sources);
+        let wanting = "backends: {o: {provider: openai, api_key: \"${file:/nowhere/key}\"}}";
+        for (text, watched) in [("teams: [", vec![]), (wanting, vec![Path::new("/nowhere/key")])] {
+            fs::write(&policy, text).unwrap();
+            let (again, faults) = load_or_kept(&main, &none).unwrap();
+            assert!(faults.is_some());
+            assert_eq!(again.policies.hash, good.policies.hash);
+            let paths: Vec<&Path> = again.sources.iter().map(|seen| seen.path()).collect();
+            assert_eq!(paths[0], good.sources[0].path());
+            assert_eq!(paths[1..], watched);
+        }
     }
 
     #[test]

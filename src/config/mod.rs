@@ -45,6 +45,7 @@ pub use units::{Unfit, duration, instant};
 use diagnostic::{Report, Span};
 use merge::Sections;
 use secrets::Secrets;
+use watch::Seen;
 
 /// A configuration without a fault.
 pub struct Loaded {
@@ -54,8 +55,8 @@ pub struct Loaded {
     pub policies: Arc<Policies>,
     /// What is doubtful, by file and line.
     pub warnings: Vec<Diagnostic>,
-    /// What to watch: the policies' folder and the files of secrets.
-    pub sources: Vec<PathBuf>,
+    /// What to watch: the policies' folder and the files of secrets, as they were when they were read.
+    pub sources: Vec<Seen>,
     /// The policy files as they were read.
     pub texts: Vec<(PathBuf, String)>,
     /// Keys of the environment whose vendor comes with a later version: (provider, variable). Only without a file.
@@ -85,12 +86,14 @@ pub fn load_at(path: &Path, env: Environment<'_>, now: Timestamp) -> Result<Load
             Ok(text) => read_server(&mut report, &mut secrets, path.to_owned(), text),
             Err(problem) => {
                 let hint = "name it with `-c`; without one, `turnpike serve` takes keys from the environment";
-                return Err(Faults(vec![Diagnostic::nowhere(Severity::Fault, problem, hint)]));
+                let list = vec![Diagnostic::nowhere(Severity::Fault, problem, hint)];
+                return Err(Faults { list, sources: Vec::new() });
             }
         }
     };
+    let folder = Seen::now(server.policies.clone());
     let texts = files::policies(&mut report, &server.policies, places.policies);
-    lower_texts(report, secrets, server, places, texts, now)
+    watched(folder, &mut secrets, |secrets| lower_texts(report, secrets, server, places, texts, now))
 }
 
 /// Loads the policies anew; what `turnpike.yaml` says stays.
@@ -98,9 +101,28 @@ pub fn load_at(path: &Path, env: Environment<'_>, now: Timestamp) -> Result<Load
 /// # Errors
 /// All faults of all files.
 pub fn load_policies(server: &ServerConfig, env: Environment<'_>) -> Result<Loaded, Faults> {
-    let mut report = Report::default();
+    let (mut report, mut secrets) = (Report::default(), Secrets::new(env));
+    let folder = Seen::now(server.policies.clone());
     let texts = files::policies(&mut report, &server.policies, None);
-    lower_texts(report, Secrets::new(env), server.clone(), Places::default(), texts, Timestamp::now())
+    let (server, now) = (server.clone(), Timestamp::now());
+    watched(folder, &mut secrets, |secrets| lower_texts(report, secrets, server, Places::default(), texts, now))
+}
+
+/// Adds what a load has read to what comes of it, good or not. `folder` was looked at before it was read: a change in
+/// between must not be lost.
+fn watched<'e>(
+    folder: Seen,
+    secrets: &mut Secrets<'e>,
+    load: impl FnOnce(&mut Secrets<'e>) -> Result<Loaded, Faults>,
+) -> Result<Loaded, Faults> {
+    let mut result = load(secrets);
+    let mut sources = vec![folder];
+    sources.append(&mut secrets.files);
+    match &mut result {
+        Ok(loaded) => loaded.sources = sources,
+        Err(faults) => faults.sources = sources,
+    }
+    result
 }
 
 /// Loads texts that stand in no file: for tests, the demo and benches. A text whose path ends in `turnpike.yaml` is
@@ -117,7 +139,7 @@ pub fn from_texts(files: &[(PathBuf, String)], env: Environment<'_>, now: Timest
         None => Default::default(),
     };
     let texts = files.iter().filter(|(path, _)| !is_server(path)).cloned().collect();
-    lower_texts(report, secrets, server, places, texts, now)
+    lower_texts(report, &mut secrets, server, places, texts, now)
 }
 
 /// Where `turnpike.yaml` says what may turn out wrong later.
@@ -140,7 +162,7 @@ fn read_server(report: &mut Report, secrets: &mut Secrets<'_>, path: PathBuf, te
 /// The common end of every load: parse, merge, lower, and tell.
 fn lower_texts(
     mut report: Report,
-    mut secrets: Secrets<'_>,
+    secrets: &mut Secrets<'_>,
     server: ServerConfig,
     places: Places,
     mut texts: Vec<(PathBuf, String)>,
@@ -163,20 +185,13 @@ fn lower_texts(
     }
     let pin = server.catalog.and_then(|date| date.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok());
     let pin = pin.and_then(|end| end.timestamp().checked_sub(jiff::SignedDuration::from_nanos(1)).ok());
-    let mut work = lower::Work {
-        report: &mut report,
-        sections: &sections,
-        catalog: catalog::built_in(),
-        secrets: &mut secrets,
-        pin,
-        now,
-    };
+    let mut work =
+        lower::Work { report: &mut report, sections: &sections, catalog: catalog::built_in(), secrets, pin, now };
     let policies = lower::lower(&mut work, hash);
     check_open(&mut report, &server, places.listen, &policies);
     let warnings = report.finish()?;
-    let mut sources = vec![server.policies.clone()];
-    sources.append(&mut secrets.files);
-    Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, texts, later: Vec::new() })
+    let (sources, later) = (Vec::new(), Vec::new());
+    Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, texts, later })
 }
 
 /// A gateway that anybody may reach serves nobody without a key: `serve` refuses to start. Only a warning here, since

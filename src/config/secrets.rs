@@ -1,6 +1,11 @@
 //! Secrets: `${VAR}` and `${file:/path}` inside a text, `$${` for a plain `${`.
 
-use std::{ops::Range, path::PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use super::watch::Seen;
 
 /// Finds a variable of the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -12,7 +17,7 @@ const MAX_FILE: u64 = 64 * 1024;
 pub struct Secrets<'a> {
     env: Environment<'a>,
     /// Files that a text named, for the watcher.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<Seen>,
 }
 
 /// Why a text could not be filled in. No secret is in it.
@@ -78,7 +83,9 @@ impl<'a> Secrets<'a> {
 
     fn file(&mut self, path: &str, range: Range<usize>) -> Result<String, Unfilled> {
         let hint = "write the secret into that file, or `if_missing_secret: off` in its backend";
-        self.files.push(PathBuf::from(path));
+        if !self.files.iter().any(|seen| seen.path() == Path::new(path)) {
+            self.files.push(Seen::now(PathBuf::from(path)));
+        }
         let readable = std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_FILE);
         let text = readable.then(|| std::fs::read_to_string(path).ok()).flatten();
         let Some(text) = text else {
