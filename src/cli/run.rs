@@ -23,6 +23,7 @@ use crate::{
         tls::ServerTls,
     },
     proxy,
+    telemetry::log::GATHER,
 };
 
 /// What a running gateway listens on, and how it ends.
@@ -81,6 +82,8 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
             ExitCode::FAILURE
         }
     };
+    // The log's thread is given the time to write what it gathers.
+    tokio::time::sleep(2 * GATHER).await;
     // The admin listener answers to the last, so that the drain can be watched; then it is let go.
     let _ = admin_stop.send(true);
     operators.abort();

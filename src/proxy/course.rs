@@ -52,7 +52,7 @@ pub type Course = Pin<Box<dyn Future<Output = Result<Delivery, Refusal>> + Send>
 /// The [`Refusal`] for the client; whatever was spent on the way is settled.
 pub async fn run(gateway: Arc<Gateway>, ask: Box<Ask>) -> Result<Delivery, Refusal> {
     let refused = |gateway: &Gateway, refusal: Refusal| {
-        report::refused(&gateway.metrics, &ask.caller.team.name, &ask.route.name, &refusal);
+        report::refused(gateway, &ask.id, &ask.caller.team.name, &ask.route.name, &refusal);
         refusal
     };
     let budget = tightest(&gateway, &ask);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{refusal::Refusal, toll::Timing};
+use super::{Gateway, refusal::Refusal, toll::Timing};
 use crate::{
     base::{money::Money, names::TeamName},
     telemetry::{
@@ -67,16 +67,26 @@ pub fn refusal(metrics: &Metrics, team: &str, reason: &'static str) {
     metrics.refusals.get_or_create(&RefusalLabels { team: Label(team.into()), reason: Label(reason.into()) }).inc();
 }
 
-/// Counts one request that was refused before any attempt.
-pub fn refused(metrics: &Metrics, team: &str, route: &str, refusal: &Refusal) {
-    self::refusal(metrics, team, refusal.code.as_str());
+/// Counts and logs one request that was refused before any attempt.
+pub fn refused(gateway: &Gateway, id: &str, team: &str, route: &str, refused: &Refusal) {
+    let metrics = &gateway.metrics;
+    refusal(metrics, team, refused.code.as_str());
     let none = || Label("".into());
     let labels = RequestLabels {
         route: Label(route.into()),
         team: Label(team.into()),
         model: none(),
         backend: none(),
-        code: Label(refusal.status().as_str().into()),
+        code: Label(refused.status().as_str().into()),
     };
     metrics.requests.get_or_create(&labels).inc();
+    gateway.log.write(Record {
+        id: id.to_owned(),
+        team: team.into(),
+        route: route.into(),
+        status: refused.status().as_u16(),
+        code: refused.code.as_str(),
+        end: "refused",
+        ..Record::default()
+    });
 }

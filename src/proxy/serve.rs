@@ -32,7 +32,7 @@ pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>) -> Respons
         Endpoint::Models => about(&gateway, &head, |live, caller| Ok(models::list(live, caller))),
         Endpoint::Model(name) => about(&gateway, &head, |live, caller| models::one(live, caller, &name)),
         Endpoint::Cost(request) => about(&gateway, &head, |_, caller| cost(&gateway, caller, &request)),
-        Endpoint::Unknown => Err(unknown(&gateway, &head)),
+        Endpoint::Unknown => Err(unknown(&gateway, &id, &head)),
     }
     .unwrap_or_else(|refusal| refusal.response());
     if let Ok(id) = HeaderValue::from_str(&id) {
@@ -100,13 +100,13 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn unknown(gateway: &Gateway, head: &Parts) -> Refusal {
+fn unknown(gateway: &Gateway, id: &str, head: &Parts) -> Refusal {
     let path: String = head.uri.path().chars().take(100).collect();
     let refusal = Refusal::new(
         Code::EndpointNotSupported,
         format!("`{} {path}` is not served here\nhint: chat requests go to `POST /v1/chat/completions`", head.method),
     );
-    report::refused(&gateway.metrics, "", "", &refusal);
+    report::refused(gateway, id, "", "", &refusal);
     refusal
 }
 
@@ -143,7 +143,7 @@ async fn chat(
     body: Incoming,
 ) -> Result<Response<Answer>, Refusal> {
     let ask = admit(gateway, Arc::clone(id), arrival, head, body).await;
-    let ask = ask.inspect_err(|refusal| report::refused(&gateway.metrics, "", "", refusal))?;
+    let ask = ask.inspect_err(|refusal| report::refused(gateway, id, "", "", refusal))?;
     let stream = ask.chat.facts.stream;
     let mut course: Course = Box::pin(course::run(Arc::clone(gateway), Box::new(ask)));
     if !stream {

@@ -18,7 +18,7 @@ use super::record::Record;
 /// How many records may wait for the writer before further ones are dropped and counted.
 const QUEUE: usize = 8192;
 /// How long records gather before they are written together; 8192 in 20 ms are 400,000 a second.
-const GATHER: Duration = Duration::from_millis(20);
+pub const GATHER: Duration = Duration::from_millis(20);
 
 /// Starts logging for the process, from `info` on; a second call changes nothing.
 pub fn start() {
