@@ -88,6 +88,10 @@ impl<'a> Draft<'a> {
             }
             "reasoning" | "thinking" | "chat_template_kwargs" => self.reasoning(switched(raw)),
             "user" => self.user = user(name, raw)?,
+            "service_tier" => {
+                let tier = string(name, raw)?;
+                self.places.special_tier = tier.is_some_and(|tier| !matches!(tier.as_ref(), "auto" | "default"));
+            }
             "safety_identifier" => self.safety_identifier = user(name, raw)?,
             _ => {}
         }
