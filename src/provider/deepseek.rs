@@ -48,6 +48,15 @@ impl Provider for DeepSeek {
         (matches!(said.status.as_u16(), 400 | 422) && said.mentions(&foreign)).then_some(Verdict::UNABLE)
     }
 
+    /// Per account and model, whatever the key (api-docs.deepseek.com/quick_start/rate_limit, November 2026).
+    fn concurrency_cap(&self, upstream: &str) -> Option<u32> {
+        match upstream {
+            "deepseek-flash" | "deepseek-v4-flash" => Some(2500),
+            "deepseek-v4-pro" => Some(500),
+            _ => None,
+        }
+    }
+
     fn failed_finish(&self, finish_reason: &str) -> bool {
         matches!(finish_reason, "insufficient_system_resource" | "network_error")
     }

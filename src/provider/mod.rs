@@ -159,6 +159,13 @@ pub trait Provider: Sync + std::fmt::Debug {
         said.into_failure(verdict, error::retry_after(headers))
     }
 
+    /// How many requests for this model one account may have in flight, where the vendor says so: beyond it the 429
+    /// is certain, so the request is not sent.
+    fn concurrency_cap(&self, upstream: &str) -> Option<u32> {
+        let _ = upstream;
+        None
+    }
+
     /// A `finish_reason` that is a failure in disguise (Zhipu's `network_error`).
     fn failed_finish(&self, finish_reason: &str) -> bool {
         finish_reason == "network_error"

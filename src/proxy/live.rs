@@ -52,6 +52,7 @@ pub struct Live {
 #[derive(Debug)]
 pub struct CandidateState {
     seen: Mutex<Watched>,
+    in_flight: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,10 @@ struct Watched {
 
 impl Default for CandidateState {
     fn default() -> Self {
-        Self { seen: Mutex::new(Watched { meter: Meter::default(), breaker: Breaker::new(rand::random()) }) }
+        Self {
+            seen: Mutex::new(Watched { meter: Meter::default(), breaker: Breaker::new(rand::random()) }),
+            in_flight: AtomicU32::new(0),
+        }
     }
 }
 
@@ -180,7 +184,11 @@ impl Live {
         let account = state.account(now)?;
         let endpoint = state.endpoint(tried, now)?;
         let watched = self.candidates.get(candidate.id.0 as usize)?;
-        if !state.take_place() {
+        if !take_place(&state.in_flight, state.backend.max_in_flight) {
+            return None;
+        }
+        if !take_place(&watched.in_flight, state.vendors_cap(candidate)) {
+            state.in_flight.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         let permit = {
@@ -189,6 +197,7 @@ impl Live {
         };
         let Some(permit) = permit else {
             state.in_flight.fetch_sub(1, Ordering::Relaxed);
+            watched.in_flight.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
         state.endpoints[endpoint].load.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -211,7 +220,12 @@ impl Observations for Live {
     fn seen(&self, candidate: &Candidate) -> Seen {
         let Some(state) = self.candidates.get(candidate.id.0 as usize) else { return Seen::default() };
         let now = self.elapsed();
-        let closed = || self.backends.get(&candidate.backend.name).and_then(|backend| backend.closed(now));
+        let backend = self.backends.get(&candidate.backend.name);
+        let full = |backend: &Arc<BackendState>| {
+            let cap = backend.vendors_cap(candidate);
+            cap.is_some_and(|most| state.in_flight.load(Ordering::Relaxed) >= most).then_some(Unavailable::Full)
+        };
+        let closed = || backend.and_then(|backend| backend.closed(now).or_else(|| full(backend)));
         let watched = lock(&state.seen);
         let unavailable = watched.breaker.broken_for(now).map(Unavailable::Broken).or_else(closed);
         watched.meter.seen(now, unavailable)
@@ -260,11 +274,10 @@ impl BackendState {
         (left > 0).then(|| Unavailable::Parked(Duration::from_millis(left.unsigned_abs())))
     }
 
-    /// Takes one of the places that the backend has, if it has a known number of them.
-    fn take_place(&self) -> bool {
-        let most = self.backend.max_in_flight.unwrap_or(u32::MAX);
-        let more = |taken: u32| (taken < most).then(|| taken.saturating_add(1));
-        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// How many requests for a model the vendor takes at once from all accounts.
+    fn vendors_cap(&self, candidate: &Candidate) -> Option<u32> {
+        let accounts = u32::try_from(self.backend.accounts.len()).unwrap_or(u32::MAX);
+        self.provider.concurrency_cap(&candidate.upstream).map(|cap| cap.saturating_mul(accounts))
     }
 
     /// Whether a server is left that is neither tried nor shunned.
@@ -384,6 +397,12 @@ impl Flight {
     }
 }
 
+/// Takes one of `most` places, if one is left.
+fn take_place(taken: &AtomicU32, most: Option<u32>) -> bool {
+    let more = |taken: u32| (taken < most.unwrap_or(u32::MAX)).then(|| taken.saturating_add(1));
+    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+}
+
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
@@ -391,6 +410,7 @@ fn millis(time: Duration) -> i64 {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.candidate.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.state.endpoints[self.endpoint].load.in_flight.fetch_sub(1, Ordering::Relaxed);
         if !self.reported.load(Ordering::Relaxed) {
             // It was boarded and never sent: a probe must not be lost with it.
@@ -402,5 +422,26 @@ impl Drop for Flight {
 impl EndpointLoad {
     fn shunned(&self, now: Duration) -> bool {
         self.shunned_until.load(Ordering::Relaxed) > millis(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_places_are_taken_than_there_are() {
+        let taken = AtomicU32::new(0);
+        let got = (0..5).filter(|_| take_place(&taken, Some(3))).count();
+        assert_eq!((got, taken.load(Ordering::Relaxed)), (3, 3));
+        assert!(take_place(&taken, None));
+    }
+
+    #[test]
+    fn the_vendors_own_caps_are_known() {
+        let deepseek = provider::by_name("deepseek").unwrap();
+        assert_eq!(deepseek.concurrency_cap("deepseek-v4-pro"), Some(500));
+        assert_eq!(deepseek.concurrency_cap("deepseek-flash"), Some(2500));
+        assert_eq!(provider::by_name("openai").unwrap().concurrency_cap("gpt-4o"), None);
     }
 }

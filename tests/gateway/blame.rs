@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     harness::{Setup, chat, free_address, streamed, streamed_with_usage, until},
-    upstream::{Fault, Script, Upstream},
+    upstream::{Fault, Gate, Script, Upstream},
 };
 
 const PATH: &str = "/v1/chat/completions";
@@ -43,6 +43,28 @@ async fn a_dead_server_of_a_pool_is_passed_by() {
     }
     assert!(attempts <= 44, "{attempts} attempts for 40 requests");
     assert_eq!(gateway.metric("turnpike_breaker_state", &["pool"]).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_request_beyond_what_a_backend_takes_at_once_goes_elsewhere_unsent() {
+    let (small, large) = (Upstream::start().await, Upstream::start().await);
+    let gate = Gate::closed();
+    small.always(Script::says("small").behind(&gate));
+    large.always(Script::says("large"));
+    let gateway = Setup::new()
+        .backend_with("small", &small.base_url(), "provider: openai, max_in_flight: 1")
+        .backend("large", &large.base_url())
+        .policies("routes: {chain: {order: [small-model, large-model]}}")
+        .start()
+        .await;
+    let client = gateway.client();
+    let first = tokio::spawn(async move { client.post(PATH, &chat("chain")).await });
+    small.until(|tally| tally.requests == 1).await;
+    let second = gateway.ask("chain").await;
+    second.says("large");
+    assert_eq!((second.header("x-turnpike-attempts"), small.tally().requests), ("1", 1));
+    gate.release();
+    first.await.unwrap().says("small");
 }
 
 #[tokio::test]
