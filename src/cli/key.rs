@@ -42,7 +42,7 @@ struct Create {
     /// When it ends (`2027-01-01` or an instant).
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
-    /// It may ask for decisions with `x-turnpike-explain`.
+    /// It may ask why, once a later version answers that.
     #[arg(long)]
     explain: bool,
     /// Store nothing; print the row for the `keys:` section of a policy file.

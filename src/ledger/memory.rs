@@ -175,11 +175,6 @@ impl Ledger {
 }
 
 impl Hold {
-    /// What is set aside.
-    pub fn held(&self) -> Money {
-        self.held
-    }
-
     /// What has been charged so far.
     pub fn charged(&self) -> Money {
         self.charged
