@@ -128,12 +128,17 @@ async fn when_all_fail_behind_comments_the_stream_ends_as_an_error() {
 async fn a_plain_answer_is_never_committed_early() {
     let (gateway, first, _second) = chain("first_token: 20s", "stream_commit_after: 20ms").await;
     let gate = Gate::closed();
-    first.push(Script::error(500, "server_error", "broken after all").behind(&gate));
+    let broken = Script::error(500, "server_error", "broken after all").behind(&gate);
+    first.push(broken.clone());
+    first.push(broken);
     let client = gateway.client();
     let asking = tokio::spawn(async move { client.post("/v1/chat/completions", &crate::harness::chat("chain")).await });
     first.until(|tally| tally.open == 1).await;
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    // A stream that was asked for later is committed: so the time has passed for the plain answer too.
+    let mut stream = gateway.client().post_stream("/v1/chat/completions", &streamed("chain")).await;
+    stream.read_until(":").await;
     gate.release();
+    stream.transcript().await.says("whole answer");
     let answer = asking.await.unwrap();
     answer.says("whole answer");
     assert_eq!(answer.header("x-turnpike-attempts"), "2");
