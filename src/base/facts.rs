@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::catalog::Tokenizer;
+
 /// The kind of work that a prompt asks for; benchmark scores are kept for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Category {
@@ -142,10 +144,16 @@ pub struct Facts {
     pub model: String,
     /// The client asked for a stream.
     pub stream: bool,
-    /// Prompt tokens, counted or bounded from above.
+    /// Prompt tokens, counted with `counted_with`, else estimated from bytes.
     pub input_tokens: u64,
-    /// An upper bound on what the upstream will count as prompt tokens, for the hold; 0 = none is known, and the
-    /// decision adds a margin to `input_tokens`.
+    /// The vocabulary of `input_tokens`; `None` = none was at hand.
+    pub counted_with: Option<Tokenizer>,
+    /// Prompt tokens estimated from bytes, for models whose vocabulary is not known.
+    pub estimated_tokens: u64,
+    /// How much of the prompt's text is written beyond ASCII, in millionths of its bytes.
+    pub other_script_ppm: u32,
+    /// An upper bound on what any upstream will count as prompt tokens, for the hold; 0 = none is known, and the
+    /// decision adds a margin to the count.
     pub input_bound: u64,
     /// Bytes of the body: one token a byte is the bound that needs no vocabulary.
     pub body_bytes: u64,
@@ -172,6 +180,19 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Prompt tokens as a model with this vocabulary is expected to count them: the count itself where it was made
+    /// with that vocabulary, else the count times the ratio of both ([`Tokenizer::ratio`]), else the estimate.
+    pub fn input_for(&self, tokenizer: Tokenizer) -> u64 {
+        match self.counted_with {
+            None => self.input_tokens,
+            Some(counted_with) if counted_with == tokenizer => self.input_tokens,
+            Some(counted_with) => match (tokenizer.ratio(), counted_with.ratio()) {
+                (Some(to), Some(from)) => to.convert(from, self.input_tokens, self.other_script_ppm),
+                _ => self.estimated_tokens,
+            },
+        }
+    }
+
     /// The abilities that a candidate must have to serve this request.
     pub fn wanted(&self) -> Abilities {
         let pairs = [

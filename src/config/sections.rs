@@ -126,7 +126,7 @@ const TIMEOUTS: Shape = Shape {
 };
 
 /// Where a tokenizer is named: one of these.
-pub const TOKENIZERS: &[&str] = &["o200k", "cl100k", "qwen", "deepseek", "llama3"];
+pub const TOKENIZERS: &[&str] = &["o200k", "cl100k", "qwen", "deepseek", "llama3", "kimi", "glm", "other"];
 /// What a model can do.
 pub const ABILITIES: Kind = List(&Word(&["tools", "json", "images", "audio", "reasoning"]), Least::None);
 /// How a model reasons.
@@ -141,7 +141,7 @@ const MODEL: Shape = Shape {
         may("max_output", TOKENS, "the longest answer"),
         may("abilities", ABILITIES, "what it can do"),
         may("thinking", Word(THINKING), "how it reasons"),
-        may("tokenizer", Word(TOKENIZERS), "its vocabulary"),
+        may("tokenizer", Word(TOKENIZERS), "its vocabulary; `other` = estimated from bytes"),
         may("expected_output", TOKENS, "tokens of an answer until they have been measured"),
         may("speed", Kind::Shape(&SPEED), "what is expected until it has been measured"),
     ],

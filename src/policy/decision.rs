@@ -102,6 +102,8 @@ pub struct Terms {
     pub score_rows: u32,
     /// Expected milliseconds to the last token.
     pub expected_ms: u64,
+    /// Expected prompt tokens, as this model counts them.
+    pub input_tokens: u64,
     /// Expected output tokens of one answer.
     pub output_tokens: u64,
     /// Expected cost.
@@ -286,15 +288,16 @@ impl fmt::Display for Rejection {
 }
 
 impl fmt::Display for Terms {
-    /// One line: `right 71.2% (at least 68.0%, 14 rows), 2.41 s, 380 tokens, cost 0.0031 USD, value 0.0110 USD`.
+    /// One line: `right 71.2% (at least 68.0%, 14 rows), 2.41 s, 1210+380 tokens, cost 0.0031 USD, value 0.0110 USD`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = Seconds(Duration::from_millis(self.expected_ms));
         write!(
             f,
-            "right {} (at least {}, {} rows), {time}, {} tokens, cost {} USD, value {} USD",
+            "right {} (at least {}, {} rows), {time}, {}+{} tokens, cost {} USD, value {} USD",
             Percent(self.right_ppm),
             Percent(self.right_low_ppm),
             self.score_rows,
+            self.input_tokens,
             self.output_tokens,
             self.cost,
             self.value

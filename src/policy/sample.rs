@@ -9,7 +9,9 @@ use jiff::Timestamp;
 
 use super::{BudgetSeen, Caller, Choice, Observations, Policies, Prefer, Question, Require, Route, Seen};
 use crate::base::{
-    catalog::{Backend, Balance, Candidate, CandidateId, Model, Pick, Served, SpeedPrior, Thinking, Timeouts},
+    catalog::{
+        Backend, Balance, Candidate, CandidateId, Model, Pick, Served, SpeedPrior, Thinking, Timeouts, Tokenizer,
+    },
     facts::{Abilities, Category, Facts},
     money::{Currency, Money, NANO},
     names::Location,
@@ -29,6 +31,7 @@ pub(super) struct Made {
     pub(super) off: bool,
     pub(super) abilities: Option<Abilities>,
     pub(super) context: u64,
+    pub(super) tokenizer: Tokenizer,
     pub(super) served: Vec<Served>,
 }
 
@@ -42,6 +45,7 @@ impl Made {
             off: false,
             abilities: None,
             context: 0,
+            tokenizer: Tokenizer::default(),
             served: Vec::new(),
         }
     }
@@ -54,7 +58,7 @@ impl Made {
             max_output: 0,
             abilities: self.abilities,
             thinking: Thinking::Never,
-            tokenizer: Default::default(),
+            tokenizer: self.tokenizer,
             prior: SpeedPrior::default(),
             expected_output: 300,
         };

@@ -48,7 +48,8 @@ pub fn output_cap(model: &Model, facts: &Facts, route_cap: u64) -> u64 {
     let wanted = facts.max_output.unwrap_or(route_cap);
     let within = |limit: u64, cap: u64| if limit == 0 { cap } else { cap.min(limit) };
     let written = within(model.max_output, wanted);
-    let room = if model.context == 0 { u64::MAX } else { model.context.saturating_sub(facts.input_tokens) };
+    let input = facts.input_for(model.tokenizer);
+    let room = if model.context == 0 { u64::MAX } else { model.context.saturating_sub(input) };
     written.min(room).max(1)
 }
 
@@ -65,7 +66,7 @@ pub(super) fn needed_context(model: &Model, facts: &Facts, seen: &Seen, route_ca
         Some(reserved) => reserved.min(most),
         None => expected_output(model, seen, route_cap.min(most)),
     };
-    facts.input_tokens.saturating_add(answer)
+    facts.input_for(model.tokenizer).saturating_add(answer)
 }
 
 /// Expected time to the first token: as measured, else the model's prior.
@@ -82,12 +83,14 @@ fn expected_ms(candidate: &Candidate, seen: &Seen, output: u64) -> u64 {
     u64::try_from(nanos / MILLION).unwrap_or(u64::MAX)
 }
 
-/// The usage that is expected: the counted prompt with its expected cached share, `n` answers of `output` tokens.
-fn expected_usage(facts: &Facts, seen: &Seen, output: u64) -> Usage {
-    let cached = u128::from(facts.input_tokens) * u128::from(seen.cached_ppm.min(1_000_000)) / MILLION;
+/// The usage that is expected: the prompt as the model counts it with its expected cached share, `n` answers of
+/// `output` tokens.
+fn expected_usage(model: &Model, facts: &Facts, seen: &Seen, output: u64) -> Usage {
+    let input = facts.input_for(model.tokenizer);
+    let cached = u128::from(input) * u128::from(seen.cached_ppm.min(1_000_000)) / MILLION;
     Usage {
-        input: facts.input_tokens,
-        cached_input: u64::try_from(cached).unwrap_or(facts.input_tokens),
+        input,
+        cached_input: u64::try_from(cached).unwrap_or(input),
         output: output.saturating_mul(facts.answers.max(1)),
         ..Usage::default()
     }
@@ -104,7 +107,7 @@ pub(super) fn terms(
     prefer: Prefer,
 ) -> Terms {
     let output = expected_output(&candidate.model, seen, cap);
-    let usage = expected_usage(question.facts, seen, output);
+    let usage = expected_usage(&candidate.model, question.facts, seen, output);
     let thinking = thinks(&candidate.model, question.facts);
     let cost = price.map_or(Money::ZERO, |price| price.charge(&usage, thinking).money);
     let expected_ms = expected_ms(candidate, seen, output);
@@ -113,6 +116,7 @@ pub(super) fn terms(
         right_low_ppm: right.low_ppm,
         score_rows: right.rows,
         expected_ms,
+        input_tokens: usage.input,
         output_tokens: output,
         cost,
         value: value(right.ppm, expected_ms, cost, prefer),
@@ -128,18 +132,21 @@ fn value(right_ppm: u32, expected_ms: u64, cost: Money, prefer: Prefer) -> Money
     Money::saturating_from(gain.saturating_sub(wait).saturating_sub(i128::from(cost.nanousd())))
 }
 
-/// Prompt tokens that a hold must cover: the bound that came with the facts, else the count with a margin of a tenth
-/// and 16 tokens, since a vendor's own count may differ from ours by its template.
-pub fn input_bound(facts: &Facts) -> u64 {
-    if facts.input_bound > 0 {
-        return facts.input_bound;
+/// Prompt tokens that a hold must cover: a count in the model's own vocabulary with a margin of a tenth and 16 tokens,
+/// since a vendor's own may differ by its template; for any other model the bound that came with the facts. A ratio
+/// between vocabularies holds on average and bounds nothing, and what an image costs is the vendor's to say.
+pub fn input_bound(model: &Model, facts: &Facts) -> u64 {
+    let expected = facts.input_for(model.tokenizer);
+    let counted = facts.counted_with == Some(model.tokenizer) && facts.images == 0;
+    if facts.input_bound > 0 && !counted {
+        return facts.input_bound.max(expected);
     }
-    facts.input_tokens.saturating_add(facts.input_tokens / 10).saturating_add(16)
+    expected.saturating_add(expected / 10).saturating_add(16)
 }
 
 /// An upper bound on what one attempt can cost: every prompt token at the dearest kind, every answer at its cap, at
 /// the dearest rate that any usage within these bounds can fall under, thinking or not.
-pub fn ceiling(price: &PriceInForce, facts: &Facts, cap: u64) -> Money {
-    let output = cap.saturating_mul(facts.answers.max(1));
-    price.row.upper_bound(input_bound(facts), output, facts.audio > 0, price.factor_ppm, price.exchange_nanousd)
+pub fn ceiling(model: &Model, price: &PriceInForce, facts: &Facts, cap: u64) -> Money {
+    let (input, output) = (input_bound(model, facts), cap.saturating_mul(facts.answers.max(1)));
+    price.row.upper_bound(input, output, facts.audio > 0, price.factor_ppm, price.exchange_nanousd)
 }

@@ -79,7 +79,6 @@ pub struct Toll {
     hold: Option<Hold>,
     arrival: Instant,
     admitted: Instant,
-    input_tokens: u64,
     meter: Option<Meter>,
     waited: Duration,
     left: Option<Money>,
@@ -107,7 +106,6 @@ impl Toll {
             hold: Some(hold),
             arrival: ask.arrival,
             admitted: ask.admitted,
-            input_tokens: ask.chat.facts.input_tokens,
             meter: None,
             waited: Duration::ZERO,
             left: None,
@@ -209,7 +207,7 @@ impl Toll {
 
     /// What the request costs so far, the attempt under way included.
     pub fn cost_so_far(&self) -> Money {
-        let under_way = self.meter.as_ref().and_then(|meter| meter.charge(self.input_tokens));
+        let under_way = self.meter.as_ref().and_then(Meter::charge);
         self.charged() + under_way.map_or(Money::ZERO, |charge| charge.money)
     }
 
@@ -231,7 +229,7 @@ impl Toll {
             self.waited += now - meter.dispatched;
         }
         let usage = match outcome.bill {
-            Bill::Metered => meter.usage(self.input_tokens),
+            Bill::Metered => meter.usage(),
             Bill::Nothing => Usage::default(),
         };
         let charge = meter.price(&usage);
@@ -333,9 +331,9 @@ pub struct Timing {
 impl Meter {
     /// The upstream's numbers; without them what was seen, marked as an estimate and never below it: the counted
     /// prompt, and of the answer one token an event or one for five bytes, whichever is more.
-    fn usage(&self, input_tokens: u64) -> Usage {
+    fn usage(&self) -> Usage {
         let seen = Usage {
-            input: input_tokens,
+            input: self.ranked.terms.input_tokens,
             output: self.content_events.max(self.text_bytes.div_ceil(5)),
             estimated: true,
             ..Usage::default()
@@ -356,8 +354,8 @@ impl Meter {
         Some(self.ranked.price.as_ref()?.charge(usage, self.thinking))
     }
 
-    fn charge(&self, input_tokens: u64) -> Option<Charge> {
-        self.price(&self.usage(input_tokens))
+    fn charge(&self) -> Option<Charge> {
+        self.price(&self.usage())
     }
 
     fn timing(&self, now: Instant) -> Timing {

@@ -1,4 +1,5 @@
-//! Prompt tokens, counted with the first candidate's vocabulary once that is in memory.
+//! Prompt tokens, counted with one vocabulary of the route once that is in memory; the decision converts the count for
+//! candidates that read with another one.
 //!
 //! A vocabulary takes a tenth of a second to load and 25 MB to keep, so the first request that wants one starts the
 //! load on a thread of its own and goes on with the estimate; the upstream's usage settles in any case.
@@ -9,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    base::catalog::{CandidateId, Tokenizer},
+    base::catalog::Tokenizer,
     policy::{Choice, Policies, Route},
     wire::{request::ChatRequest, tokens},
 };
@@ -28,8 +29,8 @@ pub struct Vocabularies {
 }
 
 impl Vocabularies {
-    /// Puts the counted prompt tokens into the facts, if the vocabulary is there. Until then the estimate stays, and
-    /// the bound that a hold covers is one token a byte.
+    /// Puts the counted prompt tokens into the facts, if the vocabulary is there. Until then the estimate stays. The
+    /// bound for candidates that read with another vocabulary is one token a byte: a script may cost them twice as many.
     pub fn count(&self, policies: &Policies, route: &Route, chat: &mut ChatRequest) {
         let facts = &mut chat.facts;
         facts.input_bound = facts.body_bytes.saturating_add(facts.images.saturating_mul(IMAGE_BOUND));
@@ -38,13 +39,8 @@ impl Vocabularies {
             return;
         }
         if tokens::is_loaded(tokenizer) {
-            let images = chat.facts.images > 0;
             chat.facts.input_tokens = chat.count_tokens(tokenizer);
-            // With a count, the decision takes its own margin on it. It holds for this vocabulary alone: where a
-            // candidate reads with another one, the bound by bytes stays, for a script may cost it twice as many.
-            if !images && alike(policies, route, tokenizer) {
-                chat.facts.input_bound = 0;
-            }
+            chat.facts.counted_with = Some(tokenizer);
             return;
         }
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,26 +50,15 @@ impl Vocabularies {
     }
 }
 
-/// Whether every candidate of the route reads with this vocabulary.
-fn alike(policies: &Policies, route: &Route, tokenizer: Tokenizer) -> bool {
+/// The vocabulary of the route's first candidate whose vocabulary is known.
+fn tokenizer(policies: &Policies, route: &Route) -> Option<Tokenizer> {
     match &route.choice {
         Choice::Value { candidates, .. } | Choice::Order(candidates) => {
-            candidates.iter().all(|id| policies.candidate(*id).model.tokenizer == tokenizer)
+            let mut read_with = candidates.iter().map(|id| policies.candidate(*id).model.tokenizer);
+            read_with.find(|tokenizer| *tokenizer != Tokenizer::Other)
         }
         Choice::Split { arms, .. } => {
-            arms.iter().all(|arm| policies.routes.get(&arm.route).is_some_and(|arm| alike(policies, arm, tokenizer)))
+            arms.iter().filter_map(|arm| policies.routes.get(&arm.route)).find_map(|arm| tokenizer(policies, arm))
         }
     }
-}
-
-/// The vocabulary of the route's first candidate.
-fn tokenizer(policies: &Policies, route: &Route) -> Option<Tokenizer> {
-    let first = match &route.choice {
-        Choice::Value { candidates, .. } | Choice::Order(candidates) => candidates.first().copied(),
-        Choice::Split { arms, .. } => {
-            return tokenizer(policies, policies.routes.get(&arms.first()?.route)?);
-        }
-    };
-    let id: CandidateId = first?;
-    Some(policies.candidate(id).model.tokenizer)
 }

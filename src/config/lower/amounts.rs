@@ -34,6 +34,9 @@ pub fn tokenizer(word: &str) -> Option<Tokenizer> {
         "qwen" => Some(Tokenizer::Qwen),
         "deepseek" => Some(Tokenizer::Deepseek),
         "llama3" => Some(Tokenizer::Llama3),
+        "kimi" => Some(Tokenizer::Kimi),
+        "glm" => Some(Tokenizer::Glm),
+        "other" => Some(Tokenizer::Other),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::decide;
 use crate::{
     base::{
-        catalog::{CandidateId, Served},
+        catalog::{CandidateId, Served, Tokenizer},
         facts::{Abilities, Ability},
         money::Money,
     },
@@ -231,12 +231,45 @@ fn what_a_hold_must_cover_is_the_dearest_within_reach() {
 }
 
 #[test]
+fn every_candidate_counts_the_prompt_in_its_own_vocabulary() {
+    let read_with = |number, tokenizer| Made { tokenizer, ..Made::new(number) };
+    let vocabularies = [Tokenizer::O200k, Tokenizer::Cl100k, Tokenizer::Deepseek, Tokenizer::Other];
+    let made: Vec<Made> = (1..).zip(vocabularies).map(|(number, tokenizer)| read_with(number, tokenizer)).collect();
+    let mut world = World::new(&made);
+    world.facts.counted_with = Some(Tokenizer::O200k);
+    world.facts.estimated_tokens = 1_300;
+    world.facts.input_bound = 5_000;
+    let counts = |world: &World| {
+        let mut ranked = ask(world, &world.route(Prefer::Cheapest)).ranked;
+        ranked.sort_by_key(|ranked| ranked.candidate.id);
+        ranked.iter().map(|ranked| (ranked.terms.input_tokens, ranked.ceiling.nanousd())).collect::<Vec<_>>()
+    };
+    let [own, bound] = [1_116, 5_000].map(|input| (input + 3 * 1_000) * 1_000);
+    assert_eq!(counts(&world), [(1_000, own), (1_018, bound), (1_033, bound), (1_300, bound)]);
+    world.facts.other_script_ppm = 1_000_000;
+    assert_eq!(counts(&world), [(1_000, own), (1_422, bound), (869, bound), (1_300, bound)]);
+    world.facts.images = 1;
+    assert_eq!(counts(&world)[0], (1_000, bound), "what an image costs, no vocabulary tells");
+}
+
+#[test]
+fn a_prompt_must_fit_as_the_candidate_itself_counts_it() {
+    let read_with = |number, tokenizer| Made { tokenizer, context: 1_400, ..Made::new(number) };
+    let mut world = World::new(&[read_with(1, Tokenizer::Cl100k), read_with(2, Tokenizer::O200k)]);
+    world.facts.counted_with = Some(Tokenizer::O200k);
+    world.facts.other_script_ppm = 1_000_000;
+    let decision = ask(&world, &world.route(Prefer::Cheapest));
+    assert_eq!(models(&decision), ["m2"]);
+    assert_eq!(decision.rejected[0].why, Rejection::Context { needed: 1_722, context: 1_400 });
+}
+
+#[test]
 fn the_table_of_explain_has_every_candidate() {
     let world = World::new(&[Made::new(1), Made { off: true, ..Made::new(2) }]);
     let rows = ask(&world, &world.route(Prefer::BALANCED)).explain();
     assert_eq!((rows[0].place, rows[0].candidate.as_str()), (Some(1), "m1@b1"));
     assert!(
-        rows[0].terms.as_deref().unwrap().ends_with("6.98 s, 300 tokens, cost 0.0019 USD, value 0.00663934 USD"),
+        rows[0].terms.as_deref().unwrap().ends_with("6.98 s, 1000+300 tokens, cost 0.0019 USD, value 0.00663934 USD"),
         "{rows:?}"
     );
     assert_eq!(rows[1].rejection.as_deref(), Some("switched off: maintenance"));

@@ -9,6 +9,8 @@ use crate::{
 /// Bytes of text a token, for the estimate. English has 4 to 4.5 in the vocabularies of today, program text 3 to 3.5,
 /// Chinese 3 to 4 (three bytes a character), so natural text rarely comes out lower; random digits do (2 and less).
 const BYTES_PER_TOKEN: u64 = 3;
+/// What `\u6e2f` takes in a body.
+const ESCAPE_BYTES: usize = 6;
 /// Tokens that frame each message, its role included: 3 and 1 in OpenAI's cookbook, "How to count tokens with tiktoken".
 const PER_MESSAGE: u64 = 4;
 /// What a `name` costs beside its text (same source).
@@ -28,6 +30,20 @@ pub(super) fn estimate(places: &Places) -> u64 {
     let spans = places.talk.texts.iter().chain(&places.schemas);
     let bytes: u64 = spans.map(|span| u64::from(span.end - span.start)).sum();
     bytes.div_ceil(BYTES_PER_TOKEN) + additions(places)
+}
+
+/// How much of the prompt's text is written beyond ASCII, in millionths of its bytes. An escape such as `\u6e2f` is
+/// one such character.
+pub(super) fn other_script_ppm(places: &Places, body: &str) -> u32 {
+    let (mut other, mut all) = (0_u64, 0_u64);
+    for span in places.talk.texts.iter().chain(&places.schemas) {
+        let text = span.text(body.as_bytes()).as_bytes();
+        let beyond = text.iter().filter(|byte| !byte.is_ascii()).count();
+        let escaped = memchr::memmem::find_iter(text, b"\\u").count();
+        other += (beyond + escaped * ESCAPE_BYTES).min(text.len()) as u64;
+        all += text.len() as u64;
+    }
+    u32::try_from(other * 1_000_000 / all.max(1)).unwrap_or(1_000_000)
 }
 
 /// Everything but text.

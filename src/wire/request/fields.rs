@@ -150,7 +150,9 @@ impl<'a> Draft<'a> {
         facts.messages = places.talk.messages;
         facts.images = places.talk.images;
         facts.audio = places.talk.audio;
-        facts.input_tokens = count::estimate(&places);
+        facts.estimated_tokens = count::estimate(&places);
+        facts.input_tokens = facts.estimated_tokens;
+        facts.other_script_ppm = count::other_script_ppm(&places, body);
         let asked = category::classify(places.talk.last_user(body), facts.tools > 0);
         facts.category = asked.category;
         facts.category_confident = asked.confident;
