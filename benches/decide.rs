@@ -10,10 +10,11 @@ use turnpike::{
     base::{
         catalog::{Backend, Balance, Candidate, CandidateId, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer},
         facts::{Category, Facts},
+        fences::Owner,
         money::{Currency, ExchangeRate, Money},
         price::{PriceRow, Rate, When},
         scores::{Benchmark, By, ScoreRow, Scores, Trust, Unit},
-        tenants::{Budget, Period, Team},
+        tenants::{Allowance, Budget, Period, Quota, Team},
     },
     config::catalog::built_in,
     policy::{
@@ -140,20 +141,16 @@ fn route(count: u32, dressed: bool) -> Route {
 }
 
 fn team(dressed: bool) -> Team {
-    let budget = || Budget {
+    let month = Budget {
         name: "month".into(),
-        limit: Money::from_nanousd(1),
+        limit: Quota::Money(Money::from_nanousd(1)),
         per: Period::Month,
         zone: jiff::tz::TimeZone::UTC,
+        warn_ppm: Arc::default(),
     };
-    Team {
-        name: "search".into(),
-        parent: None,
-        may_use: None,
-        locations: dressed.then(|| vec!["eu".into()]),
-        budgets: dressed.then(budget).into_iter().collect(),
-        labels: Arc::default(),
-    }
+    let allowance = Allowance { budgets: dressed.then_some(month).into_iter().collect(), ..Allowance::default() };
+    let fences = allowance.around(&Owner::Team("search".into())).collect();
+    Team { locations: dressed.then(|| vec!["eu".into()]), fences, ..Team::named("search") }
 }
 
 fn decisions(c: &mut Criterion) {

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod facts;
 pub mod failure;
+pub mod fences;
 pub mod hex;
 pub mod money;
 pub mod names;

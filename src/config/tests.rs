@@ -101,7 +101,7 @@ fn teams_inherit_fences_and_defaults() {
     let loaded = load_text(EARLY_2025);
     let search = &loaded.policies.teams["search"];
     assert_eq!(search.locations.as_deref(), Some(["eu".into()].as_slice()));
-    assert_eq!(search.budgets[0].limit, Money::from_nanousd(500_000_000_000));
+    assert_eq!((search.fences[0].cap, &*search.fences[0].id), (500_000_000_000, "team/search/month"));
     assert_eq!(search.labels["cost_center"], "4711");
     assert_eq!(loaded.policies.teams["product"].labels["cost_center"], "1");
     assert!(loaded.policies.teams.contains_key("default"));

@@ -2,20 +2,30 @@
 
 use jiff::{Timestamp, ToSpan, Unit, civil, tz::TimeZone};
 
-use crate::base::tenants::Period;
+use crate::base::{fences::Fence, tenants::Period};
 
 /// One stretch of a budget's calendar, from its first instant to the first after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) start: Timestamp,
-    pub(super) end: Timestamp,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// The first instant.
+    pub start: Timestamp,
+    /// The first instant after it.
+    pub end: Timestamp,
 }
 
 impl Window {
+    /// All of time: the window of what is counted while it is under way.
+    pub const ALWAYS: Self = Self { start: Timestamp::UNIX_EPOCH, end: Timestamp::MAX };
+
+    /// The window that a fence counts in at `at`.
+    pub fn of(fence: &Fence, at: Timestamp) -> Self {
+        fence.per.map_or(Self::ALWAYS, |per| Self::containing(at, per, &fence.zone))
+    }
+
     /// The window of `period` in `zone` that contains `at`. A clock change makes a window longer or shorter, never
     /// twice or missing. At the ends of the calendar the window is all of time.
-    pub(super) fn containing(at: Timestamp, period: Period, zone: &TimeZone) -> Self {
-        Self::on_calendar(at, period, zone).unwrap_or(Self { start: Timestamp::MIN, end: Timestamp::MAX })
+    pub fn containing(at: Timestamp, period: Period, zone: &TimeZone) -> Self {
+        Self::on_calendar(at, period, zone).unwrap_or(Self::ALWAYS)
     }
 
     fn on_calendar(at: Timestamp, period: Period, zone: &TimeZone) -> Option<Self> {
@@ -46,7 +56,7 @@ impl Window {
     }
 
     /// How much of the window has gone by at `at`, in parts per million; at least 1.
-    pub(super) fn elapsed_ppm(&self, at: Timestamp) -> u64 {
+    pub fn elapsed_ppm(&self, at: Timestamp) -> u64 {
         let (start, end) = (i128::from(self.start.as_second()), i128::from(self.end.as_second()));
         let gone = i128::from(at.as_second()) - start;
         let share = gone.clamp(0, end - start) * 1_000_000 / (end - start).max(1);

@@ -13,11 +13,12 @@ use crate::base::{
         Backend, Balance, Candidate, CandidateId, Model, Pick, Served, SpeedPrior, Thinking, Timeouts, Tokenizer,
     },
     facts::{Abilities, Category, Facts},
+    fences::Owner,
     money::{Currency, Money, NANO},
     names::Location,
     price::{PriceRow, Rate, When},
     scores::{Benchmark, By, ScoreRow, Scores, Trust, Unit},
-    tenants::{Budget, Period, Team},
+    tenants::{Allowance, Budget, Period, Quota, Team},
 };
 
 /// What one candidate is made of; its model is `m{number}`, its backend `b{number}`.
@@ -212,18 +213,14 @@ pub(super) fn route(name: &str, choice: Choice) -> Route {
 }
 
 pub(super) fn team(budget: bool) -> Team {
-    let month = || Budget {
+    let month = Budget {
         name: "month".into(),
-        limit: Money::from_nanousd(NANO),
+        limit: Quota::Money(Money::from_nanousd(NANO)),
         per: Period::Month,
         zone: jiff::tz::TimeZone::UTC,
+        warn_ppm: Arc::default(),
     };
-    Team {
-        name: "search".into(),
-        parent: None,
-        may_use: None,
-        locations: None,
-        budgets: budget.then(month).into_iter().collect(),
-        labels: Arc::default(),
-    }
+    let allowance = Allowance { budgets: budget.then_some(month).into_iter().collect(), ..Allowance::default() };
+    let fences = allowance.around(&Owner::Team("search".into())).collect();
+    Team { fences, ..Team::named("search") }
 }

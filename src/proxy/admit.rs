@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     Gateway,
@@ -15,6 +16,11 @@ use super::{
     refusal::{Code, Refusal},
 };
 use crate::{
+    base::{
+        fences::{Fence, Owner},
+        tenants::Team,
+    },
+    ledger::row::About,
     policy::{self, Route},
     wire::request::{BadRequest, ChatRequest},
 };
@@ -28,6 +34,12 @@ const MAX_HEADER: usize = 256;
 pub struct Ask {
     /// The `x-request-id`.
     pub id: Arc<str>,
+    /// The same as it stands in the books.
+    pub uuid: Uuid,
+    /// Who asks for what, in the words of the books.
+    pub about: Arc<About>,
+    /// Everything that surrounds the request, whoever serves it: its user, key, team and the teams above, its route.
+    pub fences: Vec<Arc<Fence>>,
     /// When its head arrived.
     pub arrival: Instant,
     /// When its body was there: what came before was the client's time, not Turnpike's.
@@ -89,7 +101,33 @@ pub async fn admit(
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
     let user = text_header(&head.headers, "x-turnpike-user").or_else(|| chat.user.clone()).unwrap_or_default();
     let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
-    Ok(Ask { id, arrival, admitted, caller, user, session, chat, live, route, deadline, seed: rand::random() })
+    let about = About {
+        team: caller.team.name.shared(),
+        user: user.as_str().into(),
+        key: caller.key.shared(),
+        route: route.name.shared(),
+        arm: None,
+        operation: "chat".into(),
+        dialect: "openai".into(),
+        labels: Arc::clone(&caller.team.labels),
+    };
+    let fences = fences(&caller.team, &user);
+    let (about, uuid) = (Arc::new(about), Uuid::parse_str(&id).unwrap_or_default());
+    let seed = rand::random();
+    Ok(Ask { id, uuid, about, fences, arrival, admitted, caller, user, session, chat, live, route, deadline, seed })
+}
+
+/// What surrounds a request of `user`: the user's fences first, then the team's and those above.
+fn fences(team: &Team, user: &str) -> Vec<Arc<Fence>> {
+    let mut fences = Vec::new();
+    if !user.is_empty() {
+        for team in team.lineage() {
+            let Some(allowance) = &team.per_user else { continue };
+            fences.extend(allowance.around(&Owner::User(team.name.clone(), user.into())));
+        }
+    }
+    fences.extend(team.lineage().flat_map(|team| team.fences.iter().cloned()));
+    fences
 }
 
 fn bad_request(error: &BadRequest) -> Refusal {

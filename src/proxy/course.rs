@@ -13,10 +13,11 @@ use super::{
     refusal::{Code, Refusal},
     relay::Relay,
     report,
-    toll::{Bill, Outcome, Toll, Verdict},
+    toll::{self, Bill, Outcome, Toll, Verdict},
 };
 use crate::{
-    base::{catalog::CandidateId, failure::Fault},
+    base::{catalog::CandidateId, failure::Fault, fences::Unit, money::Money},
+    ledger::{Demand, Order},
     policy::{
         BudgetSeen, Decision, Question, Ranked, Rejection, Unavailable,
         decide::decide,
@@ -60,23 +61,45 @@ pub async fn run(gateway: Arc<Gateway>, ask: Box<Ask>) -> Result<Delivery, Refus
     if decision.ranked.is_empty() {
         return Err(refused(&gateway, nobody(&decision)));
     }
-    let hold = gateway.ledger.hold(&ask.caller.team, decision.ceiling, gateway.now());
-    let hold = hold.map_err(|full| refused(&gateway, Refusal::budget(&full, decision.ceiling)))?;
+    let order = Order {
+        request: ask.uuid,
+        about: Arc::clone(&ask.about),
+        first: toll::served(&decision.ranked[0], "".into()),
+        fences: ask.fences.clone(),
+        demand: demand(&ask, &decision.ranked[0], decision.ceiling),
+        on_store_loss: ask.caller.team.on_store_loss,
+    };
+    let hold = gateway.ledger.hold(order, gateway.now()).await;
+    let hold = hold.map_err(|error| refused(&gateway, Refusal::hold(&error)))?;
     let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold));
     ask.live.on_request(&decision.route);
     let (seen, missed, tried, context_length) = (Vec::new(), Vec::new(), Vec::new(), false);
     Leg { gateway, ask, budget, decision, toll, seen, missed, tried, context_length }.go().await
 }
 
-/// The tightest budget, for rules.
+/// The tightest budget of money, for rules.
 fn tightest(gateway: &Gateway, ask: &Ask) -> BudgetSeen {
-    let states = gateway.ledger.budgets(&ask.caller.team, gateway.now());
-    let tightest = states.into_iter().max_by_key(|state| state.used_ppm);
-    tightest.map_or_else(BudgetSeen::default, |state| BudgetSeen {
-        used_ppm: state.used_ppm,
-        left: Some(state.left),
-        pace_ppm: state.pace_ppm,
-    })
+    let now = gateway.now();
+    let budgets = ask.fences.iter().filter(|fence| fence.unit == Unit::Money);
+    let seen = budgets.map(|fence| {
+        let level = gateway.ledger.level(fence, now);
+        let used_ppm = share_ppm(level.used(), fence.cap);
+        let pace_ppm = used_ppm.saturating_mul(1_000_000) / level.window.elapsed_ppm(now);
+        let left = Money::from_nanousd(fence.cap.saturating_sub(level.used()).max(0));
+        BudgetSeen { used_ppm, left: Some(left), pace_ppm }
+    });
+    seen.max_by_key(|seen| seen.used_ppm).unwrap_or_default()
+}
+
+fn share_ppm(part: i64, whole: i64) -> u64 {
+    u64::try_from(i128::from(part).max(0) * 1_000_000 / i128::from(whole).max(1)).unwrap_or(u64::MAX)
+}
+
+/// What a hold covers: `ceiling`, and the tokens of one attempt by `ranked`.
+fn demand(ask: &Ask, ranked: &Ranked, ceiling: Money) -> Demand {
+    let facts = &ask.chat.facts;
+    let answers = ranked.max_output.saturating_mul(facts.answers.max(1));
+    Demand { money: ceiling, tokens: facts.input_tokens.saturating_add(answers) }
 }
 
 fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, failed: &[CandidateId]) -> Decision {
@@ -126,8 +149,9 @@ impl Leg {
                 self.resolve();
                 continue;
             };
-            if let Err(full) = self.toll.cover(ranked.ceiling) {
-                return Err(self.give_up(Some(Refusal::budget(&full, ranked.ceiling))));
+            let demand = demand(&self.ask, &ranked, ranked.ceiling);
+            if let Err(error) = self.toll.cover(demand, &[]).await {
+                return Err(self.give_up(Some(Refusal::hold(&error))));
             }
             let (account, endpoint) = (flight.account().name.clone(), flight.endpoint());
             let thinking = value::thinks(&ranked.candidate.model, &self.ask.chat.facts);

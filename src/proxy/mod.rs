@@ -41,7 +41,7 @@ pub use refusal::{Code, Refusal};
 pub use serve::serve;
 
 use crate::{
-    base::tenants::Key,
+    base::{fences::Unit, money::Money, tenants::Key},
     ledger::{Ledger, keys::KeyRing},
     net::pool::Pool,
     policy::Policies,
@@ -170,11 +170,11 @@ impl Gateway {
     pub fn render_metrics(&self) -> String {
         let (live, now, metrics) = (self.live(), self.now(), &self.metrics);
         for team in live.policies.teams.values() {
-            for state in self.ledger.budgets(team, now) {
-                let labels =
-                    BudgetLabels { team: Label(state.team.shared()), budget: Label(Arc::clone(&state.budget)) };
-                metrics.budget_limit.get_or_create(&labels).set(dollars(state.limit));
-                metrics.budget_left.get_or_create(&labels).set(dollars(state.left));
+            for fence in team.fences.iter().filter(|fence| fence.unit == Unit::Money) {
+                let labels = BudgetLabels { team: Label(team.name.shared()), budget: Label(Arc::clone(&fence.name)) };
+                let left = fence.cap.saturating_sub(self.ledger.level(fence, now).used()).max(0);
+                metrics.budget_limit.get_or_create(&labels).set(dollars(Money::from_nanousd(fence.cap)));
+                metrics.budget_left.get_or_create(&labels).set(dollars(Money::from_nanousd(left)));
             }
         }
         for candidate in &live.policies.candidates {

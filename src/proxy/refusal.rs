@@ -8,7 +8,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::answer::Answer;
-use crate::{base::money::Money, ledger};
+use crate::{
+    base::{
+        fences::{Purpose, Unit},
+        money::Money,
+    },
+    ledger::{HoldError, Refused},
+};
 
 /// An error code of the interface; `as_str` is what the client sees and what metrics count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +41,16 @@ pub enum Code {
     EndpointNotSupported,
     /// The body is larger than `limits.body`.
     RequestTooLarge,
+    /// A limit of requests, tokens or places is reached for now.
+    RateLimitExceeded,
     /// Every attempt failed.
     UpstreamError,
     /// Nobody can be asked now.
     NoCandidate,
     /// Turnpike itself is full or draining.
     Overloaded,
+    /// The store of budgets or the journal cannot be used, and what cannot be booked is not spent.
+    BudgetStoreUnavailable,
     /// The request's time ran out.
     DeadlineExceeded,
 }
@@ -60,9 +70,11 @@ impl Code {
             Self::ModelNotFound => "model_not_found",
             Self::EndpointNotSupported => "endpoint_not_supported",
             Self::RequestTooLarge => "request_too_large",
+            Self::RateLimitExceeded => "rate_limit_exceeded",
             Self::UpstreamError => "upstream_error",
             Self::NoCandidate => "no_candidate",
             Self::Overloaded => "overloaded",
+            Self::BudgetStoreUnavailable => "budget_store_unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
         }
     }
@@ -78,8 +90,9 @@ impl Code {
             Self::ModelNotAllowed | Self::LocationNotAllowed => StatusCode::FORBIDDEN,
             Self::ModelNotFound | Self::EndpointNotSupported => StatusCode::NOT_FOUND,
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamError => StatusCode::BAD_GATEWAY,
-            Self::NoCandidate | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoCandidate | Self::Overloaded | Self::BudgetStoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -90,7 +103,12 @@ impl Code {
             Self::BudgetExceeded => "insufficient_quota",
             Self::InvalidApiKey => "authentication_error",
             Self::ModelNotAllowed | Self::LocationNotAllowed => "permission_error",
-            Self::UpstreamError | Self::NoCandidate | Self::Overloaded | Self::DeadlineExceeded => "server_error",
+            Self::RateLimitExceeded => "rate_limit_error",
+            Self::UpstreamError
+            | Self::NoCandidate
+            | Self::Overloaded
+            | Self::BudgetStoreUnavailable
+            | Self::DeadlineExceeded => "server_error",
             Self::InvalidRequest
             | Self::ContextLengthExceeded
             | Self::UnsupportedParameter
@@ -111,7 +129,7 @@ pub struct Refusal {
     pub message: String,
     /// The field at fault.
     pub param: Option<String>,
-    /// When to come again; always present on 503.
+    /// When to come again; always present on 429 and 503.
     pub retry_after: Option<Duration>,
     /// What the SDK's own retry should do: `false` once Turnpike has failed over itself.
     pub should_retry: bool,
@@ -131,7 +149,10 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 impl Refusal {
     /// A refusal without a field.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let overloaded = matches!(code, Code::NoCandidate | Code::Overloaded);
+        let overloaded = matches!(
+            code,
+            Code::NoCandidate | Code::Overloaded | Code::BudgetStoreUnavailable | Code::RateLimitExceeded
+        );
         Self {
             code,
             message: message.into(),
@@ -165,22 +186,48 @@ impl Refusal {
         self
     }
 
-    /// A budget that refused a hold.
-    pub fn budget(refused: &ledger::Refused, needed: Money) -> Self {
+    /// There is no hold.
+    pub fn hold(error: &HoldError) -> Self {
+        match error {
+            HoldError::Refused(refused) => match refused.fence.purpose {
+                Purpose::Budget => Self::budget(refused),
+                Purpose::Limit => Self::limit(refused),
+            },
+            HoldError::Away => Self::new(Code::BudgetStoreUnavailable, "the budget store is away"),
+            HoldError::Journal(_) => Self::new(Code::BudgetStoreUnavailable, "the books cannot be written"),
+        }
+    }
+
+    /// A budget that has too little left.
+    fn budget(refused: &Refused) -> Self {
+        let (fence, unit) = (&refused.fence, refused.fence.unit);
+        let renews = refused.renews_at.map(|at| format!("; it renews at {}", seconds(at))).unwrap_or_default();
         let message = format!(
-            "budget `{}` of team `{}` has {} USD left of {} USD and this request may cost {} USD; it renews at {}",
-            refused.budget,
-            refused.team,
-            refused.left(),
-            refused.limit,
-            needed,
-            seconds(refused.renews_at),
+            "{} has {} left of {} and this request may need {}{renews}",
+            fence.label(),
+            unit.write(refused.left()),
+            unit.write(fence.cap),
+            unit.write(refused.wanted),
         );
-        Self::new(Code::BudgetExceeded, message)
-            .detail("budget", refused.budget.as_ref())
-            .detail("limit", refused.limit.to_string())
-            .detail("used", refused.used.to_string())
-            .detail("renews_at", seconds(refused.renews_at).to_string())
+        let plain = |amount: i64| match unit {
+            Unit::Money => Money::from_nanousd(amount).to_string(),
+            Unit::Tokens | Unit::Requests | Unit::Concurrent => amount.to_string(),
+        };
+        let refusal = Self::new(Code::BudgetExceeded, message)
+            .detail("budget", fence.name.as_ref())
+            .detail("limit", plain(fence.cap))
+            .detail("used", plain(refused.used));
+        match refused.renews_at {
+            Some(at) => refusal.detail("renews_at", seconds(at).to_string()),
+            None => refusal,
+        }
+    }
+
+    /// A limit that is reached for now.
+    fn limit(refused: &Refused) -> Self {
+        let fence = &refused.fence;
+        let message = format!("{} allows {}", fence.label(), fence.unit.write(fence.cap));
+        Self::new(Code::RateLimitExceeded, message).detail("limit", fence.name.as_ref())
     }
 
     /// The status that the client sees.

@@ -6,13 +6,20 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{Gateway, admit::Ask, live::Flight, receipts::Receipt, report};
 use crate::{
-    base::{catalog::SpeedPrior, failure::Fault, money::Money, price::Charge, tenants::Team, usage::Usage},
-    ledger::{self, Hold},
-    policy::{Decision, Ranked},
+    base::{
+        catalog::SpeedPrior, failure::Fault, fences::Fence, money::Money, price::Charge, tenants::Team, usage::Usage,
+    },
+    ledger::{
+        Demand, Hold, HoldError, Settled,
+        row::{About, PriceUsed, Row, Served, Tokens},
+    },
+    policy::{Decision, PriceInForce, Ranked},
     telemetry::record::{AttemptRecord, Record},
 };
 
@@ -63,6 +70,8 @@ struct Meter {
     flight: Arc<Flight>,
     thinking: bool,
     dispatched: Instant,
+    // The instant that its price and the books are read at.
+    dispatched_at: Timestamp,
     arrived: Option<Instant>,
     first_token: Option<Instant>,
     text_bytes: u64,
@@ -77,6 +86,8 @@ pub struct Toll {
     gateway: Arc<Gateway>,
     team: Arc<Team>,
     hold: Option<Hold>,
+    request: Uuid,
+    about: Arc<About>,
     arrival: Instant,
     admitted: Instant,
     meter: Option<Meter>,
@@ -104,6 +115,8 @@ impl Toll {
             gateway: Arc::clone(gateway),
             team: Arc::clone(&ask.caller.team),
             hold: Some(hold),
+            request: ask.uuid,
+            about: Arc::clone(&ask.about),
             arrival: ask.arrival,
             admitted: ask.admitted,
             meter: None,
@@ -114,13 +127,16 @@ impl Toll {
         }
     }
 
-    /// Makes sure that one more attempt of at most `ceiling` is paid for.
+    /// Makes sure that `demand` beyond what is charged already is held, in the hold's fences and in `more`.
     ///
     /// # Errors
-    /// [`ledger::Refused`] when a budget has too little left.
-    pub fn cover(&mut self, ceiling: Money) -> Result<(), ledger::Refused> {
+    /// [`HoldError`] when a fence has too little left or the store cannot be asked.
+    pub async fn cover(&mut self, demand: Demand, more: &[Arc<Fence>]) -> Result<(), HoldError> {
         let now = self.gateway.now();
-        self.hold.as_mut().map_or(Ok(()), |hold| hold.cover(ceiling, now))
+        match &mut self.hold {
+            Some(hold) => hold.cover(demand, more, now).await,
+            None => Ok(()),
+        }
     }
 
     /// Begins an attempt, right before it is dispatched.
@@ -136,6 +152,7 @@ impl Toll {
             thinking,
             ranked: ranked.clone(),
             dispatched: Instant::now(),
+            dispatched_at: self.gateway.now(),
             arrived: None,
             first_token: None,
             text_bytes: 0,
@@ -233,8 +250,10 @@ impl Toll {
             Bill::Nothing => Usage::default(),
         };
         let charge = meter.price(&usage);
-        if let (Some(hold), Some(charge)) = (&mut self.hold, &charge) {
-            hold.charge(charge.money);
+        if let Some(hold) = &mut self.hold {
+            let held = hold.held().money;
+            let number = u32::try_from(self.record.attempts.len()).unwrap_or(u32::MAX);
+            hold.charge(meter.row(self.request, number, &self.about, &outcome, &usage, charge.as_ref(), held));
         }
         let timing = meter.timing(now);
         meter.flight.ended(outcome.verdict, &timing, &usage);
@@ -283,9 +302,8 @@ impl Toll {
         if !std::mem::replace(&mut self.open, false) {
             return;
         }
-        let settled = self.hold.take().map(Hold::settle);
-        self.left = settled.and_then(|settled| settled.left);
-        let beyond = settled.map_or(Money::ZERO, |settled| settled.beyond);
+        let Settled { left, beyond, .. } = self.hold.take().map(Hold::settle).unwrap_or_default();
+        self.left = left;
         self.record.code = code;
         self.record.end = end;
         self.record.total_ms = millis(self.arrival.elapsed());
@@ -354,6 +372,47 @@ impl Meter {
         Some(self.ranked.price.as_ref()?.charge(usage, self.thinking))
     }
 
+    /// The attempt as it is booked.
+    #[expect(clippy::too_many_arguments, reason = "a row is what all of them together say")]
+    fn row(
+        &self,
+        request: Uuid,
+        attempt: u32,
+        about: &Arc<About>,
+        outcome: &Outcome,
+        usage: &Usage,
+        charge: Option<&Charge>,
+        held: Money,
+    ) -> Row {
+        Row {
+            request,
+            attempt,
+            revision: 0,
+            at_ms: self.dispatched_at.as_millisecond(),
+            about: Arc::clone(about),
+            served: served(&self.ranked, self.flight.account().name.shared()),
+            outcome: outcome.label.into(),
+            tokens: Tokens::from(usage),
+            price: self.ranked.price.as_ref().and_then(|price| self.price_used(price, usage)),
+            native_nano: charge.map_or(0, |charge| i64::try_from(charge.native.nano).unwrap_or(i64::MAX)),
+            charge_nanousd: charge.map_or(0, |charge| charge.money.nanousd()),
+            held_nanousd: held.nanousd(),
+            estimated: usage.estimated,
+            swept: false,
+        }
+    }
+
+    fn price_used(&self, price: &PriceInForce, usage: &Usage) -> Option<PriceUsed> {
+        let rate = price.row.rate(usage, self.thinking)?;
+        Some(PriceUsed {
+            currency: price.row.currency.as_str().into(),
+            from: price.row.from.as_second(),
+            rates: PriceUsed::rates(rate),
+            factor_ppm: price.factor_ppm,
+            exchange_nanousd: price.exchange_nanousd,
+        })
+    }
+
     fn charge(&self) -> Option<Charge> {
         self.price(&self.usage())
     }
@@ -362,6 +421,18 @@ impl Meter {
         let total = now - self.dispatched;
         let first_token = self.first_token.map(|first| first - self.dispatched);
         Timing { first_token, total, prior: self.ranked.candidate.model.prior }
+    }
+}
+
+/// Who serves an attempt, in the words of the books.
+pub fn served(ranked: &Ranked, account: Arc<str>) -> Served {
+    let candidate = &ranked.candidate;
+    Served {
+        model: candidate.model.name.shared(),
+        upstream: Arc::clone(&candidate.upstream),
+        backend: candidate.backend.name.shared(),
+        provider: candidate.backend.provider.into(),
+        account,
     }
 }
 

@@ -12,10 +12,11 @@ use super::{
     Work,
 };
 use crate::base::{
+    fences::Owner,
     hex,
     money::Money,
     names::{KeyId, Location, TeamName},
-    tenants::{Budget, Key, Period, Team},
+    tenants::{Allowance, Budget, Key, Period, Quota, Team},
 };
 
 /// The team that pays while the gateway is open.
@@ -122,15 +123,18 @@ fn made(name: &str, parent: Option<Arc<Team>>, node: Option<&Node>, usual: Optio
         .filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned())))
         .collect();
     let budgets = get("budgets").map(Node::items).unwrap_or_default().iter().filter_map(budget).collect();
-    Team { name: TeamName::from(name), parent, may_use, locations, budgets, labels: Arc::new(labels) }
+    let allowance = Allowance { budgets, ..Allowance::default() };
+    let fences = allowance.around(&Owner::Team(TeamName::from(name))).collect();
+    Team { parent, may_use, locations, fences, labels: Arc::new(labels), ..Team::named(name) }
 }
 
 fn budget(node: &Node) -> Option<Budget> {
     Some(Budget {
         name: Arc::from(node.word("name")?),
-        limit: Money::from_nanousd(node.read("limit", units::budget)?),
+        limit: Quota::Money(Money::from_nanousd(node.read("limit", units::budget)?)),
         per: Period::ALL.into_iter().find(|period| Some(period.as_str()) == node.word("per"))?,
         zone: node.read("zone", units::zone).unwrap_or(TimeZone::UTC),
+        warn_ppm: Arc::default(),
     })
 }
 

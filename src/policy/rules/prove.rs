@@ -18,14 +18,7 @@ use crate::{
 /// Evaluates the condition and each of its parts on a request with nothing and on one with everything: a part that
 /// `&&` or `?:` would skip at first is proven too.
 pub(super) fn prove(text: &str, condition: &Condition) -> Result<(), RuleError> {
-    let team = |labels: BTreeMap<String, String>| Team {
-        name: "sample".into(),
-        parent: None,
-        may_use: None,
-        locations: None,
-        budgets: Vec::new(),
-        labels: Arc::new(labels),
-    };
+    let team = |labels: BTreeMap<String, String>| Team { labels: Arc::new(labels), ..Team::named("sample") };
     let full = Facts {
         model: "sample".into(),
         stream: true,

@@ -6,14 +6,8 @@ use super::*;
 use crate::base::tenants::Team;
 
 fn team() -> Team {
-    Team {
-        name: "batch".into(),
-        parent: None,
-        may_use: None,
-        locations: None,
-        budgets: Vec::new(),
-        labels: Arc::new(BTreeMap::from([("cost_center".to_owned(), "4711".to_owned())])),
-    }
+    let labels = Arc::new(BTreeMap::from([("cost_center".to_owned(), "4711".to_owned())]));
+    Team { labels, ..Team::named("batch") }
 }
 
 /// Thursday 2026-11-26, 23:30 UTC: Friday 07:30 in Shanghai.

@@ -1,0 +1,193 @@
+//! What stands against each fence in its window: settled and held. A state machine without a clock or a lock.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{row::PlaceRow, window::Window};
+use crate::base::fences::{Fence, Unit};
+
+/// An amount taken in one window of one fence.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where.
+    pub fence: Arc<Fence>,
+    /// In which of its windows: it is settled there and nowhere else, whatever the clock says by then.
+    pub window: Window,
+    /// How much, in the fence's unit.
+    pub amount: i64,
+}
+
+impl Place {
+    /// The place at rest, with another amount.
+    pub fn row(&self, amount: i64) -> PlaceRow {
+        PlaceRow {
+            fence: Arc::clone(&self.fence.id),
+            unit: self.fence.unit.into(),
+            from: self.window.start.as_second(),
+            to: self.window.end.as_second(),
+            amount,
+        }
+    }
+}
+
+/// What stands against a fence in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// The window.
+    pub window: Window,
+    /// Booked for good.
+    pub settled: i64,
+    /// Set aside by requests under way.
+    pub held: i64,
+}
+
+impl Level {
+    /// Both together.
+    pub fn used(&self) -> i64 {
+        self.settled.saturating_add(self.held)
+    }
+}
+
+/// A place that has too little left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short {
+    /// Its index among the places that were asked for.
+    pub index: usize,
+    /// What others have used of it.
+    pub used: i64,
+}
+
+/// The levels of all fences.
+#[derive(Debug, Default)]
+pub struct Balances {
+    accounts: HashMap<Arc<str>, Account>,
+}
+
+/// One fence's windows: the current one, and earlier ones that still hold something.
+#[derive(Debug)]
+struct Account {
+    current: Level,
+    past: Vec<Level>,
+}
+
+impl Account {
+    fn new(window: Window) -> Self {
+        Self { current: Level { window, settled: 0, held: 0 }, past: Vec::new() }
+    }
+
+    fn level(&mut self, window: &Window) -> Option<&mut Level> {
+        if self.current.window.start == window.start {
+            return Some(&mut self.current);
+        }
+        self.past.iter_mut().find(|level| level.window.start == window.start)
+    }
+
+    fn roll(&mut self, window: Window) {
+        let before = std::mem::replace(&mut self.current, Level { window, settled: 0, held: 0 });
+        if before.held != 0 {
+            self.past.push(before);
+        }
+    }
+}
+
+impl Balances {
+    /// The window that `fence` counts in now. A clock that steps back does not reopen a window, and an edited period
+    /// or zone takes effect when the running window ends or [`Balances::adopt`] is called.
+    pub fn window(&mut self, fence: &Fence, now: Timestamp) -> Window {
+        self.account(fence, now).current.window
+    }
+
+    /// What stands against `fence` now.
+    pub fn level(&mut self, fence: &Fence, now: Timestamp) -> Level {
+        self.account(fence, now).current
+    }
+
+    fn account(&mut self, fence: &Fence, now: Timestamp) -> &mut Account {
+        // Looked up twice for a new fence only: `entry` would clone the id every time.
+        if !self.accounts.contains_key(&fence.id) {
+            self.accounts.insert(Arc::clone(&fence.id), Account::new(Window::of(fence, now)));
+        }
+        let account = self.accounts.entry(Arc::clone(&fence.id)).or_insert_with(|| Account::new(Window::ALWAYS));
+        if now >= account.current.window.end {
+            account.roll(Window::of(fence, now));
+        }
+        account
+    }
+
+    /// Puts a fence whose period or zone was edited into the window that it now means, which begins with what the
+    /// books say was settled in it. What is held stays where it was taken.
+    pub fn adopt(&mut self, fence: &Fence, window: Window, settled: i64, now: Timestamp) {
+        let account = self.account(fence, now);
+        if account.current.window != window {
+            account.roll(window);
+            account.current.settled = settled;
+        }
+    }
+
+    /// Raises what `mine` holds to `wanted`: all or nothing. Places of `mine` in the same window count as taken
+    /// already; those in another window are given back.
+    ///
+    /// # Errors
+    /// [`Short`] for the first of the places for which `binds` holds that would pass its cap.
+    pub fn take(&mut self, mine: &[Place], wanted: &[Place], binds: impl Fn(&Fence) -> bool) -> Result<(), Short> {
+        for (index, place) in wanted.iter().enumerate() {
+            if !binds(&place.fence) {
+                continue;
+            }
+            let level = self.accounts.get_mut(&place.fence.id).and_then(|account| account.level(&place.window));
+            let used = level.map_or(0, |level| level.used()) - held_at(mine, place);
+            if used.saturating_add(place.amount) > place.fence.cap {
+                return Err(Short { index, used });
+            }
+        }
+        for place in mine {
+            self.change(&place.fence.id, &place.window, -place.amount, 0);
+        }
+        for place in wanted {
+            self.change(&place.fence.id, &place.window, place.amount, 0);
+        }
+        Ok(())
+    }
+
+    /// Changes what is held and settled in one window. A window that has passed and holds nothing any more takes no
+    /// further part; its books are in the journal.
+    pub fn change(&mut self, id: &Arc<str>, window: &Window, held: i64, settled: i64) {
+        let Some(account) = self.accounts.get_mut(id) else {
+            let mut account = Account::new(*window);
+            account.current.held += held;
+            account.current.settled += settled;
+            self.accounts.insert(Arc::clone(id), account);
+            return;
+        };
+        if let Some(level) = account.level(window) {
+            level.held += held;
+            level.settled += settled;
+        } else if window.start > account.current.window.start {
+            account.roll(*window);
+            account.current.held += held;
+            account.current.settled += settled;
+        } else if held > 0 {
+            account.past.push(Level { window: *window, settled, held });
+        }
+        account.past.retain(|level| level.held != 0);
+    }
+
+    /// Books what became of `places`: nothing is held any more, `charged` is settled.
+    pub fn settle(&mut self, places: &[Place], charged: impl Fn(&Place) -> i64) {
+        for place in places {
+            let settled = if place.fence.unit == Unit::Concurrent { 0 } else { charged(place) };
+            self.change(&place.fence.id, &place.window, -place.amount, settled);
+        }
+    }
+
+    /// Every fence that anything stands against, with its current level.
+    pub fn levels(&self) -> impl Iterator<Item = (&Arc<str>, &Level)> {
+        self.accounts.iter().map(|(id, account)| (id, &account.current))
+    }
+}
+
+fn held_at(mine: &[Place], place: &Place) -> i64 {
+    let same = |other: &&Place| other.fence.id == place.fence.id && other.window.start == place.window.start;
+    mine.iter().find(same).map_or(0, |mine| mine.amount)
+}
