@@ -58,7 +58,8 @@ const SERDE: &[&str] =
     &["src/config/file", "src/wire/", "src/provider/", "src/ledger/row.rs", "src/telemetry/record.rs", "src/admin/api"];
 
 /// Values of `type` in OpenAI's errors, which its own documentation lists.
-const OPENAI_TYPES: &[&str] = &["authentication_error", "permission_error", "server_error", "invalid_request_error", "rate_limit_error"];
+const OPENAI_TYPES: &[&str] =
+    &["authentication_error", "permission_error", "server_error", "invalid_request_error", "rate_limit_error"];
 
 const LONGEST_FILE: usize = 500;
 const LONGEST_FUNCTION: usize = 70;
