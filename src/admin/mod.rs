@@ -1,7 +1,9 @@
 //! Layer 4: the second listener: health, metrics, and the API for operators.
 
 pub mod api;
+mod body;
 mod keys;
+mod uses;
 
 use std::sync::{
     Arc,
@@ -26,6 +28,8 @@ use crate::{
     telemetry::metrics::MEDIA_TYPE,
 };
 
+pub use uses::{flush_uses, keep_uses};
+
 /// What the admin listener serves.
 pub struct Admin {
     /// The gateway.
@@ -47,8 +51,12 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/livez", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/api/v1/keys", post(keys::create))
+        .route("/api/v1/keys", get(keys::list).post(keys::create))
+        .route("/api/v1/keys/{id}", get(keys::one))
+        .route("/api/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/api/v1/keys/{id}/revoke", post(keys::revoke))
         .fallback(nothing_here)
+        .method_not_allowed_fallback(nothing_here)
         .with_state(admin)
 }
 
@@ -75,7 +83,11 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Respons
 }
 
 async fn nothing_here() -> Response {
-    error(StatusCode::NOT_FOUND, "endpoint_not_supported", "the admin listener serves no such path")
+    error(
+        StatusCode::NOT_FOUND,
+        "endpoint_not_supported",
+        "the admin listener serves no such path, or not with this method",
+    )
 }
 
 /// An error in the shape that the clients' side uses too.

@@ -3,6 +3,7 @@
 pub mod check;
 mod demo;
 mod key;
+mod remote;
 mod run;
 mod schema;
 mod serve;
@@ -27,7 +28,7 @@ enum Command {
     Demo(demo::Args),
     /// Validate the configuration and every policy file, all faults at once.
     Check(check::Args),
-    /// Make client keys.
+    /// Make, list, rotate and revoke client keys.
     Key(key::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use super::run::{self, Doors};
 use crate::{
-    admin::Admin,
+    admin::{self, Admin},
     config::{
         self, Loaded, ServerConfig,
         watch::{Seen, Watcher},
@@ -79,7 +79,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     let Loaded { server, policies, sources, texts, .. } = loaded;
     // Without a file there is no folder that would be ours to write into.
     let keys = if from_file { Some(KeyStore::open(&server.journal)?) } else { None };
-    let stored = keys.as_ref().map(KeyStore::all).transpose()?.unwrap_or_default();
+    let stored = keys.as_ref().map(KeyStore::export).transpose()?.unwrap_or_default();
     let tls = server.tls.as_ref().map(|tls| ServerTls::load(&tls.cert, &tls.key)).transpose()?;
     let settings = Settings {
         body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
@@ -123,8 +123,11 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         return run::until_signalled(doors, state).await;
     }
     let watching = tokio::spawn(watch(gateway, server, sources));
-    let code = run::until_signalled(doors, state).await;
+    let uses = tokio::spawn(admin::keep_uses(Arc::clone(&state)));
+    let code = run::until_signalled(doors, Arc::clone(&state)).await;
     watching.abort();
+    uses.abort();
+    admin::flush_uses(&state);
     code
 }
 

@@ -69,9 +69,8 @@ impl Fence<'_> {
         terms: &Terms,
         ceiling: Money,
     ) -> Result<(), Rejection> {
-        let tier = self.question.facts.tier.expected(candidate.backend.tier);
-        if self.priced && !price.is_some_and(|price| price.row.has(tier)) {
-            return Err(Rejection::NoPrice { tier });
+        if self.priced && price.is_none() {
+            return Err(Rejection::NoPrice);
         }
         self.bars.iter().try_for_each(|bar| self.clears(bar, candidate, terms))?;
         if let Some(max) = self.require.max_cost.filter(|max| terms.cost > *max) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use jiff::Timestamp;
-use secrecy::SecretString;
 
 use super::refusal::{Code, Refusal};
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
         names::{KeyId, TeamName},
         tenants::Team,
     },
-    ledger::keys::KeyRing,
+    ledger::keys::{KeyRing, Standing},
     policy::Policies,
 };
 
@@ -42,7 +41,7 @@ pub enum Door<'a> {
 /// Finds the caller by the key in `authorization` or `x-api-key`.
 ///
 /// # Errors
-/// `invalid_api_key` for a key that is missing, unknown, expired, or whose team is gone.
+/// `invalid_api_key` for a key that is missing, unknown, expired, replaced, revoked, or whose team is gone.
 pub fn authenticate(
     headers: &HeaderMap,
     door: Door<'_>,
@@ -58,21 +57,29 @@ pub fn authenticate(
     let presented = presented(headers).ok_or_else(|| {
         refused("no key was sent\nhint: send `authorization: Bearer tpk_…`; an SDK takes it as its api key")
     })?;
-    let key = ring.find(&presented).ok_or_else(|| refused("the key is not known to this gateway"))?;
-    if key.expires.is_some_and(|end| now >= end) {
-        return Err(refused("the key has expired"));
+    let held = ring.find(presented).ok_or_else(|| refused("the key is not known to this gateway"))?;
+    match held.standing(now) {
+        Standing::Valid => {}
+        Standing::Expired => return Err(refused("the key has expired")),
+        Standing::Replaced => {
+            return Err(refused(
+                "the key was given another secret, and the time for which this one stayed valid is over",
+            ));
+        }
+        Standing::Revoked => return Err(refused("the key was revoked")),
     }
-    let team = policies.teams.get(&key.team).cloned();
+    let team = policies.teams.get(&held.key.team).cloned();
     let team = team.ok_or_else(|| refused("the key's team no longer exists"))?;
-    Ok(Caller { team, key: key.id.clone() })
+    held.note_use(now);
+    Ok(Caller { team, key: held.key.id.clone() })
 }
 
-fn presented(headers: &HeaderMap) -> Option<SecretString> {
+fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     });
     let plain = || headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::trim);
     let key = bearer.or_else(plain)?;
-    (!key.is_empty() && key.len() <= MAX_KEY).then(|| key.to_owned().into())
+    (!key.is_empty() && key.len() <= MAX_KEY).then_some(key)
 }

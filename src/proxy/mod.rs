@@ -41,8 +41,11 @@ pub use refusal::{Code, Refusal};
 pub use serve::serve;
 
 use crate::{
-    base::{fences::Unit, money::Money, tenants::Key},
-    ledger::{Ledger, keys::KeyRing},
+    base::{fences::Unit, money::Money},
+    ledger::{
+        Ledger,
+        keys::{KeyRing, KeySnapshot},
+    },
     net::pool::Pool,
     policy::Policies,
     telemetry::{
@@ -68,7 +71,7 @@ pub struct Gateway {
     settings: Settings,
     live: ArcSwap<Live>,
     keys: KeyRing,
-    stored_keys: Mutex<Vec<Arc<Key>>>,
+    stored_keys: Mutex<KeySnapshot>,
     /// There was no key at the start. A first key closes the gateway; losing the last one never opens it again.
     open: AtomicBool,
     ledger: Arc<Ledger>,
@@ -88,14 +91,14 @@ impl Gateway {
     pub fn new(
         settings: Settings,
         policies: Arc<Policies>,
-        stored_keys: Vec<Key>,
+        stored_keys: KeySnapshot,
         pool: Pool,
     ) -> std::io::Result<Arc<Self>> {
         let gateway = Self {
             settings,
             live: ArcSwap::from_pointee(Live::new(Arc::clone(&policies), None, &pool)),
             keys: KeyRing::default(),
-            stored_keys: Mutex::new(stored_keys.into_iter().map(Arc::new).collect()),
+            stored_keys: Mutex::new(stored_keys),
             open: AtomicBool::new(true),
             ledger: Arc::default(),
             pool,
@@ -115,10 +118,22 @@ impl Gateway {
         self.announce(&policies);
     }
 
-    /// Adds a key to those of the store; it is valid at once.
-    pub fn add_key(&self, key: Key) {
-        self.stored_keys.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(key));
-        self.refresh_keys(&self.live().policies);
+    /// Puts the store's keys in force: whatever arrives from then on is measured by them, also on open connections.
+    /// Of two snapshots of one store the later counts, in whichever order they come.
+    pub fn replace_keys(&self, keys: KeySnapshot) {
+        {
+            let mut stored = self.stored_keys.lock().unwrap_or_else(PoisonError::into_inner);
+            if keys.revision < stored.revision {
+                return;
+            }
+            *stored = keys;
+        }
+        self.refresh_keys();
+    }
+
+    /// The keys in force.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
     }
 
     /// Whether requests are taken without a key.
@@ -136,7 +151,7 @@ impl Gateway {
     }
 
     fn announce(&self, policies: &Policies) {
-        self.refresh_keys(policies);
+        self.refresh_keys();
         // The fit of the scores is made here, so that no request pays for it.
         policies.scores.fit(self.now().to_zoned(jiff::tz::TimeZone::UTC).date());
         let metrics = &self.metrics;
@@ -153,9 +168,11 @@ impl Gateway {
         metrics.budget_left.clear();
     }
 
-    fn refresh_keys(&self, policies: &Policies) {
-        let stored = self.stored_keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.keys.replace(stored.into_iter().chain(policies.keys.values().cloned()));
+    /// Puts together the store's keys and those of the policies in force. The lock is held throughout, so that what
+    /// comes last is made of the last of both.
+    fn refresh_keys(&self) {
+        let stored = self.stored_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        self.keys.replace(&stored.keys, self.live().policies.keys.values());
         if !self.keys.is_empty() {
             self.open.store(false, Ordering::Release);
         }

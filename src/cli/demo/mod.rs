@@ -21,6 +21,7 @@ use super::run::{self, Doors};
 use crate::{
     admin::Admin,
     config::{self, Loaded},
+    ledger::keys::KeySnapshot,
     net::{
         listener::{self, Limits},
         pool::Pool,
@@ -124,7 +125,7 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
     let clients = bind(args.port, "--port").await?;
     let admin = bind(args.admin_port, "--admin-port").await?;
     let simulated = bind(args.vendors_port, "--vendors-port").await?;
-    let gateway = Gateway::new(settings, loaded.policies, Vec::new(), pool.clone())?;
+    let gateway = Gateway::new(settings, loaded.policies, KeySnapshot::default(), pool.clone())?;
     let vendors = Vendors::new(VENDORS);
     let server = axum::serve(simulated, vendors.router());
     let mut tasks = tokio::task::JoinSet::new();
