@@ -67,7 +67,6 @@ fn candidate(number: u32) -> Candidate {
         region: None,
         timeouts: Timeouts::default(),
         max_in_flight: None,
-        tier: Default::default(),
         off: None,
     };
     let model = Model {

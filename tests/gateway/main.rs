@@ -20,13 +20,14 @@ mod errors;
 mod failover;
 mod failures;
 mod harness;
+mod keys;
+mod keys_commands;
 mod malformed;
 mod models;
 mod money;
 mod reload;
 mod scripts;
 mod sdk;
-mod tiers;
 mod timeouts;
 #[path = "../upstream/mod.rs"]
 mod upstream;

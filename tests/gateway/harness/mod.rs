@@ -3,13 +3,13 @@
 #![allow(dead_code, unused_imports, reason = "each test target that includes the module uses a part of it")]
 
 mod client;
+mod site;
 mod transcript;
 
 use std::{
     fmt::Write as _,
-    io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering},
@@ -19,9 +19,9 @@ use std::{
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
 pub use client::{Answer, Client};
+pub use site::{Said, Site};
 pub use transcript::{Transcript, without_cost};
 
 /// The client key of the team `test`, which has no fences and no budget.
@@ -33,6 +33,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 pub struct Setup {
     server: String,
+    tokens: Vec<String>,
     backends: String,
     models: String,
     prices: String,
@@ -71,12 +72,6 @@ impl Setup {
         self
     }
 
-    /// A further row of prices: `{model: …, input: …, output: …}`.
-    pub fn price_row(mut self, row: &str) -> Self {
-        writeln!(self.prices, "  - {row}").unwrap();
-        self
-    }
-
     fn price(mut self, what: &str) -> Self {
         writeln!(self.prices, "  - {{{what}, from: 2025-01-01, input: 2 USD, output: 8 USD}}").unwrap();
         self
@@ -104,6 +99,12 @@ impl Setup {
         self
     }
 
+    /// An admin token, which may do that (`read, keys`).
+    pub fn token(mut self, name: &str, token: &str, may: &str) -> Self {
+        self.tokens.push(format!("{{name: {name}, token: {token}, may: [{may}]}}"));
+        self
+    }
+
     /// A variable of the gateway's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -126,36 +127,14 @@ impl Setup {
         file + &self.policies
     }
 
+    /// Writes the files into a folder of their own; nothing is started.
+    pub fn site(&self) -> Site {
+        Site::write(self)
+    }
+
     /// Starts the gateway and waits until it is ready.
     pub async fn start(&self) -> Gateway {
-        let folder = tempfile::tempdir().unwrap();
-        let (clients, admin) = (free_address(), free_address());
-        let server = format!("listen: {clients}\nadmin: {{listen: \"{admin}\"}}\n{}", self.server);
-        std::fs::write(folder.path().join("turnpike.yaml"), server).unwrap();
-        std::fs::create_dir(folder.path().join("policies")).unwrap();
-        std::fs::write(folder.path().join("policies/test.yaml"), self.policy_file()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_turnpike"))
-            .args(["serve", "-c", "turnpike.yaml"])
-            .current_dir(folder.path())
-            .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let writing = log.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                writing.lock().unwrap().extend([line.as_str(), "\n"]);
-            }
-        });
-        let gateway = Gateway { clients, admin, child, log, folder };
-        gateway.ready().await;
-        gateway
+        self.site().start().await
     }
 }
 
@@ -175,22 +154,20 @@ pub fn free_address() -> SocketAddr {
 
 /// A running gateway; dropping it kills the process.
 pub struct Gateway {
-    clients: SocketAddr,
-    admin: SocketAddr,
+    site: Site,
     child: Child,
     log: Arc<Mutex<String>>,
-    folder: TempDir,
 }
 
 impl Gateway {
     /// The base URL for an SDK.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.clients)
+        format!("http://{}/v1", self.site.clients)
     }
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
-        self.clients
+        self.site.clients
     }
 
     /// A client of the team `test`.
@@ -200,12 +177,17 @@ impl Gateway {
 
     /// A client with this key.
     pub fn client_with(&self, key: &str) -> Client {
-        Client::new(self.clients).header("authorization", &format!("Bearer {key}"))
+        Client::new(self.site.clients).header("authorization", &format!("Bearer {key}"))
+    }
+
+    /// Its files, and the commands that work on them.
+    pub fn site(&self) -> &Site {
+        &self.site
     }
 
     /// The operators' side.
     pub fn admin(&self) -> Client {
-        Client::new(self.admin)
+        Client::new(self.site.admin)
     }
 
     /// A plain answer to `hi`.
@@ -233,9 +215,7 @@ impl Gateway {
 
     /// Replaces the policy file in one step, as an editor does.
     pub fn save_policies(&self, yaml: &str) {
-        let folder = self.folder.path().join("policies");
-        std::fs::write(folder.join(".test.yaml.new"), yaml).unwrap();
-        std::fs::rename(folder.join(".test.yaml.new"), folder.join("test.yaml")).unwrap();
+        self.site.save_policies(yaml);
     }
 
     /// Asks the process to end.
