@@ -67,6 +67,7 @@ fn candidate(number: u32) -> Candidate {
         region: None,
         timeouts: Timeouts::default(),
         max_in_flight: None,
+        tier: Default::default(),
         off: None,
     };
     let model = Model {

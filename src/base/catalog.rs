@@ -8,6 +8,7 @@ use super::{
     facts::Abilities,
     names::{AccountName, BackendName, Location, ModelName},
     price::PriceRow,
+    tier::Tier,
 };
 
 /// Which vocabulary counts a model's tokens.
@@ -203,6 +204,8 @@ pub struct Backend {
     pub timeouts: Timeouts,
     /// Requests that may be in flight to it at once; `None` = no limit known.
     pub max_in_flight: Option<u32>,
+    /// The tier of service that its vendor gives to requests that name none: a setting of the vendor's project.
+    pub tier: Tier,
     /// Why it is switched off, if it is.
     pub off: Option<Arc<str>>,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::catalog::Tokenizer;
+use super::{catalog::Tokenizer, tier::Asked};
 
 /// The kind of work that a prompt asks for; benchmark scores are kept for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,6 +173,8 @@ pub struct Facts {
     pub json: bool,
     /// The client asked for reasoning: on, off, or did not say.
     pub reasoning: Option<bool>,
+    /// The tier of service that the client asked for.
+    pub tier: Asked,
     /// What kind of work it is.
     pub category: Category,
     /// The category is good enough to be used; otherwise the overall ability is.

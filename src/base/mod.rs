@@ -10,4 +10,5 @@ pub mod names;
 pub mod price;
 pub mod scores;
 pub mod tenants;
+pub mod tier;
 pub mod usage;

@@ -6,6 +6,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 
 use super::{
     money::{Currency, ExchangeRate, Money, NANO, Native},
+    tier::Tier,
     usage::Usage,
 };
 
@@ -21,7 +22,8 @@ pub struct PriceRow {
     pub from: Timestamp,
     /// The first instant at which it holds no more.
     pub until: Option<Timestamp>,
-    /// Rates by size and kind of the request; the first that matches is charged.
+    /// Rates by tier of service, size and kind of the request; the first that matches is charged. At least one is for
+    /// the usual tier.
     pub rates: Vec<Rate>,
     /// Hours in which the price is multiplied.
     pub calendar: Vec<Window>,
@@ -53,6 +55,8 @@ pub struct Rate {
 /// When a rate applies; an absent bound matches everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct When {
+    /// The tier of service.
+    pub tier: Tier,
     /// Prompts of at most so many tokens.
     pub input_upto: Option<u64>,
     /// Answers of at most so many tokens.
@@ -62,6 +66,7 @@ pub struct When {
 }
 
 impl When {
+    /// Whether usage of this size and kind, within the tier, falls under it.
     fn matches(self, usage: &Usage, thinking: bool) -> bool {
         self.input_upto.is_none_or(|upto| usage.input <= upto)
             && self.output_upto.is_none_or(|upto| usage.output <= upto)
@@ -105,6 +110,17 @@ impl Window {
     }
 }
 
+/// The most that an attempt may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Prompt tokens.
+    pub input: u64,
+    /// Completion tokens of all answers.
+    pub output: u64,
+    /// The prompt has audio in it.
+    pub audio: bool,
+}
+
 /// The cost of some usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
@@ -130,9 +146,18 @@ impl PriceRow {
         })
     }
 
-    /// The rate for this usage: the first whose condition matches, else the last (the vendor's highest tier).
+    /// Whether it has a rate for this tier of service.
+    pub fn has(&self, tier: Tier) -> bool {
+        self.rates.iter().any(|rate| rate.when.tier == tier)
+    }
+
+    /// The rate for this usage: the first for its tier of service whose condition matches, else the first for the usual
+    /// tier, else the last of those (the vendor's largest size).
     pub fn rate(&self, usage: &Usage, thinking: bool) -> Option<&Rate> {
-        self.rates.iter().find(|rate| rate.when.matches(usage, thinking)).or(self.rates.last())
+        let of = |tier| self.rates.iter().filter(move |rate| rate.when.tier == tier);
+        let matching = |tier| of(tier).find(|rate| rate.when.matches(usage, thinking));
+        let own = (usage.tier != Tier::Standard).then(|| matching(usage.tier)).flatten();
+        own.or_else(|| matching(Tier::Standard)).or_else(|| of(Tier::Standard).next_back()).or(self.rates.last())
     }
 
     /// What `usage` costs when dispatched at an instant whose factor is `factor_ppm`:
@@ -142,29 +167,46 @@ impl PriceRow {
         self.exchange(sum, factor_ppm, exchange_nanousd)
     }
 
-    /// An upper bound on what [`PriceRow::charge`] can say of any usage with at most `input` prompt tokens and
-    /// `output` completion tokens, thinking or not: every token at the dearest kind of the dearest rate in reach.
-    /// `audio` = the prompt has audio in it.
-    pub fn upper_bound(&self, input: u64, output: u64, audio: bool, factor_ppm: i64, exchange_nanousd: i64) -> Money {
-        let bound = Usage { input, output, ..Usage::default() };
-        let most = match self.rates.as_slice() {
-            [only] => only.most(&bound, audio),
-            _ => self.dearest(&bound, false, audio).max(self.dearest(&bound, true, audio)),
+    /// An upper bound on what [`PriceRow::charge`] can say of any usage within `most`, thinking or not, at any tier
+    /// that `reaches` allows besides the usual: every token at the dearest kind of the dearest rate in reach.
+    pub fn upper_bound(
+        &self,
+        most: Bound,
+        reaches: impl Fn(Tier) -> bool,
+        factor_ppm: i64,
+        exchange_nanousd: i64,
+    ) -> Money {
+        let sum = match self.rates.as_slice() {
+            [only] => only.most(most),
+            rates => {
+                let mut dearest =
+                    self.dearest(most, Tier::Standard, false).max(self.dearest(most, Tier::Standard, true));
+                // Few rates, fewer tiers: a tier that comes up again is only looked at again.
+                for tier in rates.iter().map(|rate| rate.when.tier) {
+                    if tier != Tier::Standard && reaches(tier) {
+                        dearest = self.dearest(most, tier, false).max(self.dearest(most, tier, true)).max(dearest);
+                    }
+                }
+                dearest
+            }
         };
-        self.exchange(most, factor_ppm, exchange_nanousd).money
+        self.exchange(sum, factor_ppm, exchange_nanousd).money
     }
 
-    /// The dearest sum among the rates that a usage within `bound` may fall under: all up to the first that matches
-    /// the bound itself, for that one matches everything below it too.
-    fn dearest(&self, bound: &Usage, thinking: bool, audio: bool) -> i128 {
+    /// The dearest sum among the rates of a tier that a usage within the bound may fall under: all up to the first that
+    /// matches the bound itself, for that one matches everything below it too.
+    fn dearest(&self, bound: Bound, tier: Tier, thinking: bool) -> i128 {
+        let usage = Usage { input: bound.input, output: bound.output, ..Usage::default() };
+        let of_tier = || self.rates.iter().filter(|rate| rate.when.tier == tier);
         let mut most = 0;
-        for rate in self.rates.iter().filter(|rate| rate.when.thinking.is_none_or(|wanted| wanted == thinking)) {
-            most = most.max(rate.most(bound, audio));
-            if rate.when.matches(bound, thinking) {
+        for rate in of_tier().filter(|rate| rate.when.thinking.is_none_or(|wanted| wanted == thinking)) {
+            most = most.max(rate.most(bound));
+            if rate.when.matches(&usage, thinking) {
                 return most;
             }
         }
-        most.max(self.rates.last().map_or(0, |rate| rate.most(bound, audio)))
+        let last = if tier == Tier::Standard { of_tier().next_back().or(self.rates.last()) } else { None };
+        most.max(last.map_or(0, |rate| rate.most(bound)))
     }
 
     fn exchange(&self, sum: i128, factor_ppm: i64, exchange_nanousd: i64) -> Charge {
@@ -207,9 +249,9 @@ impl Rate {
 
 impl Rate {
     /// Every token of `bound` at the price of its dearest kind.
-    fn most(&self, bound: &Usage, audio: bool) -> i128 {
+    fn most(&self, bound: Bound) -> i128 {
         let text = self.input.max(self.cached_input).max(self.cache_write);
-        let input = if audio { text.max(self.audio_input) } else { text };
+        let input = if bound.audio { text.max(self.audio_input) } else { text };
         let output = self.output.max(self.reasoning).max(self.audio_output);
         let input = i128::from(bound.input) * i128::from(input);
         input.saturating_add(i128::from(bound.output) * i128::from(output))

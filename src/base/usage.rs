@@ -1,5 +1,7 @@
 //! Tokens: what an upstream says it read and wrote.
 
+use super::tier::Tier;
+
 /// Tokens of one attempt by kind. `input` includes `cached_input`, `cache_write` and `audio_input`; `output`
 /// includes `reasoning` and `audio_output`, as in the Chat Completions dialect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Usage {
     pub reasoning: u64,
     /// Of these, audio.
     pub audio_output: u64,
+    /// The tier at which they were served.
+    pub tier: Tier,
     /// True where the upstream gave no number and Turnpike counted.
     pub estimated: bool,
 }
@@ -33,6 +37,7 @@ impl Usage {
             output: self.output.max(other.output),
             reasoning: self.reasoning,
             audio_output: self.audio_output,
+            tier: self.tier,
             estimated: self.estimated,
         }
     }

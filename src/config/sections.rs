@@ -89,6 +89,9 @@ pub const POLICIES: Shape = Shape {
     later: &["notify"],
 };
 
+/// Tiers of service.
+const TIERS: &[&str] = &["default", "flex", "priority", "scale", "fast", "batch"];
+
 const BACKEND: Shape = Shape {
     name: "a backend",
     fields: &[
@@ -101,6 +104,7 @@ const BACKEND: Shape = Shape {
         may("location", Name, "where data goes"),
         may("balance", Word(&["least_loaded", "round_robin"]), "how endpoints share the requests"),
         may("timeouts", Kind::Shape(&TIMEOUTS), "four clocks of an attempt"),
+        may("tier", Word(TIERS), "the service tier that the vendor's project gives to requests that name none"),
         may("max_in_flight", Amount(Unit::Count(1, 1_000_000)), "requests at once"),
         may("off", Text, "why it is switched off"),
         may("if_missing_secret", Word(&["off", "fault"]), "what a missing secret means"),
@@ -184,7 +188,11 @@ const PRICE: Shape = Shape {
         may("reasoning", MONEY, "reasoning tokens"),
         may("audio_input", MONEY, "audio in the prompt"),
         may("audio_output", MONEY, "audio in the answer"),
-        may("rates", List(&Kind::Shape(&RATE), Least::One), "tiers; the first that matches is charged"),
+        may(
+            "rates",
+            List(&Kind::Shape(&RATE), Least::One),
+            "rates by size, kind and service tier; the first that matches is charged",
+        ),
         may("calendar", List(&Kind::Shape(&WINDOW), Least::One), "hours in which the price is multiplied"),
         may("source", Text, "where the numbers were read"),
     ],
@@ -210,6 +218,7 @@ pub const RATE: Shape = Shape {
 const WHEN: Shape = Shape {
     name: "`when`",
     fields: &[
+        may("tier", Word(TIERS), "the service tier that the answer names; `default` unless stated"),
         may("input_upto", TOKENS, "prompts of at most so many tokens"),
         may("output_upto", TOKENS, "answers of at most so many tokens"),
         may("thinking", Flag, "thinking on or off"),

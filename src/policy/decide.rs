@@ -240,8 +240,7 @@ fn weigh(candidate: &Arc<Candidate>, scale: &Scale<'_>) -> Result<Ranked, Reject
     let max_output = output_cap(&candidate.model, question.facts, fence.route_cap);
     let right = scale.fit.right(&candidate.model, scale.category, scale.confident);
     let terms = terms(question, candidate, &seen, price.as_ref(), right, max_output, scale.prefer);
-    let ceiling =
-        price.as_ref().map_or(Money::ZERO, |price| ceiling(&candidate.model, price, question.facts, max_output));
+    let ceiling = price.as_ref().map_or(Money::ZERO, |price| ceiling(candidate, price, question.facts, max_output));
     fence.after(candidate, &seen, price.as_ref(), &terms, ceiling).map_err(|why| out(why, Some(terms)))?;
     Ok(Ranked { candidate: candidate.clone(), terms, seen, price, max_output, ceiling })
 }

@@ -11,6 +11,7 @@ use crate::base::{
     money::Money,
     names::{Location, RouteName},
     price::{Charge, PriceRow},
+    tier::Tier,
     usage::Usage,
 };
 
@@ -106,6 +107,8 @@ pub struct Terms {
     pub input_tokens: u64,
     /// Expected output tokens of one answer.
     pub output_tokens: u64,
+    /// The tier of service that it is expected to be served at.
+    pub tier: Tier,
     /// Expected cost.
     pub cost: Money,
     /// The value, in nano-USD: what the ranked are sorted by under `prefer: {right_answer, second}`, and what
@@ -162,7 +165,10 @@ pub enum Rejection {
         context: u64,
     },
     /// No price is known and the team has a budget, or the route a `max_cost`.
-    NoPrice,
+    NoPrice {
+        /// For this tier of service.
+        tier: Tier,
+    },
     /// Its chance of a right answer is below the floor (both in parts per million).
     BelowFloor {
         /// Its lower end.
@@ -261,7 +267,8 @@ impl fmt::Display for Rejection {
             Self::Location { location: None } => f.write_str("its backend states no location, and the team is fenced"),
             Self::Lacks(ability) => write!(f, "lacks `{}`", ability.as_str()),
             Self::Context { needed, context } => write!(f, "needs {needed} tokens of context, has {context}"),
-            Self::NoPrice => f.write_str("its price is not known"),
+            Self::NoPrice { tier: Tier::Standard } => f.write_str("its price is not known"),
+            Self::NoPrice { tier } => write!(f, "its price at the service tier `{}` is not known", tier.as_str()),
             Self::BelowFloor { right_ppm, floor_ppm } => {
                 write!(f, "right with at least {}, the floor is {}", Percent(*right_ppm), Percent(*floor_ppm))
             }

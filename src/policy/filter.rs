@@ -69,8 +69,9 @@ impl Fence<'_> {
         terms: &Terms,
         ceiling: Money,
     ) -> Result<(), Rejection> {
-        if self.priced && price.is_none() {
-            return Err(Rejection::NoPrice);
+        let tier = self.question.facts.tier.expected(candidate.backend.tier);
+        if self.priced && !price.is_some_and(|price| price.row.has(tier)) {
+            return Err(Rejection::NoPrice { tier });
         }
         self.bars.iter().try_for_each(|bar| self.clears(bar, candidate, terms))?;
         if let Some(max) = self.require.max_cost.filter(|max| terms.cost > *max) {

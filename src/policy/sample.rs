@@ -74,6 +74,7 @@ impl Made {
             region: None,
             timeouts: Timeouts::default(),
             max_in_flight: None,
+            tier: Default::default(),
             off: self.off.then(|| "maintenance".into()),
         };
         Candidate {

@@ -12,8 +12,9 @@ use crate::base::{
     catalog::{Candidate, Model, Thinking},
     facts::Facts,
     money::{Currency, Money, NANO},
-    price::{in_force, rate_in_force},
+    price::{Bound, in_force, rate_in_force},
     scores::Right,
+    tier::Tier,
     usage::Usage,
 };
 
@@ -107,7 +108,10 @@ pub(super) fn terms(
     prefer: Prefer,
 ) -> Terms {
     let output = expected_output(&candidate.model, seen, cap);
-    let usage = expected_usage(&candidate.model, question.facts, seen, output);
+    let asked = question.facts.tier.expected(candidate.backend.tier);
+    // A server that knows no tiers serves all at its one price.
+    let tier = if price.is_some_and(|price| price.row.has(asked)) { asked } else { Tier::Standard };
+    let usage = Usage { tier, ..expected_usage(&candidate.model, question.facts, seen, output) };
     let thinking = thinks(&candidate.model, question.facts);
     let cost = price.map_or(Money::ZERO, |price| price.charge(&usage, thinking).money);
     let expected_ms = expected_ms(candidate, seen, output);
@@ -118,6 +122,7 @@ pub(super) fn terms(
         expected_ms,
         input_tokens: usage.input,
         output_tokens: output,
+        tier,
         cost,
         value: value(right.ppm, expected_ms, cost, prefer),
     }
@@ -145,8 +150,11 @@ pub fn input_bound(model: &Model, facts: &Facts) -> u64 {
 }
 
 /// An upper bound on what one attempt can cost: every prompt token at the dearest kind, every answer at its cap, at
-/// the dearest rate that any usage within these bounds can fall under, thinking or not.
-pub fn ceiling(model: &Model, price: &PriceInForce, facts: &Facts, cap: u64) -> Money {
-    let (input, output) = (input_bound(model, facts), cap.saturating_mul(facts.answers.max(1)));
-    price.row.upper_bound(input, output, facts.audio > 0, price.factor_ppm, price.exchange_nanousd)
+/// the dearest rate that any usage within these bounds can fall under, thinking or not, at any tier of service that the
+/// request may be served at.
+pub fn ceiling(candidate: &Candidate, price: &PriceInForce, facts: &Facts, cap: u64) -> Money {
+    let (input, output) = (input_bound(&candidate.model, facts), cap.saturating_mul(facts.answers.max(1)));
+    let most = Bound { input, output, audio: facts.audio > 0 };
+    let reaches = |tier| facts.tier.reaches(tier, candidate.backend.tier);
+    price.row.upper_bound(most, reaches, price.factor_ppm, price.exchange_nanousd)
 }

@@ -93,11 +93,6 @@ pub async fn admit(
     let admitted = Instant::now();
     let mut chat = ChatRequest::parse(body).map_err(|error| bad_request(&error))?;
     let route = named_route(&live, &caller, &chat.facts.model)?;
-    if chat.special_tier() && caller.team.has_budget() {
-        let message = "a team with a budget is served at the usual tier only, since no other is priced\n\
-                       hint: leave `service_tier` out";
-        return Err(Refusal::new(Code::UnsupportedParameter, message).param("service_tier"));
-    }
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
     let user = text_header(&head.headers, "x-turnpike-user").or_else(|| chat.user.clone()).unwrap_or_default();
     let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();

@@ -291,7 +291,10 @@ fn nobody(decision: &Decision) -> Refusal {
     let listed: Vec<String> =
         decision.rejected.iter().map(|rejected| format!("{}: {}", rejected.candidate.label(), rejected.why)).collect();
     let of_request = |why: &Rejection| {
-        matches!(why, Rejection::Location { .. } | Rejection::Lacks(_) | Rejection::Context { .. } | Rejection::NoPrice)
+        matches!(
+            why,
+            Rejection::Location { .. } | Rejection::Lacks(_) | Rejection::Context { .. } | Rejection::NoPrice { .. }
+        )
     };
     let late = |why: &Rejection| matches!(why, Rejection::Deadline { .. });
     let code = if any(late) && !any(|why| matches!(why, Rejection::Unavailable(_))) {
@@ -302,7 +305,7 @@ fn nobody(decision: &Decision) -> Refusal {
         Code::ContextLengthExceeded
     } else if any(|why| matches!(why, Rejection::Lacks(_))) {
         Code::UnsupportedParameter
-    } else if any(|why| matches!(why, Rejection::NoPrice)) {
+    } else if any(|why| matches!(why, Rejection::NoPrice { .. })) {
         Code::ModelHasNoPrice
     } else {
         Code::LocationNotAllowed

@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::{Gateway, admit::Ask, live::Flight, receipts::Receipt, report};
 use crate::{
     base::{
-        catalog::SpeedPrior, failure::Fault, fences::Fence, money::Money, price::Charge, tenants::Team, usage::Usage,
+        catalog::SpeedPrior, failure::Fault, fences::Fence, money::Money, price::Charge, tenants::Team, tier::Tier,
+        usage::Usage,
     },
     ledger::{
         Demand, Hold, HoldError, Settled,
@@ -79,6 +80,8 @@ struct Meter {
     // How many of them the last usage knew of.
     counted_events: u64,
     reported: Option<Usage>,
+    // The tier of service that the upstream named.
+    tier: Option<Tier>,
 }
 
 /// See the module's text.
@@ -159,6 +162,7 @@ impl Toll {
             content_events: 0,
             counted_events: 0,
             reported: None,
+            tier: None,
         });
     }
 
@@ -211,6 +215,13 @@ impl Toll {
         {
             meter.text_bytes += text_bytes;
             meter.content_events += 1;
+        }
+    }
+
+    /// Notes the tier of service that the upstream names, if it does.
+    pub fn served_at(&mut self, tier: Option<Tier>) {
+        if let (Some(meter), Some(tier)) = (&mut self.meter, tier) {
+            meter.tier = Some(tier);
         }
     }
 
@@ -349,7 +360,16 @@ pub struct Timing {
 impl Meter {
     /// The upstream's numbers; without them what was seen, marked as an estimate and never below it: the counted
     /// prompt, and of the answer one token an event or one for five bytes, whichever is more.
+    /// The charge is that of the tier that the upstream named, else of the expected one; at a tier without a rate it is
+    /// the usual rate's, and marked as an estimate.
     fn usage(&self) -> Usage {
+        let mut usage = Usage { tier: self.tier.unwrap_or(self.ranked.terms.tier), ..self.tokens() };
+        let rate = self.ranked.price.as_ref().and_then(|price| price.row.rate(&usage, self.thinking));
+        usage.estimated |= rate.is_some_and(|rate| rate.when.tier != usage.tier);
+        usage
+    }
+
+    fn tokens(&self) -> Usage {
         let seen = Usage {
             input: self.ranked.terms.input_tokens,
             output: self.content_events.max(self.text_bytes.div_ceil(5)),

@@ -28,6 +28,7 @@ mod money;
 mod reload;
 mod scripts;
 mod sdk;
+mod tiers;
 mod timeouts;
 #[path = "../upstream/mod.rs"]
 mod upstream;

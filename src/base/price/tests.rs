@@ -4,6 +4,7 @@ use jiff::civil::{date, time};
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::tier::Asked;
 
 /// Digits in base 2³², the lowest first.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +89,10 @@ const fn cents(cents: i64) -> i64 {
     cents * (NANO / 100)
 }
 
+fn most(input: u64, output: u64, audio: bool) -> Bound {
+    Bound { input, output, audio }
+}
+
 fn usage(input: u64, cached: u64, output: u64) -> Usage {
     Usage { input, cached_input: cached, output, ..Usage::default() }
 }
@@ -111,7 +116,7 @@ fn a_vendor_in_yuan_is_rounded_up_once_after_the_exchange() {
 
 #[test]
 fn qwen_plus_is_billed_by_tier_and_thinking() {
-    let when = |upto, thinking| When { input_upto: upto, output_upto: None, thinking: Some(thinking) };
+    let when = |upto, thinking| When { input_upto: upto, thinking: Some(thinking), ..When::default() };
     let tiers = [
         (Some(128_000), false, 80, 16, 200),
         (Some(128_000), true, 80, 16, 800),
@@ -133,9 +138,38 @@ fn qwen_plus_is_billed_by_tier_and_thinking() {
     assert_eq!(yuan(128_001, false), "0.3272024 CNY");
     assert_eq!(yuan(256_000, true), "0.6384 CNY");
     assert_eq!(yuan(256_001, true), "1.2928048 CNY");
-    let bound = |input| row.upper_bound(input, 1_000, false, 1_000_000, 138_900_000);
+    let bound = |input| row.upper_bound(most(input, 1_000, false), |_| false, 1_000_000, 138_900_000);
     assert_eq!(bound(128_000), row.charge(&usage(128_000, 0, 1_000), true, 1_000_000, 138_900_000).money);
     assert_eq!(bound(300_000), row.charge(&usage(300_000, 0, 1_000), true, 1_000_000, 138_900_000).money);
+}
+
+#[test]
+fn openai_bills_the_tier_that_it_served() {
+    // gpt-5 in November 2026 (developers.openai.com/api/docs/pricing): 1.25 in, 0.125 cached, 10 out; flex half of it,
+    // priority twice. The cached prices of both tiers are not in the source, so they are taken as uncached.
+    let at = |tier, input, cached, output| rate(When { tier, ..When::default() }, input, cached, output);
+    let rates = vec![
+        at(Tier::Flex, NANO * 5 / 8, NANO * 5 / 8, cents(500)),
+        at(Tier::Standard, cents(125), NANO / 8, cents(1000)),
+        at(Tier::Priority, cents(250), cents(250), cents(2000)),
+    ];
+    let row = row("USD", rates, vec![]);
+    let dollars = |tier| {
+        let usage = Usage { tier, ..usage(2_000, 1_000, 100) };
+        row.charge(&usage, false, 1_000_000, NANO).money.to_string()
+    };
+    assert_eq!(dollars(Tier::Flex), "0.00175", "2,000 × 0.625 + 100 × 5");
+    assert_eq!(dollars(Tier::Standard), "0.002375", "1,000 × 1.25 + 1,000 × 0.125 + 100 × 10");
+    assert_eq!(dollars(Tier::Priority), "0.007", "2,000 × 2.5 + 100 × 20");
+    assert_eq!(dollars(Tier::Scale), dollars(Tier::Standard), "a tier without a rate");
+    let bound = |asked: Asked| {
+        let reaches = |tier| asked.reaches(tier, Tier::Standard);
+        row.upper_bound(most(2_000, 100, false), reaches, 1_000_000, NANO).to_string()
+    };
+    assert_eq!(bound(Asked::Unsaid), "0.0035");
+    assert_eq!(bound(Asked::Named(Tier::Flex)), "0.0035", "it may be served at the usual tier");
+    assert_eq!(bound(Asked::Named(Tier::Priority)), "0.007");
+    assert_eq!(bound(Asked::Auto), "0.007", "it may be served at any");
 }
 
 fn window(opens: (i8, i8), closes: (i8, i8), days: [bool; 7], zone: &str, factor_ppm: i64) -> Window {
@@ -213,28 +247,33 @@ fn the_latest_row_that_has_begun_and_not_ended_holds() {
     assert_eq!(held("2026-06-01T00:00:00Z").as_deref(), Some("2026-01-01T00:00:00Z"));
 }
 
+fn any_tier() -> impl Strategy<Value = Tier> {
+    prop_oneof![3 => Just(Tier::Standard), 1 => Just(Tier::Flex), 1 => Just(Tier::Priority)]
+}
+
 prop_compose! {
     fn any_usage(most: u64)(
-        input in 0..=most, output in 0..=most, shares in prop::array::uniform5(0_u64..=1000),
+        input in 0..=most, output in 0..=most, shares in prop::array::uniform5(0_u64..=1000), tier in any_tier(),
     ) -> Usage {
         let cached_input = input * shares[0] / 1000;
         let cache_write = (input - cached_input) * shares[1] / 1000;
         let audio_input = (input - cached_input - cache_write) * shares[2] / 1000;
         let reasoning = output * shares[3] / 1000;
         let audio_output = (output - reasoning) * shares[4] / 1000;
-        Usage { input, cached_input, cache_write, audio_input, output, reasoning, audio_output, estimated: false }
+        Usage { input, cached_input, cache_write, audio_input, output, reasoning, audio_output, tier, ..Usage::default() }
     }
 }
 
 prop_compose! {
     fn any_rate(last: bool)(
         prices in prop::array::uniform7(0_i64..10_000_000_000_000),
+        tier in any_tier(),
         input_upto in prop::option::of(0_u64..300_000),
         output_upto in prop::option::of(0_u64..300_000),
         thinking in prop::option::of(any::<bool>()),
     ) -> Rate {
         let [input, cached_input, cache_write, output, reasoning, audio_input, audio_output] = prices;
-        let when = if last { When::default() } else { When { input_upto, output_upto, thinking } };
+        let when = if last { When::default() } else { When { tier, input_upto, output_upto, thinking } };
         Rate { when, input, cached_input, cache_write, output, reasoning, audio_input, audio_output }
     }
 }
@@ -286,7 +325,8 @@ proptest! {
     ) {
         let row = row(if dollars { "USD" } else { "CNY" }, rates, vec![]);
         let (input, output) = (usage.input + slack.0, usage.output + slack.1);
-        let bound = row.upper_bound(input, output, usage.audio_input > 0, factor, 138_900_000);
+        let most = most(input, output, usage.audio_input > 0);
+        let bound = row.upper_bound(most, |tier| tier == usage.tier, factor, 138_900_000);
         prop_assert!(row.charge(&usage, thinking, factor, 138_900_000).money <= bound);
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     base::{
         catalog::{Account, Backend, Balance, Pick, Timeouts},
         names::{AccountName, BackendName, Location},
+        tier::Tier,
     },
     provider::{self, Provider},
 };
@@ -41,6 +42,7 @@ fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node) -> Option<Backend> {
         location: node.word("location").map(Location::from),
         region,
         timeouts: node.get("timeouts").map(timeouts).unwrap_or_default(),
+        tier: node.word("tier").map(Tier::parse).unwrap_or_default(),
         max_in_flight: node.read("max_in_flight", units::count).and_then(|limit| u32::try_from(limit).ok()),
         off,
     })

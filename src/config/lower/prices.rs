@@ -185,6 +185,14 @@ fn row(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies) -> Option<
             let fault = work.report.fault(node.span, "a price without its amounts");
             fault.label("amounts are missing").hint("write `input:` and `output:`, or `rates:`; `0 USD` is free");
         }
+        (None, Some(rates)) => {
+            let usual =
+                |rate: &Node| rate.get("when").and_then(|when| when.word("tier")).is_none_or(|tier| tier == "default");
+            if !rates.items().is_empty() && !rates.items().iter().any(usual) {
+                let fault = work.report.fault(rates.span, "no rate for the usual service tier");
+                fault.label("only for other tiers").hint("add a rate without `tier`: it holds where none is named");
+            }
+        }
         _ => {}
     }
     check_currency(work, node, currencies);

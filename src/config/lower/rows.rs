@@ -8,6 +8,7 @@ use super::super::{tree::Node, units};
 use crate::base::{
     money::Currency,
     price::{PriceRow, Rate, When, Window},
+    tier::Tier,
 };
 
 /// Finds holidays by name.
@@ -59,6 +60,7 @@ fn rate(node: &Node) -> Option<Rate> {
 
 fn when(node: &Node) -> When {
     When {
+        tier: node.word("tier").map(Tier::parse).unwrap_or_default(),
         input_upto: node.read("input_upto", units::count),
         output_upto: node.read("output_upto", units::count),
         thinking: node.word("thinking").map(|word| word == "true"),

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Work, models::catalog_prices, prices::Own};
 use crate::{
-    base::catalog::{Candidate, CandidateId},
+    base::{
+        catalog::{Candidate, CandidateId},
+        price::PriceRow,
+    },
     policy::{Choice, Floor, Policies, Route},
 };
 
@@ -75,9 +78,10 @@ fn newer_price(work: &mut Work<'_, '_>, candidate: &Candidate, own: &Own) {
     let Some(current) = rows.iter().rev().find(|own| own.row.holds(work.now)) else { return };
     let known = catalog_prices(work, &candidate.backend, &candidate.upstream);
     let newer = known.iter().rev().find(|row| row.holds(work.now) && row.from > current.row.from);
-    if let Some(newer) =
-        newer.filter(|newer| newer.currency != current.row.currency || newer.rates != current.row.rates)
-    {
+    // What the operator says nothing about, such as a tier of service, is no contradiction.
+    let same =
+        |newer: &PriceRow| newer.rates.iter().filter(|rate| current.row.has(rate.when.tier)).eq(&current.row.rates);
+    if let Some(newer) = newer.filter(|newer| newer.currency != current.row.currency || !same(newer)) {
         let date = newer.from.to_zoned(jiff::tz::TimeZone::UTC).date();
         let title = format!("the catalog has another price for `{}` since {date}", candidate.label());
         let warning = work.report.warning(current.span, title).label("yours wins");

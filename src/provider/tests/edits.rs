@@ -30,6 +30,7 @@ fn candidate(provider: &'static str, model: &str, upstream: &str, thinking: Thin
         region: None,
         timeouts: Default::default(),
         max_in_flight: None,
+        tier: Default::default(),
         off: None,
     };
     Candidate {

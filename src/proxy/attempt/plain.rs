@@ -33,6 +33,7 @@ pub(super) async fn read(
         return Err(Failed::classified(failure, StatusCode::OK, error));
     }
     toll.saw(reading.text_bytes);
+    toll.served_at(reading.tier);
     if let Some(usage) = reading.usage.as_deref().and_then(|raw| provider.usage(raw)) {
         toll.report(usage);
     }

@@ -76,6 +76,7 @@ impl Tap {
         }
         self.meaningful |= reading.meaningful;
         toll.saw(reading.text_bytes);
+        toll.served_at(reading.tier);
         let Some(usage) = reading.usage.as_deref().and_then(|raw| self.provider.usage(raw)) else {
             return Tapped::Pass(event.raw.clone());
         };

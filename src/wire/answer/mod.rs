@@ -15,6 +15,8 @@ mod write;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::base::tier::Tier;
+
 pub use self::{
     assemble::Assembler,
     read::{read_answer, read_event},
@@ -34,6 +36,8 @@ pub struct Reading {
     pub finish_reason: Option<String>,
     /// The `usage` object as it stands; each provider reads its own.
     pub usage: Option<Box<RawValue>>,
+    /// The tier of service that it says it was served at; `None` = it does not say.
+    pub tier: Option<Tier>,
     /// The `error` member (object, string or flat `object: "error"`), or an error event: the whole data.
     pub error: Option<Bytes>,
     /// Bytes of text, reasoning and tool arguments in it, for the estimate of a cut stream.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Data, Reading};
-use crate::wire::json;
+use crate::{base::tier::Tier, wire::json};
 
 /// A chunk or a whole answer. Members of the wrong type make it unreadable; null is absence.
 #[derive(Default, Deserialize)]
@@ -15,6 +15,8 @@ struct Chunk<'a> {
     choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
     /// `error` in SGLang's flat form.
@@ -103,6 +105,8 @@ pub fn read_answer(body: &Bytes) -> Option<Reading> {
         read_choice(choice, &mut reading);
     }
     reading.usage = chunk.usage.filter(|usage| usage.get().starts_with('{')).map(ToOwned::to_owned);
+    let tier = chunk.service_tier.filter(|tier| json::says_something(tier));
+    reading.tier = tier.map(|tier| Tier::parse(&json::text(tier.get())));
     if is_error(&chunk, choices) {
         reading.error = Some(body.clone());
     }

@@ -124,7 +124,7 @@ fn usage_is_read_with_its_details() {
         output: 50,
         reasoning: 20,
         audio_output: 2,
-        estimated: false,
+        ..Usage::default()
     };
     assert_eq!(read, Some(expected));
 }

@@ -88,6 +88,7 @@ pub fn openai_usage(usage: &RawValue) -> Option<Usage> {
         reasoning: reasoning.min(output),
         audio_output: audio_output.min(output),
         estimated,
+        ..Usage::default()
     })
 }
 

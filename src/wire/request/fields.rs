@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{BadRequest, Places, count, messages::Talk};
 use crate::{
-    base::facts::Facts,
+    base::{facts::Facts, tier::Asked},
     wire::{
         category,
         json::{self, Member, Members, Span},
@@ -89,8 +89,7 @@ impl<'a> Draft<'a> {
             "reasoning" | "thinking" | "chat_template_kwargs" => self.reasoning(switched(raw)),
             "user" => self.user = user(name, raw)?,
             "service_tier" => {
-                let tier = string(name, raw)?;
-                self.places.special_tier = tier.is_some_and(|tier| !matches!(tier.as_ref(), "auto" | "default"));
+                facts.tier = string(name, raw)?.map_or(Asked::Unsaid, |tier| Asked::parse(&tier));
             }
             "safety_identifier" => self.safety_identifier = user(name, raw)?,
             _ => {}

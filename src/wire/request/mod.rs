@@ -68,16 +68,7 @@ struct Places {
     include_usage: Option<Span>,
     /// `tools`, `functions` and a JSON schema: prompt tokens too.
     schemas: Vec<Span>,
-    /// `service_tier` is neither `auto` nor `default`.
-    special_tier: bool,
     talk: Talk,
-}
-
-impl ChatRequest {
-    /// The client asks for a tier of service other than the vendor's usual one, whose price is another.
-    pub fn special_tier(&self) -> bool {
-        self.places.special_tier
-    }
 }
 
 /// What happens to `reasoning_content` in the history before it is sent.

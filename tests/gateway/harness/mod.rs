@@ -72,6 +72,12 @@ impl Setup {
         self
     }
 
+    /// A further row of prices: `{model: …, input: …, output: …}`.
+    pub fn price_row(mut self, row: &str) -> Self {
+        writeln!(self.prices, "  - {row}").unwrap();
+        self
+    }
+
     fn price(mut self, what: &str) -> Self {
         writeln!(self.prices, "  - {{{what}, from: 2025-01-01, input: 2 USD, output: 8 USD}}").unwrap();
         self
