@@ -7,6 +7,7 @@
 pub mod balances;
 mod hold;
 pub mod keys;
+pub mod report;
 pub mod row;
 pub mod window;
 
