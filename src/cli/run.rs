@@ -82,6 +82,7 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
             ExitCode::FAILURE
         }
     };
+    state.gateway.ledger().books().close();
     // The log's thread is given the time to write what it gathers.
     tokio::time::sleep(2 * GATHER).await;
     // The admin listener answers to the last, so that the drain can be watched; then it is let go.

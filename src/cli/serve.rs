@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::bail;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 
 use super::run::{self, Doors};
@@ -18,7 +18,7 @@ use crate::{
         self, Loaded, ServerConfig,
         watch::{Seen, Watcher},
     },
-    ledger::keys::KeyStore,
+    ledger::{Ledger, keys::KeyStore},
     net::{
         listener::{self, Limits},
         pool::Pool,
@@ -80,13 +80,14 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     // Without a file there is no folder that would be ours to write into.
     let keys = if from_file { Some(KeyStore::open(&server.journal)?) } else { None };
     let stored = keys.as_ref().map(KeyStore::export).transpose()?.unwrap_or_default();
+    let ledger = if from_file { open_books(&server)? } else { Ledger::default() };
     let tls = server.tls.as_ref().map(|tls| ServerTls::load(&tls.cert, &tls.key)).transpose()?;
     let settings = Settings {
         body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
         stream_commit_after: server.stream_commit_after,
         clock_offset: SignedDuration::ZERO,
     };
-    let gateway = Gateway::new(settings, policies, stored, Pool::new(tls::client_config(None)?))?;
+    let gateway = Gateway::new(settings, policies, stored, Arc::new(ledger), Pool::new(tls::client_config(None)?))?;
     if stale {
         gateway.reload_failed();
     }
@@ -129,6 +130,26 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     uses.abort();
     admin::flush_uses(&state);
     code
+}
+
+/// Opens the books, and says what was found in them.
+fn open_books(server: &ServerConfig) -> anyhow::Result<Ledger> {
+    let folder = server.journal.join("books");
+    let (ledger, found) = Ledger::embedded(&folder, Timestamp::now())?;
+    if found.torn > 0 {
+        tracing::warn!(bytes = found.torn, "the end of the journal was torn and is cut off");
+    }
+    for (at, bytes) in &found.damaged {
+        tracing::error!(segment = at.segment, offset = at.offset, bytes, "the journal is damaged here");
+    }
+    if found.swept > 0 {
+        tracing::warn!(
+            requests = found.swept,
+            charged_usd = %found.swept_charge,
+            "requests that were under way when the gateway ended are charged as they were held"
+        );
+    }
+    Ok(ledger)
 }
 
 /// Keeps the policies in force for a restart with a bad file.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{row::PlaceRow, window::Window};
-use crate::base::fences::{Fence, Unit};
+use crate::base::fences::Fence;
 
 /// An amount taken in one window of one fence.
 #[derive(Clone, Debug)]
@@ -173,17 +173,24 @@ impl Balances {
         account.past.retain(|level| level.held != 0);
     }
 
-    /// Books what became of `places`: nothing is held any more, `charged` is settled.
-    pub fn settle(&mut self, places: &[Place], charged: impl Fn(&Place) -> i64) {
+    /// Gives back what is held in `places`.
+    pub fn give_back(&mut self, places: &[Place]) {
         for place in places {
-            let settled = if place.fence.unit == Unit::Concurrent { 0 } else { charged(place) };
-            self.change(&place.fence.id, &place.window, -place.amount, settled);
+            self.change(&place.fence.id, &place.window, -place.amount, 0);
         }
     }
 
-    /// Every fence that anything stands against, with its current level.
-    pub fn levels(&self) -> impl Iterator<Item = (&Arc<str>, &Level)> {
-        self.accounts.iter().map(|(id, account)| (id, &account.current))
+    /// Settles the amounts of `places`.
+    pub fn book(&mut self, places: &[PlaceRow]) {
+        for place in places.iter().filter(|place| place.amount != 0) {
+            self.change(&place.fence, &place.window(), 0, place.amount);
+        }
+    }
+
+    /// Every fence against which something is settled in its current window.
+    pub fn settled(&self) -> impl Iterator<Item = (&Arc<str>, &Level)> {
+        let current = self.accounts.iter().map(|(id, account)| (id, &account.current));
+        current.filter(|(_, level)| level.settled != 0)
     }
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Ledger,
     balances::Place,
-    row::{About, Row, Served},
+    row::{About, HoldRow, Row, Served, SettleRow, TopUpRow},
     window::Window,
 };
 use crate::base::{
@@ -207,14 +207,10 @@ impl Drop for Hold {
     }
 }
 
-/// The places that `demand` takes in `fences`, in the windows that `window` tells.
-pub(super) fn places(
-    fences: impl IntoIterator<Item = Arc<Fence>>,
-    demand: Demand,
-    mut window: impl FnMut(&Fence) -> Window,
-) -> Vec<Place> {
-    let place = |fence: Arc<Fence>| Place { window: window(&fence), amount: demand.amount(fence.unit), fence };
-    fences.into_iter().map(place).collect()
+/// The places that `demand` takes in `fences`, each in its window.
+pub(super) fn places(fences: Vec<Arc<Fence>>, demand: Demand, windows: Vec<Window>) -> Vec<Place> {
+    let place = |(fence, window): (Arc<Fence>, Window)| Place { window, amount: demand.amount(fence.unit), fence };
+    fences.into_iter().zip(windows).map(place).collect()
 }
 
 /// What `rows` charge in one place: what was served inside its fence.
@@ -232,6 +228,31 @@ pub(super) fn charged_at(fence: &Fence, rows: &[Row]) -> i64 {
             served.fold(0, |sum: i64, row| sum.saturating_add(Demand::of(row).amount(unit)))
         }
     }
+}
+
+/// The entry of the journal that begins a hold.
+pub(super) fn hold_row(order: &Order, places: &[Place], at: Timestamp, until: Timestamp) -> HoldRow {
+    HoldRow {
+        id: order.request,
+        at_ms: at.as_millisecond(),
+        until_ms: until.as_millisecond(),
+        about: Arc::clone(&order.about),
+        first: order.first.clone(),
+        held_nanousd: order.demand.money.nanousd(),
+        places: places.iter().map(|place| place.row(place.amount)).collect(),
+    }
+}
+
+/// The entry of the journal that tops a hold up.
+pub(super) fn top_up_row(id: Uuid, held: Demand, places: &[Place]) -> TopUpRow {
+    let places = places.iter().map(|place| place.row(place.amount)).collect();
+    TopUpRow { id, held_nanousd: held.money.nanousd(), places }
+}
+
+/// The entry of the journal that ends a hold.
+pub(super) fn settle_row(id: Uuid, held_at: Timestamp, at: Timestamp, places: &[Place], rows: Vec<Row>) -> SettleRow {
+    let places = places.iter().map(|place| place.row(charged_at(&place.fence, &rows))).collect();
+    SettleRow { id, held_at_ms: held_at.as_millisecond(), at_ms: at.as_millisecond(), places, rows, swept: false }
 }
 
 /// Which fences bind a request that is under way already: its pace was checked when it began.

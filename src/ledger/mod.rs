@@ -2,18 +2,26 @@
 //!
 //! A request takes one [`Hold`] before it is dispatched and ends it in exactly one settlement, whatever happens: a
 //! hold that is dropped settles what had been charged to it. [`fences`](crate::base::fences) say what is counted and
-//! against which cap; [`Balances`](balances::Balances) are what stands against them.
+//! against which cap; [`Balances`](balances::Balances) are what stands against them; [`Books`](books::Books) write
+//! everything down first.
 
 pub mod balances;
+pub mod books;
 mod hold;
+mod index;
+pub mod journal;
 pub mod keys;
 pub mod report;
 pub mod row;
 pub mod window;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -23,72 +31,96 @@ use crate::base::{
     fences::{Fence, Unit},
     money::Money,
 };
-use balances::{Balances, Level, Place, Short};
+use balances::{Level, Place, Short};
+pub use books::{Books, BooksError, Recovery};
 pub use hold::{Demand, Hold, HoldError, Order, Refused, Settled};
 use row::Row;
+
+/// When a hold of which nothing more is heard is taken for dead: longer than any attempt may last.
+const HOLD_TTL: Duration = Duration::from_secs(15 * 60);
 
 /// Budgets, limits and holds, and the books of what became of them.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    balances: Mutex<Balances>,
+    books: Arc<Books>,
     open: AtomicI64,
 }
 
 impl Ledger {
-    fn lock(&self) -> MutexGuard<'_, Balances> {
-        // The balances are changed by plain assignments, so a panic elsewhere cannot leave them half written.
-        self.balances.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The ledger of one machine, with its books in `folder`.
+    ///
+    /// # Errors
+    /// [`BooksError`] when the books cannot be opened.
+    pub fn embedded(folder: &Path, now: Timestamp) -> Result<(Self, Recovery), BooksError> {
+        let (books, recovery) = Books::open(folder, now)?;
+        Ok((Self { books, open: AtomicI64::new(0) }, recovery))
+    }
+
+    /// The books of this node.
+    pub fn books(&self) -> &Arc<Books> {
+        &self.books
     }
 
     /// Sets what `order` asks for aside in all its fences: all or none.
     ///
     /// # Errors
-    /// [`HoldError::Refused`] names the first fence that has less left.
+    /// [`HoldError::Refused`] names the first fence that has less left, [`HoldError::Journal`] says that nothing can
+    /// be booked.
     pub async fn hold(self: &Arc<Self>, order: Order, now: Timestamp) -> Result<Hold, HoldError> {
-        let fences = order.fences.iter().cloned();
-        let places = self.take(&[], fences, order.demand, now, |_| true)?;
+        let places = self.take(&[], order.fences.clone(), order.demand, now, |_| true)?;
+        let until = now.checked_add(HOLD_TTL).unwrap_or(Timestamp::MAX);
+        if let Err(error) = self.books.begin(hold::hold_row(&order, &places, now, until)) {
+            self.books.give_back(&places);
+            return Err(HoldError::Journal(Arc::new(error)));
+        }
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Hold::new(Arc::clone(self), &order, places, now))
     }
 
     async fn top_up(
         &self,
-        _request: Uuid,
+        request: Uuid,
         mine: &[Place],
         fences: Vec<Arc<Fence>>,
         whole: Demand,
         now: Timestamp,
     ) -> Result<Vec<Place>, HoldError> {
-        self.take(mine, fences, whole, now, hold::binds_midway)
+        let places = self.take(mine, fences, whole, now, hold::binds_midway)?;
+        if let Err(error) = self.books.top_up(hold::top_up_row(request, whole, &places)) {
+            self.books.give_back(&places);
+            // What was held before is held again: it was there a moment ago, and nothing binds it now.
+            let _ = self.books.take(&[], mine, |_| false);
+            return Err(HoldError::Journal(Arc::new(error)));
+        }
+        Ok(places)
     }
 
     fn take(
         &self,
         mine: &[Place],
-        fences: impl IntoIterator<Item = Arc<Fence>>,
+        fences: Vec<Arc<Fence>>,
         demand: Demand,
         now: Timestamp,
         binds: impl Fn(&Fence) -> bool,
     ) -> Result<Vec<Place>, HoldError> {
-        let mut balances = self.lock();
-        let wanted = hold::places(fences, demand, |fence| balances.window(fence, now));
-        match balances.take(mine, &wanted, binds) {
-            Ok(()) => Ok(wanted),
-            Err(short) => Err(refused(&wanted, short)),
+        if fences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let windows = self.books.windows(&fences, now);
+        let places = hold::places(fences, demand, windows);
+        match self.books.take(mine, &places, binds) {
+            Ok(()) => Ok(places),
+            Err(short) => Err(refused(&places, short)),
         }
     }
 
     /// Books the end of a hold; gives what the tightest budget of money has left.
-    fn settle(&self, _request: Uuid, _at: Timestamp, places: &[Place], rows: Vec<Row>) -> Option<Money> {
+    fn settle(&self, request: Uuid, held_at: Timestamp, places: &[Place], rows: Vec<Row>) -> Option<Money> {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        if places.is_empty() {
-            return None;
-        }
-        let mut balances = self.lock();
-        balances.settle(places, |place| hold::charged_at(&place.fence, &rows));
+        self.books.settle(places, hold::settle_row(request, held_at, Timestamp::now(), places, rows));
         let money = places.iter().filter(|place| place.fence.unit == Unit::Money);
         let left = money.map(|place| {
-            let used = balances.level(&place.fence, place.window.start).used();
+            let used = self.books.level(&place.fence, place.window.start).used();
             Money::from_nanousd(place.fence.cap.saturating_sub(used).max(0))
         });
         left.min()
@@ -96,7 +128,7 @@ impl Ledger {
 
     /// What stands against `fence` now.
     pub fn level(&self, fence: &Fence, now: Timestamp) -> Level {
-        self.lock().level(fence, now)
+        self.books.level(fence, now)
     }
 
     /// How many holds are open.

@@ -72,6 +72,19 @@ pub struct SettleRow {
     pub swept: bool,
 }
 
+/// What the books amount to at a position of the journal, so that a start need not read all of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The segment of the position.
+    pub segment: u64,
+    /// Its byte.
+    pub offset: u64,
+    /// What is settled in the current window of every fence.
+    pub settled: Vec<PlaceRow>,
+    /// Requests under way.
+    pub open: Vec<HoldRow>,
+}
+
 /// An amount in one window of one fence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlaceRow {
@@ -108,6 +121,63 @@ impl From<Unit> for UnitRow {
             Unit::Tokens => Self::Tokens,
             Unit::Requests => Self::Requests,
             Unit::Concurrent => Self::Concurrent,
+        }
+    }
+}
+
+impl From<UnitRow> for Unit {
+    fn from(unit: UnitRow) -> Self {
+        match unit {
+            UnitRow::Usd => Self::Money,
+            UnitRow::Tokens => Self::Tokens,
+            UnitRow::Requests => Self::Requests,
+            UnitRow::Concurrent => Self::Concurrent,
+        }
+    }
+}
+
+impl HoldRow {
+    /// How a request ends of which nothing more will be heard: everything that it held is charged.
+    pub fn swept(self, at: Timestamp) -> SettleRow {
+        let charged = |place: PlaceRow| PlaceRow {
+            // A place among the requests under way is free again, whatever became of the request.
+            amount: if place.unit == UnitRow::Concurrent { 0 } else { place.amount },
+            ..place
+        };
+        let row = Row {
+            request: self.id,
+            attempt: 1,
+            revision: 0,
+            at_ms: self.at_ms,
+            about: self.about,
+            served: self.first,
+            outcome: "swept".into(),
+            tokens: Tokens::default(),
+            price: None,
+            native_nano: 0,
+            charge_nanousd: self.held_nanousd,
+            held_nanousd: self.held_nanousd,
+            estimated: true,
+            swept: true,
+        };
+        SettleRow {
+            id: self.id,
+            held_at_ms: self.at_ms,
+            at_ms: at.as_millisecond(),
+            places: self.places.into_iter().map(charged).collect(),
+            rows: vec![row],
+            swept: true,
+        }
+    }
+}
+
+impl Entry {
+    /// When it was written, in milliseconds since 1970; `None` for a top-up, which stands behind its hold.
+    pub const fn at_ms(&self) -> Option<i64> {
+        match self {
+            Self::Hold(row) => Some(row.at_ms),
+            Self::TopUp(_) => None,
+            Self::Settle(row) => Some(row.at_ms),
         }
     }
 }

@@ -92,6 +92,7 @@ impl Gateway {
         settings: Settings,
         policies: Arc<Policies>,
         stored_keys: KeySnapshot,
+        ledger: Arc<Ledger>,
         pool: Pool,
     ) -> std::io::Result<Arc<Self>> {
         let gateway = Self {
@@ -100,7 +101,7 @@ impl Gateway {
             keys: KeyRing::default(),
             stored_keys: Mutex::new(stored_keys),
             open: AtomicBool::new(true),
-            ledger: Arc::default(),
+            ledger,
             pool,
             metrics: Metrics::default(),
             log: RequestLog::start()?,
@@ -143,6 +144,11 @@ impl Gateway {
 
     fn door(&self) -> Door<'_> {
         if self.is_open() { Door::Open } else { Door::Keys(&self.keys) }
+    }
+
+    /// Budgets, holds and books.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// The policies in force.

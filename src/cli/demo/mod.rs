@@ -125,7 +125,7 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
     let clients = bind(args.port, "--port").await?;
     let admin = bind(args.admin_port, "--admin-port").await?;
     let simulated = bind(args.vendors_port, "--vendors-port").await?;
-    let gateway = Gateway::new(settings, loaded.policies, KeySnapshot::default(), pool.clone())?;
+    let gateway = Gateway::new(settings, loaded.policies, KeySnapshot::default(), Arc::default(), pool.clone())?;
     let vendors = Vendors::new(VENDORS);
     let server = axum::serve(simulated, vendors.router());
     let mut tasks = tokio::task::JoinSet::new();

@@ -1,0 +1,443 @@
+//! The books of one node: its journal, and what the journal amounts to.
+//!
+//! An entry is written before what it stands for takes effect: a hold before the dispatch, a settlement before its
+//! hold is free again. Whatever ends the process, every settled row is in the journal, and what was under way is
+//! swept at the next start: charged as it was held.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::Thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    balances::{Balances, Level, Place, Short},
+    index::Index,
+    journal::{Encoded, Journal, Position, Reader, Reading, SYNC_EVERY, encode},
+    row::{Checkpoint, Entry, HoldRow, PlaceRow, Row, SettleRow, TopUpRow},
+    window::Window,
+};
+use crate::base::{fences::Fence, money::Money};
+
+/// How often the books are summed up, so that the next start is short.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
+/// Why the books cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BooksError {
+    /// Another process has the folder.
+    #[error("the journal in `{0}` is in use by another process")]
+    InUse(String),
+    /// The folder cannot be read or written.
+    #[error("the journal cannot be used: {0}")]
+    Io(#[from] io::Error),
+    /// The index cannot be read or written.
+    #[error("the index of the journal failed: {0}")]
+    Index(#[from] Box<redb::Error>),
+}
+
+/// What was found when the books were opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Entries that were read since the last checkpoint.
+    pub entries: u64,
+    /// Requests that were under way when the process ended.
+    pub swept: usize,
+    /// What they were charged.
+    pub swept_charge: Money,
+    /// Bytes of a torn tail that were cut off.
+    pub torn: u64,
+    /// Stretches that are no entries, with their length in bytes.
+    pub damaged: Vec<(Position, u64)>,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Books {
+    state: Mutex<State>,
+    folder: Option<PathBuf>,
+    index: Option<Index>,
+    /// Something has been written since the last sync.
+    dirty: AtomicBool,
+    keeper: Mutex<Option<Thread>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    balances: Balances,
+    /// Requests under way, as a checkpoint needs them.
+    open: HashMap<Uuid, HoldRow>,
+    journal: Option<Journal>,
+    /// Settlements that could not be written. While there are any, nothing more is held.
+    backlog: VecDeque<Encoded>,
+    /// Where the last checkpoint was taken.
+    checkpoint: Position,
+}
+
+impl Books {
+    /// Opens the books in `folder`, reads what they amount to, and sweeps what was under way when they were last
+    /// used.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn open(folder: &Path, now: Timestamp) -> Result<(Arc<Self>, Recovery), BooksError> {
+        std::fs::create_dir_all(folder)?;
+        let index = Index::open(folder)?;
+        let mut state = State::default();
+        let mut recovery = Recovery::default();
+        let checkpoint = index.last().filter(|checkpoint| {
+            let at = Position { segment: checkpoint.segment, offset: checkpoint.offset };
+            super::journal::reaches(folder, at)
+        });
+        let mut reader = Reader::open(folder, state.begin_from(checkpoint.unwrap_or_default()))?;
+        for reading in reader.by_ref() {
+            match reading? {
+                Reading::Entry(entry, _) => {
+                    recovery.entries += 1;
+                    state.fold(*entry);
+                }
+                Reading::Damage { at, bytes } => recovery.damaged.push((at, bytes)),
+                Reading::Torn { bytes, .. } => recovery.torn = bytes,
+            }
+        }
+        let mut journal = Journal::continue_at(folder, reader.position())?;
+        for hold in std::mem::take(&mut state.open).into_values() {
+            let swept = hold.swept(now);
+            recovery.swept += 1;
+            recovery.swept_charge += swept.rows.iter().map(Row::charge).sum();
+            let entry = Entry::Settle(swept);
+            journal.append_entry(&entry)?;
+            state.fold(entry);
+        }
+        state.journal = Some(journal);
+        let (state, folder) = (Mutex::new(state), Some(folder.to_owned()));
+        let books = Arc::new(Self {
+            state,
+            folder,
+            index: Some(index),
+            dirty: AtomicBool::new(false),
+            keeper: Mutex::new(None),
+        });
+        books.checkpoint()?;
+        books.keep()?;
+        Ok((books, recovery))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every step under the lock leaves the state whole, so a panic elsewhere cannot leave it half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The folder of the journal; `None` for books in memory.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Where the journal ends.
+    pub fn end(&self) -> Position {
+        self.lock().journal.as_ref().map(Journal::end).unwrap_or_default()
+    }
+
+    /// The window that each of `fences` counts in now.
+    pub fn windows(&self, fences: &[Arc<Fence>], now: Timestamp) -> Vec<Window> {
+        let mut state = self.lock();
+        fences.iter().map(|fence| state.balances.window(fence, now)).collect()
+    }
+
+    /// Sets `wanted` aside in place of `mine`: all or nothing.
+    ///
+    /// # Errors
+    /// [`Short`] for the first place that binds and would pass its cap.
+    pub fn take(&self, mine: &[Place], wanted: &[Place], binds: impl Fn(&Fence) -> bool) -> Result<(), Short> {
+        self.lock().balances.take(mine, wanted, binds)
+    }
+
+    /// Gives back what [`Books::take`] set aside.
+    pub fn give_back(&self, places: &[Place]) {
+        self.lock().balances.give_back(places);
+    }
+
+    /// Writes that a request is about to be dispatched. Its places must have been taken.
+    ///
+    /// # Errors
+    /// The system's error when it cannot be written; also while settlements wait to be written.
+    pub fn begin(&self, row: HoldRow) -> io::Result<()> {
+        if self.folder.is_none() {
+            return Ok(());
+        }
+        let entry = Entry::Hold(row);
+        let encoded = encode(&entry)?;
+        let mut state = self.lock();
+        state.write(&encoded)?;
+        if let Entry::Hold(row) = entry {
+            state.open.insert(row.id, row);
+        }
+        drop(state);
+        self.wrote();
+        Ok(())
+    }
+
+    /// Writes that a request holds more than before.
+    ///
+    /// # Errors
+    /// As [`Books::begin`].
+    pub fn top_up(&self, row: TopUpRow) -> io::Result<()> {
+        if self.folder.is_none() {
+            return Ok(());
+        }
+        let entry = Entry::TopUp(row);
+        let encoded = encode(&entry)?;
+        let mut state = self.lock();
+        state.write(&encoded)?;
+        state.fold(entry);
+        drop(state);
+        self.wrote();
+        Ok(())
+    }
+
+    /// Books the end of a request: `places` are free again, and what `row` charges is settled. It takes effect even
+    /// where it cannot be written; it is written as soon as it can be.
+    pub fn settle(&self, places: &[Place], row: SettleRow) {
+        let id = row.id;
+        let encoded = if self.folder.is_some() {
+            // An entry that cannot be encoded is longer than a megabyte: no request that was admitted makes one.
+            encode(&Entry::Settle(row.clone())).ok()
+        } else {
+            None
+        };
+        let mut state = self.lock();
+        if let Some(encoded) = encoded
+            && let Err(error) = state.write(&encoded)
+        {
+            if state.backlog.is_empty() {
+                tracing::error!(%error, "the journal cannot be written: budgeted work is refused until it can");
+            }
+            state.backlog.push_back(encoded);
+        }
+        state.open.remove(&id);
+        state.balances.give_back(places);
+        state.balances.book(&row.places);
+        drop(state);
+        self.wrote();
+    }
+
+    /// What stands against `fence` now.
+    pub fn level(&self, fence: &Fence, now: Timestamp) -> Level {
+        self.lock().balances.level(fence, now)
+    }
+
+    /// What was settled against the fence `id` by requests that were admitted in `window`, from the journal itself.
+    ///
+    /// # Errors
+    /// The system's error when the journal cannot be read.
+    pub fn sum(&self, id: &str, window: &Window) -> io::Result<i64> {
+        let Some(folder) = &self.folder else { return Ok(0) };
+        let (start, end) = (window.start.as_millisecond(), window.end.as_millisecond());
+        let mut sum: i64 = 0;
+        for reading in Reader::since(folder, window.start)? {
+            let Reading::Entry(entry, _) = reading? else { continue };
+            let Entry::Settle(row) = *entry else { continue };
+            if (start..end).contains(&row.held_at_ms) {
+                let places = row.places.iter().filter(|place| &*place.fence == id);
+                sum = places.fold(sum, |sum, place| sum.saturating_add(place.amount));
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Puts a fence whose period or zone was edited into the window that it now means, with what the journal says of
+    /// it. Reads the journal: not for the path of a request.
+    ///
+    /// # Errors
+    /// As [`Books::sum`]; the fence then stays in the window that it was in.
+    pub fn adopt(&self, fence: &Fence, now: Timestamp) -> io::Result<()> {
+        let window = Window::of(fence, now);
+        if self.lock().balances.window(fence, now) == window {
+            return Ok(());
+        }
+        let settled = self.sum(&fence.id, &window)?;
+        self.lock().balances.adopt(fence, window, settled, now);
+        Ok(())
+    }
+
+    /// Sums the books up, so that the next start reads the journal from here.
+    fn checkpoint(&self) -> Result<(), BooksError> {
+        let Some(index) = &self.index else { return Ok(()) };
+        let (checkpoint, file) = {
+            let state = self.lock();
+            let Some(journal) = &state.journal else { return Ok(()) };
+            // What waits to be written is in the balances already, and must not be counted twice.
+            if !state.backlog.is_empty() || journal.end() == state.checkpoint {
+                return Ok(());
+            }
+            (state.checkpoint(journal.end()), journal.file()?)
+        };
+        // A checkpoint must never know more than the journal does after a power cut.
+        file.sync_data()?;
+        index.put(&checkpoint)?;
+        self.lock().checkpoint = Position { segment: checkpoint.segment, offset: checkpoint.offset };
+        Ok(())
+    }
+
+    fn wrote(&self) {
+        if self.folder.is_some() && !self.dirty.swap(true, Ordering::AcqRel) {
+            let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(keeper) = keeper.as_ref() {
+                keeper.unpark();
+            }
+        }
+    }
+
+    /// Brings everything to the disk and sums the books up, as at the end of the process. They may be used further.
+    pub fn close(&self) {
+        if let Err(error) = self.tend(&mut None).and_then(|()| self.checkpoint()) {
+            tracing::error!(%error, "the journal could not be closed well: the next start reads more of it");
+        }
+    }
+
+    /// Starts the thread that syncs, writes what waits, and sums up. It ends with the books.
+    fn keep(self: &Arc<Self>) -> io::Result<()> {
+        let books = Arc::downgrade(self);
+        let keeper = std::thread::Builder::new().name("journal".to_owned()).spawn(move || keep(&books))?;
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper.thread().clone());
+        Ok(())
+    }
+
+    /// One round of the keeper.
+    fn tend(&self, synced: &mut Option<(u64, File)>) -> Result<(), BooksError> {
+        let mut state = self.lock();
+        state.catch_up();
+        let Some(journal) = &state.journal else { return Ok(()) };
+        let segment = journal.end().segment;
+        if synced.as_ref().is_none_or(|(number, _)| *number != segment) {
+            *synced = Some((segment, journal.file()?));
+        }
+        drop(state);
+        if let Some((_, file)) = synced {
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        self.close();
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = keeper {
+            keeper.unpark();
+        }
+    }
+}
+
+/// The keeper's life: it sleeps while nothing is written.
+fn keep(books: &Weak<Books>) {
+    let (mut synced, mut summed_up) = (None, Instant::now());
+    loop {
+        std::thread::park_timeout(CHECKPOINT_EVERY);
+        // What is written meanwhile is synced together.
+        std::thread::sleep(SYNC_EVERY);
+        let Some(books) = books.upgrade() else { return };
+        let waits = !books.lock().backlog.is_empty();
+        if (books.dirty.swap(false, Ordering::AcqRel) || waits)
+            && let Err(error) = books.tend(&mut synced)
+        {
+            tracing::error!(%error, "the journal cannot be synced");
+        }
+        if !books.lock().backlog.is_empty() {
+            books.dirty.store(true, Ordering::Release);
+            std::thread::sleep(10 * SYNC_EVERY);
+            std::thread::current().unpark();
+        }
+        if summed_up.elapsed() >= CHECKPOINT_EVERY {
+            summed_up = Instant::now();
+            if let Err(error) = books.checkpoint() {
+                tracing::error!(%error, "the books cannot be summed up: the next start reads more of the journal");
+            }
+        }
+    }
+}
+
+impl State {
+    /// Writes an entry, behind those that wait.
+    fn write(&mut self, encoded: &Encoded) -> io::Result<()> {
+        self.catch_up();
+        if !self.backlog.is_empty() {
+            return Err(io::Error::other("settlements wait to be written"));
+        }
+        match &mut self.journal {
+            Some(journal) => journal.append(encoded).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what waits, as far as that goes.
+    fn catch_up(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        while let Some(waiting) = self.backlog.front() {
+            if journal.append(waiting).is_err() {
+                return;
+            }
+            self.backlog.pop_front();
+            if self.backlog.is_empty() {
+                tracing::info!("the journal can be written again");
+            }
+        }
+    }
+
+    /// Takes over a checkpoint; gives the position that it was taken at.
+    fn begin_from(&mut self, checkpoint: Checkpoint) -> Position {
+        self.balances.book(&checkpoint.settled);
+        self.open = checkpoint.open.into_iter().map(|row| (row.id, row)).collect();
+        Position { segment: checkpoint.segment, offset: checkpoint.offset }
+    }
+
+    /// Takes one entry of the journal into account.
+    fn fold(&mut self, entry: Entry) {
+        match entry {
+            Entry::Hold(row) => {
+                self.open.insert(row.id, row);
+            }
+            Entry::TopUp(row) => {
+                if let Some(open) = self.open.get_mut(&row.id) {
+                    open.held_nanousd = row.held_nanousd;
+                    open.places = row.places;
+                }
+            }
+            Entry::Settle(row) => {
+                self.open.remove(&row.id);
+                self.balances.book(&row.places);
+            }
+        }
+    }
+
+    fn checkpoint(&self, at: Position) -> Checkpoint {
+        let settled = self.balances.settled().map(|(fence, level)| PlaceRow {
+            fence: Arc::clone(fence),
+            // The unit is the fence's; a sum needs none.
+            unit: super::row::UnitRow::Usd,
+            from: level.window.start.as_second(),
+            to: level.window.end.as_second(),
+            amount: level.settled,
+        });
+        Checkpoint {
+            segment: at.segment,
+            offset: at.offset,
+            settled: settled.collect(),
+            open: self.open.values().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
