@@ -18,6 +18,7 @@ use super::{
     body, error,
 };
 use crate::{
+    base::names::KeyId,
     config::{self, Right},
     ledger::keys::{Actor, Deed, KeyError, KeyOrder, KeyStore, KeyStoreError, KeyView, Via, listing},
     policy::Policies,
@@ -87,7 +88,11 @@ pub(super) async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, 
         }
         let CreateKey { team, name, expires, explain, why } = wanted;
         let order = KeyOrder { team: team.into(), name, expires, explain };
-        let made = act(&admin, who, why, "created", move |store, _, deed| store.create(&order, deed)).await?;
+        let made = act(&admin, who, why, "created", move |store, _, deed| {
+            let made = store.create(&order, deed)?;
+            Ok((made.key.id.clone(), made))
+        });
+        let made = made.await?;
         let (id, secret) = (made.key.id.to_string(), made.secret.expose_secret().to_owned());
         Ok((StatusCode::CREATED, Json(NewSecret { id, secret, former_until: None })).into_response())
     };
@@ -109,7 +114,8 @@ pub(super) async fn rotate(
             refused(StatusCode::BAD_REQUEST, "invalid_request", &message)
         })?;
         let rotated = act(&admin, who, why, "rotated", move |store, policies, deed| {
-            store.rotate(&id, policies.keys.get(id.as_str()).map(AsRef::as_ref), overlap, deed)
+            let rotated = store.rotate(&id, policies.keys.get(id.as_str()).map(AsRef::as_ref), overlap, deed)?;
+            Ok((rotated.0.key.id.clone(), rotated))
         });
         let (made, until) = rotated.await?;
         let (id, secret) = (made.key.id.to_string(), made.secret.expose_secret().to_owned());
@@ -130,7 +136,7 @@ pub(super) async fn revoke(
         let RevokeKey { why } = body::json(body).await?;
         let revoked = act(&admin, who, Some(why), "revoked", move |store, policies, deed| {
             store.revoke(&id, policies.keys.get(id.as_str()).map(AsRef::as_ref), deed)?;
-            Ok(id)
+            Ok((id.as_str().into(), id))
         });
         let id = revoked.await?;
         let views = off_the_path(&admin, |admin| Ok(views(admin, &admin.gateway.policies())?)).await?;
@@ -140,13 +146,14 @@ pub(super) async fn revoke(
     answer.await.unwrap_or_else(|refused: Refused| *refused)
 }
 
-/// Does something to a key, and puts what came of it in force before it is told.
+/// Does something to a key, and puts what came of it in force before it is told. What the store says is put in force
+/// even if nothing was done: an act before may have reached the disk and no further.
 async fn act<T: Send + 'static>(
     admin: &Arc<Admin>,
     who: String,
     why: Option<String>,
     what: &'static str,
-    work: impl FnOnce(&KeyStore, &Policies, &Deed) -> Result<T, KeyError> + Send + 'static,
+    work: impl FnOnce(&KeyStore, &Policies, &Deed) -> Result<(KeyId, T), KeyError> + Send + 'static,
 ) -> Result<T, Refused> {
     if admin.keys.is_none() {
         let message = "this gateway runs without a journal, so it keeps no keys";
@@ -155,9 +162,10 @@ async fn act<T: Send + 'static>(
     off_the_path(admin, move |admin| {
         let Some(store) = &admin.keys else { return Err(KeyError::Unknown(String::new())) };
         let deed = Deed::new(Timestamp::now(), Actor { name: who, via: Via::Api }, why);
-        let done = work(store, &admin.gateway.policies(), &deed)?;
+        let done = work(store, &admin.gateway.policies(), &deed);
         admin.gateway.replace_keys(store.export()?);
-        tracing::info!(by = %deed.by.name, "a key was {what}");
+        let (key, done) = done?;
+        tracing::info!(by = %deed.by.name, %key, "a key was {what}");
         Ok(done)
     })
     .await

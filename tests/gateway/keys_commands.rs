@@ -175,3 +175,18 @@ async fn the_last_use_is_shown_while_the_gateway_runs_and_after_it_ended() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_key_with_an_odd_id_and_a_hash_from_elsewhere_is_revoked_too() {
+    let upstream = Upstream::start().await;
+    let site = setup(&upstream).site();
+    let hash = <sha2::Sha256 as sha2::Digest>::digest(b"sk-from-elsewhere");
+    let hash = hash.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02X}"));
+    let row = format!("keys: [{{id: \"team/ci?.%25\", team: test, hash: \"sha256:{hash}\"}}]");
+    std::fs::write(site.path().join("policies/odd.yaml"), row).unwrap();
+    let gateway = site.start().await;
+    assert_eq!(status(&gateway, "sk-from-elsewhere").await, 200);
+    site.run_with(&[TOKEN], &["key", "revoke", "team/ci?.%25", "--why", "leaked"]).done();
+    assert_eq!(status(&gateway, "sk-from-elsewhere").await, 401);
+    assert_eq!(site.run_with(&[TOKEN], &["key", "list", "team/ci?.%25", "--json"]).json()["key"]["state"], "revoked");
+}

@@ -53,7 +53,7 @@ struct Create {
     #[arg(long)]
     explain: bool,
     /// Why it is made; booked.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "yaml")]
     why: Option<String>,
     /// Store nothing; print the row for the `keys:` section of a policy file.
     #[arg(long)]
@@ -289,5 +289,29 @@ impl Revoke {
         }
         anstream::eprintln!("key `{id}` is revoked");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_policy_file_calls_a_key_fits_into_a_path() {
+        assert_eq!(path("k7Qm2x9Z"), "/api/v1/keys/k7Qm2x9Z");
+        assert_eq!(path("team/ci?.%#"), "/api/v1/keys/team%2Fci%3F%2E%25%23");
+    }
+
+    #[test]
+    fn a_whole_key_is_cut_down_to_its_id_and_a_piece_of_one_is_turned_away() {
+        let order = KeyOrder { team: "t".into(), name: None, expires: None, explain: false };
+        let made = make(&order).unwrap();
+        let text = made.secret.expose_secret();
+        assert_eq!(id(text).unwrap(), made.key.id.as_str());
+        assert_eq!(id("ci").unwrap(), "ci");
+        for other in ["", &text[..40], "tpk_"] {
+            let refused = id(other).unwrap_err().to_string();
+            assert!(!refused.contains(&text[13..40]), "{refused}");
+        }
     }
 }

@@ -38,7 +38,7 @@ pub enum KeyStoreError {
     #[error("the key store failed: {0}")]
     Store(#[from] Box<redb::Error>),
     /// A row is not one of ours.
-    #[error("the key store holds a damaged row `{0}`")]
+    #[error("the key store holds a damaged row `{0}`\nhint: put `keys.redb` back from a copy")]
     Damaged(String),
     /// The system gives no random bytes.
     #[error("the system's random source failed: {0}")]

@@ -160,16 +160,19 @@ impl KeyStore {
     /// [`KeyStoreError::Store`] when the file cannot be written.
     pub fn note_uses(&self, uses: &[(KeyId, Timestamp)]) -> Result<(), KeyStoreError> {
         let write = self.database.begin_write().map_err(failed)?;
+        let mut is_new = false;
         {
             let mut table = write.open_table(USES).map_err(failed)?;
             for (id, at) in uses {
                 let known = table.get(id.as_str()).map_err(failed)?.map(|second| second.value());
                 if known.is_none_or(|known| known < at.as_second()) {
                     table.insert(id.as_str(), at.as_second()).map_err(failed)?;
+                    is_new = true;
                 }
             }
         }
-        write.commit().map_err(failed)
+        // A commit waits for the disk, which need not turn for nothing.
+        if is_new { write.commit().map_err(failed) } else { write.abort().map_err(failed) }
     }
 
     /// When keys were last used, to the second.
