@@ -69,6 +69,7 @@ fn candidate(number: u32) -> Candidate {
         max_in_flight: None,
         tier: Default::default(),
         off: None,
+        fences: Arc::default(),
     };
     let model = Model {
         name: format!("model-{number}").into(),
@@ -80,6 +81,7 @@ fn candidate(number: u32) -> Candidate {
         tokenizer: Tokenizer::O200k,
         prior: SpeedPrior::default(),
         expected_output: 300,
+        fences: Arc::default(),
     };
     Candidate {
         id: CandidateId(number),
@@ -113,6 +115,7 @@ fn policies(count: u32) -> Policies {
         aliases: BTreeMap::new(),
         teams: Default::default(),
         keys: Default::default(),
+        key_fences: Default::default(),
         currencies: BTreeMap::from([(Currency::parse("CNY").unwrap(), vec![rate])]),
         scores,
     }
@@ -138,6 +141,7 @@ fn route(count: u32, dressed: bool) -> Route {
         rules: dressed.then(rule).into_iter().collect(),
         attempts: 3,
         max_output: 4_096,
+        fences: Arc::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     facts::Abilities,
+    fences::{Fence, Unit},
     names::{AccountName, BackendName, Location, ModelName},
     price::PriceRow,
     tier::Tier,
@@ -111,6 +112,8 @@ pub struct Model {
     pub prior: SpeedPrior,
     /// Expected tokens of an answer until they have been measured.
     pub expected_output: u64,
+    /// What may be spent on it, and how fast.
+    pub fences: Arc<[Arc<Fence>]>,
 }
 
 /// A prior of a model's speed.
@@ -208,6 +211,8 @@ pub struct Backend {
     pub tier: Tier,
     /// Why it is switched off, if it is.
     pub off: Option<Arc<str>>,
+    /// What may be spent on it, and how fast; its provider's, too.
+    pub fences: Arc<[Arc<Fence>]>,
 }
 
 /// A dense number of a candidate within one snapshot of the policies.
@@ -244,6 +249,16 @@ impl Candidate {
     /// `model@backend`, as rules and reasons name it.
     pub fn label(&self) -> String {
         format!("{}@{}", self.model.name, self.backend.name)
+    }
+
+    /// The fences around an attempt by it: the model's, the backend's, the provider's.
+    pub fn fences(&self) -> impl Iterator<Item = &Arc<Fence>> {
+        self.model.fences.iter().chain(self.backend.fences.iter())
+    }
+
+    /// Whether a budget of money binds it: then its cost must be known.
+    pub fn has_budget(&self) -> bool {
+        self.fences().any(|fence| fence.unit == Unit::Money)
     }
 
     /// The instant from which the vendor no longer served the model, if `at` is past it.

@@ -140,8 +140,10 @@ pub struct Fence {
     pub unit: Unit,
     /// What happens when it is reached.
     pub purpose: Purpose,
-    /// The most of one window, in the unit.
+    /// The most of one window, in the unit, raises included.
     pub cap: i64,
+    /// Of the cap, what raises add to it for now.
+    pub raised: i64,
     /// The length of a window; `None` = it counts what is under way.
     pub per: Option<Period>,
     /// The zone whose calendar cuts the windows.
@@ -151,26 +153,33 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The id of an owner's fence. Users name themselves, so what could break a key or a line is written as `%XX`.
+    /// The id of an owner's fence. What could break a key or a line is written as `%XX`; so is a slash in the name of
+    /// a user, since users name themselves and none may be taken for one of another team.
     pub fn id_of(owner: &Owner, name: &str) -> Arc<str> {
-        let owner_name = owner.name();
-        let mut id = String::with_capacity(owner_name.len() + name.len() + 10);
+        let mut id = String::with_capacity(64);
         id.push_str(owner.kind());
         id.push('/');
-        for letter in owner_name.chars() {
-            let plain = letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.' | '@' | '/' | '+' | '=');
-            if plain {
-                id.push(letter);
-            } else {
-                let mut bytes = [0; 4];
-                for byte in letter.encode_utf8(&mut bytes).bytes() {
-                    let _ = write!(id, "%{byte:02x}");
-                }
+        match owner {
+            Owner::User(team, user) => {
+                write_plain(&mut id, team, true);
+                id.push('/');
+                write_plain(&mut id, user, false);
             }
+            other => write_plain(&mut id, &other.name(), true),
         }
         id.push('/');
         id.push_str(name);
         id.into()
+    }
+
+    /// The same fence with its cap raised by so much, whatever had raised it before.
+    #[must_use]
+    pub fn raised_by(self: &Arc<Self>, amount: i64) -> Arc<Self> {
+        if amount == self.raised {
+            return Arc::clone(self);
+        }
+        let cap = self.cap.saturating_sub(self.raised).saturating_add(amount);
+        Arc::new(Self { cap, raised: amount, ..Self::clone(self) })
     }
 
     /// What is said of it to whoever reached it: budget `month` of team `search`.
@@ -187,6 +196,21 @@ impl Fence {
     }
 }
 
+/// Adds `name` to an id.
+fn write_plain(id: &mut String, name: &str, slash: bool) {
+    for letter in name.chars() {
+        let plain = letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.' | '@' | '+' | '=');
+        if plain || (slash && letter == '/') {
+            id.push(letter);
+            continue;
+        }
+        let mut bytes = [0; 4];
+        for byte in letter.encode_utf8(&mut bytes).bytes() {
+            let _ = write!(id, "%{byte:02x}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,5 +222,7 @@ mod tests {
         assert_eq!(&*Fence::id_of(&user("ann@example.com"), "day"), "user/search/ann@example.com/day");
         assert_eq!(&*Fence::id_of(&user("a b\n{x}"), "day"), "user/search/a%20b%0a%7bx%7d/day");
         assert_ne!(Fence::id_of(&user("a%20b"), "day"), Fence::id_of(&user("a b"), "day"));
+        let of_another_team = Owner::User("search/eu".into(), "ann".into());
+        assert_ne!(Fence::id_of(&user("eu/ann"), "day"), Fence::id_of(&of_another_team, "day"));
     }
 }

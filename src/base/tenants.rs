@@ -29,6 +29,8 @@ pub struct Team {
     pub user_from: Arc<[UserSource]>,
     /// What happens when a budget has too little left.
     pub on_empty: OnEmpty,
+    /// Whether an answer's cap may be lowered to what a budget of money can still pay, rather than refusing.
+    pub clamp_output: bool,
     /// What happens to a stream that outgrows a budget.
     pub midstream: Midstream,
     /// What happens while the store is away.
@@ -47,8 +49,9 @@ impl Team {
             locations: None,
             fences: Arc::default(),
             per_user: None,
-            user_from: Arc::default(),
+            user_from: UserSource::usual(),
             on_empty: OnEmpty::default(),
+            clamp_output: false,
             midstream: Midstream::default(),
             on_store_loss: OnStoreLoss::default(),
             labels: Arc::default(),
@@ -134,6 +137,7 @@ impl Budget {
             unit,
             purpose: Purpose::Budget,
             cap,
+            raised: 0,
             per: Some(self.per),
             zone: self.zone.clone(),
             warn_ppm: Arc::clone(&self.warn_ppm),
@@ -189,6 +193,7 @@ impl Limits {
                 unit,
                 purpose: Purpose::Limit,
                 cap: count(amount),
+                raised: 0,
                 per,
                 zone: TimeZone::UTC,
                 warn_ppm: Arc::default(),
@@ -208,6 +213,14 @@ pub enum UserSource {
     Header(Arc<str>),
     /// A text at the top level of the body.
     Body(Arc<str>),
+}
+
+impl UserSource {
+    /// Where users are looked for unless the team says otherwise.
+    pub fn usual() -> Arc<[Self]> {
+        [Self::Header("x-turnpike-user".into()), Self::Body("safety_identifier".into()), Self::Body("user".into())]
+            .into()
+    }
 }
 
 /// What happens when a budget has too little left for a request.

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::policy::Policies;
 
+mod allowances;
 pub mod catalog;
 mod close;
 pub mod diagnostic;

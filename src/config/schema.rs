@@ -62,7 +62,11 @@ fn unit(unit: Unit) -> Value {
     let number = r"^\d+(\.\d+)?";
     match unit {
         Unit::Money => text(&format!(r"{number}\s*[A-Z]{{3}}$")),
-        Unit::Usd | Unit::Budget => text(&format!(r"{number}\s*USD$")),
+        Unit::Usd => text(&format!(r"{number}\s*USD$")),
+        Unit::Quota => text(&format!(r"{number}\s*(USD|[kMG]?\s*(tokens|requests))$")),
+        Unit::Rate => text(&format!(r"{number}[kMG]?/(min|minute|h|hour|day|week|month)$")),
+        Unit::UserSource => text("^(header|body):"),
+        Unit::StoreLoss => text(r"^(lease|closed|open\(.+\))$"),
         Unit::Duration => text(&format!(r"{number}\s*(ms|s|m|h|d)$")),
         Unit::Bytes => text(&format!(r"{number}\s*(B|[kKMG]B|[KMG]iB)$")),
         Unit::Share => text(&format!(r"{number}\s*%$")),
@@ -141,9 +145,18 @@ mod tests {
         found.sort();
         found.dedup();
         assert_eq!(found.len(), count);
-        for unit in
-            [Unit::Money, Unit::Budget, Unit::Duration, Unit::Tokens, Unit::Count(1, 100), Unit::Bytes, Unit::Share]
-        {
+        for unit in [
+            Unit::Money,
+            Unit::Quota,
+            Unit::Rate,
+            Unit::UserSource,
+            Unit::StoreLoss,
+            Unit::Duration,
+            Unit::Tokens,
+            Unit::Count(1, 100),
+            Unit::Bytes,
+            Unit::Share,
+        ] {
             let mut report = Report::default();
             let (file, source) = report.add("x".into(), unit.example().to_owned());
             let node = tree::parse(&mut report, file, &source.text).ok().flatten().unwrap();

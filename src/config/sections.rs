@@ -1,6 +1,9 @@
 //! The keys of `turnpike.yaml` and of `policies/*.yaml`, as tables.
 
+mod tenants;
+
 use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
+use tenants::{BUDGETS, DEFAULTS, KEY, LIMITS_OF_OWNERS, PROVIDER, TEAM};
 
 use Kind::{Amount, Either, Entries, Filled, Flag, List, Name, Secret, Table, Text, Word};
 
@@ -85,6 +88,7 @@ pub const POLICIES: Shape = Shape {
         may("defaults", Kind::Shape(&DEFAULTS), "what holds for every team that does not say otherwise"),
         may("teams", Table(&Kind::Shape(&TEAM)), "who pays, and within which fences"),
         may("keys", List(&Kind::Shape(&KEY), Least::None), "client keys, as hashes"),
+        may("providers", Table(&Kind::Shape(&PROVIDER)), "what may be spent on all backends of a provider"),
     ],
     later: &["notify"],
 };
@@ -108,8 +112,10 @@ const BACKEND: Shape = Shape {
         may("max_in_flight", Amount(Unit::Count(1, 1_000_000)), "requests at once"),
         may("off", Text, "why it is switched off"),
         may("if_missing_secret", Word(&["off", "fault"]), "what a missing secret means"),
+        BUDGETS,
+        LIMITS_OF_OWNERS,
     ],
-    later: &["limits", "rent", "spill", "discover"],
+    later: &["rent", "spill", "discover"],
 };
 
 const ACCOUNT: Shape = Shape {
@@ -148,6 +154,8 @@ const MODEL: Shape = Shape {
         may("tokenizer", Word(TOKENIZERS), "its vocabulary; `other` = estimated from bytes"),
         may("expected_output", TOKENS, "tokens of an answer until they have been measured"),
         may("speed", Kind::Shape(&SPEED), "what is expected until it has been measured"),
+        BUDGETS,
+        LIMITS_OF_OWNERS,
     ],
     later: &[],
 };
@@ -293,6 +301,8 @@ const ROUTE: Shape = Shape {
         may("attempts", Amount(Unit::Count(1, 20)), "how many attempts a request may make; 3 unless stated"),
         may("max_output", TOKENS, "the cap when the client names none; 4096 unless stated"),
         may("rules", List(&Kind::Shape(&RULE), Least::None), "conditions that tighten the route"),
+        BUDGETS,
+        LIMITS_OF_OWNERS,
     ],
     later: &["guard", "shadow", "hedge", "continue"],
 };
@@ -345,46 +355,4 @@ const RULE: Shape = Shape {
         may("require", Kind::Shape(&REQUIRE), "what a candidate must fulfil besides"),
     ],
     later: &[],
-};
-
-const DEFAULTS: Shape =
-    Shape { name: "`defaults`", fields: &[may("team", Kind::Shape(&DEFAULT_TEAM), "for every team")], later: &[] };
-
-const MAY_USE: Field = may("may_use", List(&Name, Least::None), "routes, models and aliases that it may name");
-const LOCATIONS: Field = may("locations", List(&Name, Least::None), "where its data may go");
-const BUDGETS: Field = may("budgets", List(&Kind::Shape(&BUDGET), Least::None), "what it may spend");
-const LABELS: Field = may("labels", Entries(&Text), "booked with every row");
-const LATER_OF_TEAMS: &[&str] = &["limits", "per_user", "user_from", "on_empty", "midstream", "on_store_loss"];
-
-const DEFAULT_TEAM: Shape =
-    Shape { name: "`defaults.team`", fields: &[MAY_USE, LOCATIONS, BUDGETS, LABELS], later: LATER_OF_TEAMS };
-
-const TEAM: Shape = Shape {
-    name: "a team",
-    fields: &[may("parent", Name, "the team above, whose fences bind too"), MAY_USE, LOCATIONS, BUDGETS, LABELS],
-    later: LATER_OF_TEAMS,
-};
-
-const BUDGET: Shape = Shape {
-    name: "a budget",
-    fields: &[
-        must("name", Name, "its name; edits of the rest never reset what is booked under it"),
-        must("limit", Amount(Unit::Budget), "the amount for one window"),
-        must("per", Word(&["minute", "hour", "day", "week", "month"]), "the length of a window"),
-        may("zone", Amount(Unit::Zone), "whose calendar cuts the windows; UTC unless stated"),
-    ],
-    later: &["warn"],
-};
-
-const KEY: Shape = Shape {
-    name: "a key",
-    fields: &[
-        must("id", Name, "its public part"),
-        must("team", Name, "who pays"),
-        must("hash", Text, "`sha256:` and 64 hexadecimal digits"),
-        may("name", Text, "what its owner calls it"),
-        may("expires", INSTANT, "the first instant at which it is no longer valid"),
-        may("explain", Flag, "may ask for the decision in a header"),
-    ],
-    later: &["limits", "budgets"],
 };

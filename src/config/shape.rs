@@ -2,7 +2,7 @@
 //! `turnpike schema` prints, and what a reader may rely on.
 
 use super::{
-    close,
+    allowances, close,
     diagnostic::{Report, Span},
     tree::{Node, Value},
     units::{self, Unfit},
@@ -52,8 +52,14 @@ pub enum Unit {
     Money,
     /// `0.02 USD`.
     Usd,
-    /// `500 USD`, more than nothing and below 2⁵³ nano-USD.
-    Budget,
+    /// `500 USD`, `10M tokens`, `10k requests`; more than nothing, and below 2⁵³ of its smallest part.
+    Quota,
+    /// `400k/min`.
+    Rate,
+    /// `header:NAME`, `body:NAME`.
+    UserSource,
+    /// `lease`, `closed`, `open(20 USD)`.
+    StoreLoss,
     /// `30s`.
     Duration,
     /// `128k`.
@@ -90,7 +96,10 @@ impl Unit {
         match self {
             Self::Money => "a price with its currency",
             Self::Usd => "an amount in USD",
-            Self::Budget => "an amount in USD above zero",
+            Self::Quota => "an amount of money, tokens or requests above zero",
+            Self::Rate => "a rate such as `600/min`",
+            Self::UserSource => "a header or a field of the body",
+            Self::StoreLoss => "`lease`, `closed` or `open(AMOUNT)`",
             Self::Duration => "a length of time",
             Self::Tokens | Self::Count(..) => "a whole number",
             Self::Bytes => "a size with its unit",
@@ -109,7 +118,10 @@ impl Unit {
     /// A value that fits.
     pub fn example(self) -> &'static str {
         match self {
-            Self::Money | Self::Usd | Self::Budget => "2.10 USD",
+            Self::Money | Self::Usd | Self::Quota => "2.10 USD",
+            Self::Rate => "400k/min",
+            Self::UserSource => "header:x-turnpike-user",
+            Self::StoreLoss => "open(20 USD)",
             Self::Duration => "30s",
             Self::Tokens => "128k",
             Self::Count(..) => "20",
@@ -131,7 +143,10 @@ impl Unit {
         match self {
             Self::Money => units::money(text).map(drop),
             Self::Usd => units::usd(text).map(drop),
-            Self::Budget => units::budget(text).map(drop),
+            Self::Quota => allowances::quota(text).map(drop),
+            Self::Rate => allowances::rate(text).map(drop),
+            Self::UserSource => allowances::user_source(text).map(drop),
+            Self::StoreLoss => allowances::store_loss(text).map(drop),
             Self::Duration => units::some_duration(text).map(drop),
             Self::Tokens => units::count_in(text, &(1..=1_000_000_000)).map(drop),
             Self::Count(least, most) => units::count_in(text, &(least..=most)).map(drop),

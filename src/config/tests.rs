@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    base::money::Money,
+    base::{
+        money::Money,
+        tenants::{Midstream, OnEmpty, OnStoreLoss, UserSource},
+    },
     policy::{Choice, Floor, Prefer, StickyBy},
 };
 
@@ -178,4 +181,68 @@ fn without_any_key_it_says_what_to_set() {
     let Err(error) = from_environment(&|_| None) else { panic!("loaded") };
     let text = error.to_string();
     assert!(text.contains("`OPENAI_API_KEY`") && text.contains("`turnpike demo`"), "{text}");
+}
+
+/// A fence in one line: `team/search/month 500000000000 usd`.
+fn fences(fences: &[Arc<crate::base::fences::Fence>]) -> Vec<String> {
+    fences.iter().map(|fence| format!("{} {} {}", fence.id, fence.cap, fence.unit.as_str())).collect()
+}
+
+#[test]
+fn every_owner_has_its_budgets_and_limits() {
+    let policies = load_text(
+        r#"
+backends:
+  one: {provider: openai, api_key: "${OPENAI_A}", limits: {concurrent: 4}}
+  two: {provider: openai, api_key: "${OPENAI_A}"}
+models:
+  m: {backends: {one: m, two: m}, budgets: [{name: day, limit: 2M tokens, per: day}]}
+routes: {auto: {candidates: [m], limits: {requests: 100/hour}}}
+providers: {openai: {budgets: [{name: month, limit: 900 USD, per: month}]}}
+defaults:
+  team:
+    limits: {requests: 600/min, concurrent: 64}
+    per_user: {limits: {requests: 30/min}}
+    on_empty: downgrade
+teams:
+  a:
+    budgets: [{name: month, limit: 5 USD, per: month, zone: Europe/Berlin, warn: [95%, 80%]}]
+    limits: {tokens: 400k/min, requests: 10/min}
+    user_from: [header:X-Turnpike-User]
+    clamp_output: true
+    on_store_loss: open(20 USD)
+  b: {on_empty: refuse, midstream: finish}
+keys: [{id: k, team: a, hash: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", budgets: [{name: once, limit: 10k requests, per: week}]}]
+"#,
+    )
+    .policies;
+    let (a, b) = (&policies.teams["a"], &policies.teams["b"]);
+    assert_eq!(
+        fences(&a.fences),
+        [
+            "team/a/month 5000000000 usd",
+            "team/a/requests/minute 10 requests",
+            "team/a/tokens/minute 400000 tokens",
+            "team/a/concurrent 64 concurrent"
+        ]
+    );
+    assert_eq!(*a.fences[0].warn_ppm, [800_000, 950_000]);
+    assert_eq!(a.fences[0].zone.iana_name(), Some("Europe/Berlin"));
+    assert_eq!(fences(&b.fences), ["team/b/requests/minute 600 requests", "team/b/concurrent 64 concurrent"]);
+    assert_eq!((a.on_empty, b.on_empty), (OnEmpty::Downgrade, OnEmpty::Refuse));
+    assert_eq!((a.clamp_output, b.clamp_output), (true, false));
+    assert_eq!((a.midstream, b.midstream), (Midstream::Cut, Midstream::Finish));
+    assert_eq!(a.on_store_loss, OnStoreLoss::Open(Money::from_nanousd(20_000_000_000)));
+    assert_eq!(*a.user_from, [UserSource::Header("x-turnpike-user".into())]);
+    assert_eq!((b.user_from.len(), a.per_user.is_some()), (3, true));
+    assert_eq!(fences(&policies.key_fences["k"]), ["key/k/once 10000 requests"]);
+    assert_eq!(fences(&policies.routes["auto"].fences), ["route/auto/requests/hour 100 requests"]);
+    assert!(policies.routes["m"].fences.is_empty());
+    let around = |backend: &str| {
+        let found = policies.candidates.iter().find(|candidate| candidate.backend.name.as_str() == backend).unwrap();
+        fences(&found.fences().cloned().collect::<Vec<_>>())
+    };
+    let (day, month) = ("model/m/day 2000000 tokens", "provider/openai/month 900000000000 usd");
+    assert_eq!(around("one"), [day, "backend/one/concurrent 4 concurrent", month]);
+    assert_eq!(around("two"), [day, month]);
 }

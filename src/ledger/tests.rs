@@ -27,6 +27,7 @@ fn fence(owner: Owner, unit: Unit, cap: i64) -> Arc<Fence> {
         unit,
         purpose: if unit == Unit::Money { Purpose::Budget } else { Purpose::Limit },
         cap,
+        raised: 0,
         per,
         zone: TimeZone::UTC,
         warn_ppm: Arc::default(),

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use crate::base::{
     catalog::{Backend, Candidate, CandidateId, Model},
     facts::{Category, Facts},
+    fences::Fence,
     money::{Currency, ExchangeRate, Money},
     names::{BackendName, KeyId, ModelName, RouteName, TeamName},
     scores::Scores,
@@ -53,6 +54,8 @@ pub struct Policies {
     pub teams: HashMap<TeamName, Arc<Team>>,
     /// Keys of the `keys:` section by public id.
     pub keys: HashMap<KeyId, Arc<Key>>,
+    /// What may be spent with a key of that section, and how fast, where it has such fences.
+    pub key_fences: HashMap<KeyId, Arc<[Arc<Fence>]>>,
     /// Exchange rates by currency, sorted by `from`.
     pub currencies: BTreeMap<Currency, Vec<ExchangeRate>>,
     /// The register of scores with its fit.
@@ -90,6 +93,8 @@ pub struct Route {
     pub attempts: u32,
     /// The cap on an answer's tokens when the client names none.
     pub max_output: u64,
+    /// What may be spent through it, and how fast.
+    pub fences: Arc<[Arc<Fence>]>,
 }
 
 /// How a route chooses.

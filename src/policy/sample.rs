@@ -62,6 +62,7 @@ impl Made {
             tokenizer: self.tokenizer,
             prior: SpeedPrior::default(),
             expected_output: 300,
+            fences: Arc::default(),
         };
         let backend = Backend {
             name: format!("b{}", self.number).into(),
@@ -76,6 +77,7 @@ impl Made {
             max_in_flight: None,
             tier: Default::default(),
             off: self.off.then(|| "maintenance".into()),
+            fences: Arc::default(),
         };
         Candidate {
             id: CandidateId(id),
@@ -159,6 +161,7 @@ impl World {
             aliases: BTreeMap::new(),
             teams: HashMap::new(),
             keys: HashMap::new(),
+            key_fences: HashMap::new(),
             currencies: BTreeMap::new(),
             scores,
         };
@@ -210,6 +213,7 @@ pub(super) fn route(name: &str, choice: Choice) -> Route {
         rules: Vec::new(),
         attempts: 3,
         max_output: 1_000,
+        fences: Arc::default(),
     }
 }
 

@@ -14,12 +14,10 @@ use super::{
     auth::{self, Caller},
     live::Live,
     refusal::{Code, Refusal},
+    users,
 };
 use crate::{
-    base::{
-        fences::{Fence, Owner},
-        tenants::Team,
-    },
+    base::fences::Fence,
     ledger::row::About,
     policy::{self, Route},
     wire::request::{BadRequest, ChatRequest},
@@ -94,7 +92,7 @@ pub async fn admit(
     let mut chat = ChatRequest::parse(body).map_err(|error| bad_request(&error))?;
     let route = named_route(&live, &caller, &chat.facts.model)?;
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
-    let user = text_header(&head.headers, "x-turnpike-user").or_else(|| chat.user.clone()).unwrap_or_default();
+    let user = users::named(&caller.team, &head.headers, &chat)?;
     let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
     let about = About {
         team: caller.team.name.shared(),
@@ -106,23 +104,18 @@ pub async fn admit(
         dialect: "openai".into(),
         labels: Arc::clone(&caller.team.labels),
     };
-    let fences = fences(&caller.team, &user);
+    let fences = fences(&live, &caller, &user, &route);
     let (about, uuid) = (Arc::new(about), Uuid::parse_str(&id).unwrap_or_default());
     let seed = rand::random();
     Ok(Ask { id, uuid, about, fences, arrival, admitted, caller, user, session, chat, live, route, deadline, seed })
 }
 
-/// What surrounds a request of `user`: the user's fences first, then the team's and those above.
-fn fences(team: &Team, user: &str) -> Vec<Arc<Fence>> {
-    let mut fences = Vec::new();
-    if !user.is_empty() {
-        for team in team.lineage() {
-            let Some(allowance) = &team.per_user else { continue };
-            fences.extend(allowance.around(&Owner::User(team.name.clone(), user.into())));
-        }
-    }
-    fences.extend(team.lineage().flat_map(|team| team.fences.iter().cloned()));
-    fences
+/// What surrounds a request: its user's fences first, then its key's, its team's, those of the teams above, its route's.
+fn fences(live: &Live, caller: &Caller, user: &str, route: &Route) -> Vec<Arc<Fence>> {
+    let of_user = live.users.fences(&caller.team, user);
+    let of_key = live.policies.key_fences.get(&caller.key).map(AsRef::as_ref).unwrap_or_default();
+    let of_teams = caller.team.lineage().flat_map(|team| team.fences.iter());
+    of_user.iter().chain(of_key).chain(of_teams).chain(route.fences.iter()).cloned().collect()
 }
 
 fn bad_request(error: &BadRequest) -> Refusal {

@@ -20,6 +20,7 @@ mod relay;
 mod report;
 mod serve;
 mod toll;
+mod users;
 mod vocabularies;
 mod waiting;
 

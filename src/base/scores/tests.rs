@@ -1,6 +1,8 @@
 //! What the register promises: it sees only what was known, and the same rows give the same bits.
 #![allow(clippy::float_arithmetic, reason = "scores are fitted on the logit scale; no amount of money is touched")]
 
+use std::sync::Arc;
+
 use super::*;
 use crate::base::catalog::{Model, SpeedPrior};
 
@@ -19,6 +21,7 @@ fn model(name: &str) -> Model {
         tokenizer: crate::base::catalog::Tokenizer::O200k,
         prior: SpeedPrior::default(),
         expected_output: 300,
+        fences: Arc::default(),
     }
 }
 

@@ -6,11 +6,12 @@ use secrecy::SecretString;
 
 use super::{
     super::{close, tree::Key, tree::Node, units},
-    Named, Work,
+    Named, Work, fences,
 };
 use crate::{
     base::{
         catalog::{Account, Backend, Balance, Pick, Timeouts},
+        fences::Owner,
         names::{AccountName, BackendName, Location},
         tier::Tier,
     },
@@ -32,8 +33,12 @@ fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node) -> Option<Backend> {
     let mut off = off(work, node);
     let accounts = accounts(work, key, node, dialect, &mut off);
     let endpoints = endpoints(work, key, node, dialect, region.as_deref(), &mut off);
+    let name = BackendName::from(key.text.as_str());
+    let own = fences::around(work, &Owner::Backend(name.clone()), node);
+    let of_provider = fences::of_provider(work, dialect.name());
     Some(Backend {
-        name: BackendName::from(key.text.as_str()),
+        name,
+        fences: own.iter().cloned().chain(of_provider).collect(),
         provider: dialect.name(),
         endpoints,
         accounts,

@@ -16,6 +16,7 @@ use crate::policy::Policies;
 
 pub mod amounts;
 mod backends;
+mod fences;
 mod models;
 mod prices;
 mod routes;
@@ -61,6 +62,7 @@ impl Work<'_, '_> {
 
 /// Lowers everything. What it returns is whole only if no fault was noted.
 pub fn lower(work: &mut Work<'_, '_>, hash: Arc<str>) -> Policies {
+    fences::check_providers(work);
     let currencies = prices::currencies(work);
     let backends = backends::lower(work);
     let own_prices = prices::lower(work, &currencies);
@@ -69,7 +71,9 @@ pub fn lower(work: &mut Work<'_, '_>, hash: Arc<str>) -> Policies {
     let routes = routes::lower(work, &models, &candidates);
     let aliases = routes::aliases(work);
     let (teams, keys) = teams::lower(work);
-    let policies = Policies { hash, backends, models, candidates, routes, aliases, teams, keys, currencies, scores };
+    let key_fences = teams::key_fences(work);
+    let policies =
+        Policies { hash, backends, models, candidates, routes, aliases, teams, keys, key_fences, currencies, scores };
     warnings::note(work, &policies, &own_prices);
     policies
 }

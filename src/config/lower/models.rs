@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     super::{catalog, close, tree::Key, tree::Node, units},
-    Named, Work, amounts,
+    Named, Work, amounts, fences,
     prices::Own,
     rows,
 };
 use crate::{
     base::{
         catalog::{Backend, Candidate, CandidateId, Model},
+        fences::Owner,
         names::{BackendName, ModelName},
     },
     provider,
@@ -94,7 +95,8 @@ fn recognise(work: &mut Work<'_, '_>, own: &str, node: &Node, served: &[(&Arc<Ba
     vendor.or_else(anywhere).or_else(by_name).cloned()
 }
 
-fn model(work: &Work<'_, '_>, name: &str, node: &Node, entry: Option<ModelName>) -> Model {
+fn model(work: &mut Work<'_, '_>, name: &str, node: &Node, entry: Option<ModelName>) -> Model {
+    let fences = fences::around(work, &Owner::Model(name.into()), node);
     let facts = entry.as_ref().and_then(|name| work.catalog.models.get(name));
     let count = |key: &str, known: Option<u64>| node.read(key, units::count).or(known).unwrap_or(0);
     let thinking = node.word("thinking").and_then(amounts::thinking);
@@ -110,6 +112,7 @@ fn model(work: &Work<'_, '_>, name: &str, node: &Node, entry: Option<ModelName>)
         prior: node.get("speed").map(catalog::speed).or(facts.map(|facts| facts.prior)).unwrap_or_default(),
         expected_output: output.unwrap_or(catalog::EXPECTED_OUTPUT),
         catalog: entry,
+        fences,
     }
 }
 

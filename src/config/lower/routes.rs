@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     super::{close, diagnostic::Span, tree::Key, tree::Node, units},
-    Named, Work,
+    Named, Work, fences,
     rules::{self, prefer, require},
 };
 use crate::{
     base::{
         catalog::{Candidate, CandidateId, Model},
         facts::Category,
+        fences::Owner,
         names::{ModelName, RouteName},
     },
     policy::{Arm, Choice, Prefer, Require, Route, StickyBy},
@@ -53,6 +54,7 @@ fn implicit(name: RouteName, candidates: &[Arc<Candidate>]) -> Route {
         rules: Vec::new(),
         attempts: ATTEMPTS,
         max_output: MAX_OUTPUT,
+        fences: Arc::default(),
     }
 }
 
@@ -60,8 +62,10 @@ fn route(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Cand
     let choice = choice(work, key, node, candidates)?;
     let require = node.get("require").map(|node| require(work, node)).unwrap_or_default();
     let rules = rules::lower(work, node, &choice, &require, candidates);
+    let name = RouteName::from(key.text.as_str());
     Some(Route {
-        name: RouteName::from(key.text.as_str()),
+        fences: fences::around(work, &Owner::Route(name.clone()), node),
+        name,
         implicit: false,
         choice,
         require,

@@ -5,18 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use super::{
-    super::{close, tree::Key as Name, tree::Node, units},
-    Work,
+    super::{allowances, close, tree::Key as Name, tree::Node, units},
+    Work, fences,
 };
 use crate::base::{
-    fences::Owner,
+    fences::{Fence, Owner},
     hex,
-    money::Money,
     names::{KeyId, Location, TeamName},
-    tenants::{Allowance, Budget, Key, Period, Quota, Team},
+    tenants::{Allowance, Key, Midstream, OnEmpty, Team, UserSource},
 };
 
 /// The team that pays while the gateway is open.
@@ -46,7 +45,7 @@ pub fn lower(work: &mut Work<'_, '_>) -> (Teams, HashMap<KeyId, Arc<Key>>) {
     (teams, keys(work))
 }
 
-/// Notes what a team names that is not there, and budgets of the same name.
+/// Notes what a team names that is not there, and what is wrong with its budgets.
 fn check(work: &mut Work<'_, '_>, node: &Node) {
     let sections = work.sections;
     for place in node.get("may_use").map(Node::items).unwrap_or_default() {
@@ -58,16 +57,9 @@ fn check(work: &mut Work<'_, '_>, node: &Node) {
             fault.label("not defined").hint(hint);
         }
     }
-    let budgets = node.get("budgets").map(Node::items).unwrap_or_default();
-    for (index, budget) in budgets.iter().enumerate() {
-        let same = |other: &&Node| other.word("name").is_some() && other.word("name") == budget.word("name");
-        if let Some(first) = budgets[..index].iter().find(same) {
-            let fault = work.report.fault(budget.span, "two budgets of one name");
-            fault
-                .label("here again")
-                .also(first.span, "first here")
-                .hint("what is spent is booked by name: rename one");
-        }
+    fences::check(work, node);
+    if let Some(users) = node.get("per_user") {
+        fences::check(work, users);
     }
 }
 
@@ -122,20 +114,29 @@ fn made(name: &str, parent: Option<Arc<Team>>, node: Option<&Node>, usual: Optio
         .iter()
         .filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned())))
         .collect();
-    let budgets = get("budgets").map(Node::items).unwrap_or_default().iter().filter_map(budget).collect();
-    let allowance = Allowance { budgets, ..Allowance::default() };
+    let limits = fences::limits(node.and_then(|node| node.get("limits")), usual.and_then(|usual| usual.get("limits")));
+    let allowance = Allowance { budgets: fences::budgets(get("budgets")), limits };
     let fences = allowance.around(&Owner::Team(TeamName::from(name))).collect();
-    Team { parent, may_use, locations, fences, labels: Arc::new(labels), ..Team::named(name) }
+    let word = |key: &str| get(key).and_then(Node::text);
+    let plain = Team::named(name);
+    Team {
+        parent,
+        may_use,
+        locations,
+        fences,
+        per_user: get("per_user").map(fences::allowance),
+        user_from: get("user_from").map_or(plain.user_from, user_from),
+        on_empty: if word("on_empty") == Some("downgrade") { OnEmpty::Downgrade } else { OnEmpty::Refuse },
+        clamp_output: word("clamp_output") == Some("true"),
+        midstream: if word("midstream") == Some("finish") { Midstream::Finish } else { Midstream::Cut },
+        on_store_loss: word("on_store_loss").and_then(|text| allowances::store_loss(text).ok()).unwrap_or_default(),
+        labels: Arc::new(labels),
+        name: plain.name,
+    }
 }
 
-fn budget(node: &Node) -> Option<Budget> {
-    Some(Budget {
-        name: Arc::from(node.word("name")?),
-        limit: Quota::Money(Money::from_nanousd(node.read("limit", units::budget)?)),
-        per: Period::ALL.into_iter().find(|period| Some(period.as_str()) == node.word("per"))?,
-        zone: node.read("zone", units::zone).unwrap_or(TimeZone::UTC),
-        warn_ppm: Arc::default(),
-    })
+fn user_from(list: &Node) -> Arc<[UserSource]> {
+    list.items().iter().filter_map(Node::text).filter_map(|text| allowances::user_source(text).ok()).collect()
 }
 
 fn keys(work: &mut Work<'_, '_>) -> HashMap<KeyId, Arc<Key>> {
@@ -177,6 +178,19 @@ fn expired(work: &mut Work<'_, '_>, node: &Node) {
         let warning = work.report.warning(place.span, format!("key `{}` has expired", node.word("id").unwrap_or("?")));
         warning.label("opens nothing").hint("take the row out, or give it a later `expires`");
     }
+}
+
+/// The fences of keys that have any.
+pub fn key_fences(work: &mut Work<'_, '_>) -> HashMap<KeyId, Arc<[Arc<Fence>]>> {
+    let mut found = HashMap::new();
+    for node in work.sections.list("keys") {
+        let Some(id) = node.word("id").map(KeyId::from) else { continue };
+        let around = fences::around(work, &Owner::Key(id.clone()), node);
+        if !around.is_empty() {
+            found.insert(id, around);
+        }
+    }
+    found
 }
 
 fn key(node: &Node, hash: [u8; 32]) -> Option<Key> {

@@ -28,6 +28,7 @@ fn fence(per: Period, cap: i64) -> Arc<Fence> {
         unit: Unit::Money,
         purpose: Purpose::Budget,
         cap,
+        raised: 0,
         per: Some(per),
         zone: TimeZone::UTC,
         warn_ppm: Arc::default(),

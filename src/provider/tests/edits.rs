@@ -18,6 +18,7 @@ fn candidate(provider: &'static str, model: &str, upstream: &str, thinking: Thin
         tokenizer: Default::default(),
         prior: Default::default(),
         expected_output: 0,
+        fences: Arc::default(),
     };
     let backend = Backend {
         name: provider.into(),
@@ -32,6 +33,7 @@ fn candidate(provider: &'static str, model: &str, upstream: &str, thinking: Thin
         max_in_flight: None,
         tier: Default::default(),
         off: None,
+        fences: Arc::default(),
     };
     Candidate {
         id: CandidateId(0),

@@ -17,7 +17,10 @@ use std::{
 use tokio::time::Instant;
 
 use self::backend::{BackendState, millis, take_place};
-use super::toll::{Timing, Verdict};
+use super::{
+    toll::{Timing, Verdict},
+    users::Users,
+};
 use crate::{
     base::{
         catalog::{Account, Candidate},
@@ -44,6 +47,8 @@ const PARK_QUOTA: Duration = Duration::from_secs(5);
 pub struct Live {
     /// The policies.
     pub policies: Arc<Policies>,
+    /// The fences of its users.
+    pub users: Users,
     candidates: Vec<Arc<CandidateState>>,
     backends: HashMap<BackendName, Arc<BackendState>>,
     retries: HashMap<RouteName, Arc<Mutex<RetryBudget>>>,
@@ -122,7 +127,7 @@ impl Live {
             (route.clone(), known.unwrap_or_default())
         });
         let retries = retries.collect();
-        Self { policies, candidates, backends, retries, epoch }
+        Self { policies, users: Users::default(), candidates, backends, retries, epoch }
     }
 
     /// The monotonic time that breakers, meters and budgets of retries count in.

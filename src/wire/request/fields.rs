@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{BadRequest, Places, count, messages::Talk};
+use super::{BadRequest, ChatRequest, Places, count, messages::Talk};
 use crate::{
     base::{facts::Facts, tier::Asked},
     wire::{
@@ -17,7 +18,7 @@ use crate::{
 /// The longest `model`, in bytes.
 const MAX_MODEL: usize = 256;
 /// The longest `user` and `safety_identifier`, in bytes.
-const MAX_USER: usize = 512;
+pub(super) const MAX_USER: usize = 512;
 /// The most answers (`n`), as OpenAI documents.
 const MAX_ANSWERS: u64 = 128;
 /// The largest cap on an answer: no model is near it.
@@ -132,7 +133,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The whole, once all fields are read.
-    pub(super) fn finish(self, body: &str) -> Result<(Facts, Option<String>, bool, Places), BadRequest> {
+    pub(super) fn finish(self, body: &Bytes, text: &str) -> Result<ChatRequest, BadRequest> {
         let Self { model, talk, mut facts, mut places, user, safety_identifier, wants_usage } = self;
         let model = model.ok_or_else(|| {
             BadRequest::new(
@@ -145,17 +146,17 @@ impl<'a> Draft<'a> {
         })?;
         facts.model = model.into_owned();
         facts.answers = facts.answers.max(1);
-        facts.body_bytes = body.len() as u64;
+        facts.body_bytes = text.len() as u64;
         facts.messages = places.talk.messages;
         facts.images = places.talk.images;
         facts.audio = places.talk.audio;
         facts.estimated_tokens = count::estimate(&places);
         facts.input_tokens = facts.estimated_tokens;
-        facts.other_script_ppm = count::other_script_ppm(&places, body);
-        let asked = category::classify(places.talk.last_user(body), facts.tools > 0);
+        facts.other_script_ppm = count::other_script_ppm(&places, text);
+        let asked = category::classify(places.talk.last_user(text), facts.tools > 0);
         facts.category = asked.category;
         facts.category_confident = asked.confident;
-        Ok((facts, safety_identifier.or(user), wants_usage, places))
+        Ok(ChatRequest { body: body.clone(), facts, wants_usage, user, safety_identifier, places })
     }
 }
 

@@ -16,10 +16,13 @@ mod splicing;
 #[cfg(test)]
 mod tests;
 
-use bytes::Bytes;
+use std::borrow::Cow;
 
-use self::messages::Talk;
-use super::json::{Member, Span};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use self::{fields::MAX_USER, messages::Talk};
+use super::json::{self, Member, Members, Span};
 use crate::base::facts::Facts;
 
 /// Why a body is refused: becomes a 400 `invalid_request`.
@@ -51,8 +54,10 @@ pub struct ChatRequest {
     pub facts: Facts,
     /// The client asked for usage in its stream.
     pub wants_usage: bool,
-    /// `safety_identifier` or `user` of the body.
+    /// `user` of the body.
     pub user: Option<String>,
+    /// `safety_identifier` of the body.
+    pub safety_identifier: Option<String>,
     places: Places,
 }
 
@@ -71,6 +76,30 @@ struct Places {
     talk: Talk,
 }
 
+impl ChatRequest {
+    /// A text at the top level of the body, at most as long as a user may be; "" counts as none. A field that the
+    /// protocol does not know costs another pass over the body.
+    pub fn top_text(&self, field: &str) -> Option<Cow<'_, str>> {
+        match field {
+            "user" => self.user.as_deref().map(Cow::Borrowed),
+            "safety_identifier" => self.safety_identifier.as_deref().map(Cow::Borrowed),
+            _ => self.find_text(field),
+        }
+    }
+
+    fn find_text(&self, field: &str) -> Option<Cow<'_, str>> {
+        let mut found: Option<&RawValue> = None;
+        let body = std::str::from_utf8(&self.body).ok()?;
+        Members::new(|key: &RawValue, value| {
+            if json::text(key.get()) == field {
+                found = Some(value);
+            }
+        })
+        .visit(body);
+        let raw = found?.get();
+        (raw.starts_with('"') && raw.len() > 2 && raw.len() <= MAX_USER).then(|| json::text(raw))
+    }
+}
 /// What happens to `reasoning_content` in the history before it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum History {

@@ -31,8 +31,7 @@ impl ChatRequest {
         let text = std::str::from_utf8(&body).map_err(|error| not_utf8(&body, error.valid_up_to()))?;
         let mut reader = Reader { text, draft: Draft::default(), place: Place::Body, fault: None };
         reader.read()?;
-        let (facts, user, wants_usage, places) = reader.draft.finish(text)?;
-        Ok(Self { facts, wants_usage, user, places, body })
+        reader.draft.finish(&body, text)
     }
 }
 

@@ -39,7 +39,7 @@ fn facts_say_what_the_body_asks_for() {
     assert_eq!((facts.model.as_str(), facts.stream, facts.answers, facts.messages), ("auto", true, 2, 2));
     assert_eq!((facts.max_output, facts.images, facts.audio, facts.tools), (Some(700), 1, 1, 2));
     assert_eq!((facts.json, facts.reasoning), (true, Some(true)));
-    assert_eq!((request.wants_usage, request.user.as_deref()), (true, Some("s-1")));
+    assert_eq!((request.wants_usage, request.safety_identifier.as_deref()), (true, Some("s-1")));
     assert_eq!(facts.body_bytes, request.body.len() as u64);
 }
 
