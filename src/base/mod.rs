@@ -9,6 +9,7 @@ pub mod money;
 pub mod names;
 pub mod price;
 pub mod scores;
+pub mod store;
 pub mod tenants;
 pub mod tier;
 pub mod usage;

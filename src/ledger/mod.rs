@@ -11,6 +11,7 @@ mod hold;
 mod index;
 pub mod journal;
 pub mod keys;
+pub mod redis;
 pub mod report;
 pub mod row;
 pub mod window;

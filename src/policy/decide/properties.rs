@@ -1,6 +1,6 @@
 //! What holds for every decision, whatever the candidates.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
@@ -252,7 +252,7 @@ proptest! {
             max_cost: tighter.max_cost,
             first_token_p95: tighter.first_token_p95,
         }));
-        prop_assert_eq!(&with.rules, &["rule 1".into()]);
+        prop_assert_eq!(&with.rules, &[Arc::<str>::from("rule 1")]);
         let without = run(&made, &ask);
         let only = asked(&world, &ask, |route| route.require = tighter.clone());
         for ranked in &with.ranked {

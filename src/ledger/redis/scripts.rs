@@ -1,0 +1,117 @@
+//! The scripts: each is one atomic step in the store. Their texts lie beside this file.
+
+use std::time::Duration;
+
+use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
+
+/// One script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Script {
+    /// Takes or raises a hold.
+    Take,
+    /// Ends one.
+    Settle,
+    /// Ends those that nobody renews any more.
+    Sweep,
+    /// Puts deadlines off.
+    Renew,
+    /// Moves a fence into another window.
+    Adopt,
+    /// Grants or takes back a slice.
+    Lease,
+    /// Sets a node's slices to what it says.
+    Claim,
+    /// A sign of life.
+    Beat,
+    /// Begins or joins a rebuild.
+    Begin,
+    /// Brings one node's sums to it.
+    Part,
+    /// Ends it.
+    Finish,
+}
+
+/// All scripts in the order of the enum, with the first line that names and versions them: the line is part of the
+/// digest under which the server knows a script, so two releases of the gateway never run each other's.
+const TEXTS: [&str; 11] = [
+    concat!("-- turnpike/1 take\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("take.lua")),
+    concat!("-- turnpike/1 settle\n", include_str!("common.lua"), include_str!("settle.lua")),
+    concat!("-- turnpike/1 sweep\n", include_str!("common.lua"), include_str!("sweep.lua")),
+    concat!("-- turnpike/1 renew\n", include_str!("common.lua"), include_str!("renew.lua")),
+    concat!("-- turnpike/1 adopt\n", include_str!("common.lua"), include_str!("adopt.lua")),
+    concat!("-- turnpike/1 lease\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("lease.lua")),
+    concat!("-- turnpike/1 claim\n", include_str!("common.lua"), include_str!("claim.lua")),
+    concat!("-- turnpike/1 beat\n", include_str!("common.lua"), include_str!("beat.lua")),
+    concat!("-- turnpike/1 begin\n", include_str!("common.lua"), include_str!("begin.lua")),
+    concat!("-- turnpike/1 part\n", include_str!("common.lua"), include_str!("part.lua")),
+    concat!("-- turnpike/1 finish\n", include_str!("common.lua"), include_str!("finish.lua")),
+];
+
+/// One connection that knows the scripts.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    connection: MultiplexedConnection,
+    /// The server's digests, in the order of [`TEXTS`].
+    digests: Vec<String>,
+    /// The key that holds the epoch.
+    key: String,
+}
+
+impl Wire {
+    /// A connection to the deployment `name`, with the scripts loaded.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn new(connection: MultiplexedConnection, name: &str) -> Result<Self, RedisError> {
+        let mut wire = Self { connection, digests: Vec::new(), key: format!("{{tp:{name}}}:e") };
+        wire.load().await?;
+        Ok(wire)
+    }
+
+    async fn load(&mut self) -> Result<(), RedisError> {
+        let mut digests = Vec::with_capacity(TEXTS.len());
+        for text in TEXTS {
+            let mut load = ::redis::cmd("SCRIPT");
+            load.arg("LOAD").arg(text);
+            digests.push(load.query_async(&mut self.connection).await?);
+        }
+        self.digests = digests;
+        Ok(())
+    }
+
+    /// The call of a script; its arguments follow.
+    pub fn call(&self, script: Script) -> Cmd {
+        let mut cmd = ::redis::cmd("EVALSHA");
+        cmd.arg(self.digests.get(script as usize)).arg(1).arg(&self.key);
+        cmd
+    }
+
+    /// The key of the stream of settled rows.
+    pub fn rows_key(&self) -> String {
+        self.key.strip_suffix('e').unwrap_or_default().to_owned() + "rows"
+    }
+
+    /// Sends `cmd` and waits for the answer. A script that the server has forgotten is loaded again, once.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn send(&self, cmd: &Cmd) -> Result<Value, RedisError> {
+        let mut connection = self.connection.clone();
+        match connection.send_packed_command(cmd).await.and_then(Value::extract_error) {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                // The digests stay what they are: they are made of the texts.
+                self.clone().load().await?;
+                connection.send_packed_command(cmd).await.and_then(Value::extract_error)
+            }
+            answer => answer,
+        }
+    }
+
+    /// As [`Wire::send`], for at most `patience`; `None` when nothing was heard.
+    ///
+    /// # Errors
+    /// What the server or the connection says.
+    pub async fn send_within(&self, cmd: &Cmd, patience: Duration) -> Option<Result<Value, RedisError>> {
+        tokio::time::timeout(patience, self.send(cmd)).await.ok()
+    }
+}
