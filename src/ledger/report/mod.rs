@@ -2,6 +2,7 @@
 //! vendor's bill. Pure: they read entries, and know of no file, clock or network.
 
 pub mod ask;
+pub mod audit;
 mod recompute;
 pub mod usage;
 pub mod variance;

@@ -65,11 +65,10 @@ impl Sums {
         let charge = i128::from(row.charge_nanousd);
         self.attempts += u64::from(row.revision == 0);
         self.charge += charge;
-        if row.estimated {
-            self.estimated += charge;
-        }
         if row.swept {
             self.swept += charge;
+        } else if row.estimated {
+            self.estimated += charge;
         }
         self.unpriced += u64::from(row.price.is_none() && !row.swept && row.tokens != Tokens::default());
         add_tokens(&mut self.tokens, &row.tokens);
