@@ -2,6 +2,7 @@
 
 pub mod api;
 mod body;
+pub mod books;
 mod keys;
 mod uses;
 
@@ -55,6 +56,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/keys/{id}", get(keys::one))
         .route("/api/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/api/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/api/v1/usage", get(books::usage))
+        .route("/api/v1/audit", get(books::audit))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
         .with_state(admin)

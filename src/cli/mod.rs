@@ -1,5 +1,7 @@
 //! Layer 4: one file a command. Data goes to stdout, everything else to stderr; exit 0 done, 1 failed, 2 bad usage.
 
+mod audit;
+mod books;
 pub mod check;
 mod demo;
 mod key;
@@ -7,6 +9,7 @@ mod remote;
 mod run;
 mod schema;
 mod serve;
+mod usage;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -30,6 +33,10 @@ enum Command {
     Check(check::Args),
     /// Make, list, rotate and revoke client keys.
     Key(key::Args),
+    /// Spend and tokens from the books.
+    Usage(Box<usage::Args>),
+    /// Prove that the books balance; exit 1 when they do not.
+    Audit(audit::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
 }
@@ -49,6 +56,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Key(args) => key::run(args),
+        Command::Usage(args) => usage::run(*args),
+        Command::Audit(args) => audit::run(args),
         Command::Schema(args) => schema::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -143,6 +143,22 @@ impl Books {
         self.folder.as_deref()
     }
 
+    /// What stands settled at the end of the journal, for an audit; `None` for books in memory, and while settlements
+    /// wait to be written.
+    pub fn standing(&self) -> Option<Checkpoint> {
+        let state = self.lock();
+        let end = state.journal.as_ref()?.end();
+        state.backlog.is_empty().then(|| state.checkpoint(end))
+    }
+
+    /// What stood settled when the books in `folder` were last summed up; `None` when they never were.
+    ///
+    /// # Errors
+    /// [`BooksError::InUse`] while a gateway has them.
+    pub fn last_standing(folder: &Path) -> Result<Option<Checkpoint>, BooksError> {
+        Index::peek(folder)
+    }
+
     /// Where the journal ends.
     pub fn end(&self) -> Position {
         self.lock().journal.as_ref().map(Journal::end).unwrap_or_default()

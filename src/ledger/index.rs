@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadOnlyDatabase, ReadableDatabase, TableDefinition};
 
 use super::{BooksError, row::Checkpoint};
 
@@ -43,6 +43,22 @@ impl Index {
         let table = read.open_table(TABLE).ok()?;
         let bytes = table.get(LAST).ok()??;
         serde_json::from_slice(bytes.value()).ok()
+    }
+
+    /// The last checkpoint of a folder whose gateway is not running. Changes nothing.
+    pub(super) fn peek(folder: &Path) -> Result<Option<Checkpoint>, BooksError> {
+        let database = match ReadOnlyDatabase::open(folder.join("index.redb")) {
+            Ok(database) => database,
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(BooksError::InUse(folder.display().to_string()));
+            }
+            // None yet, or one that its owner did not close well: the journal says it all.
+            Err(_) => return Ok(None),
+        };
+        let Ok(read) = database.begin_read() else { return Ok(None) };
+        let Ok(table) = read.open_table(TABLE) else { return Ok(None) };
+        let bytes = table.get(LAST).ok().flatten();
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(bytes.value()).ok()))
     }
 
     /// Puts `checkpoint` in place of the last one.

@@ -13,6 +13,7 @@
 
 mod answers;
 mod blame;
+mod books;
 mod credentials;
 mod cuts;
 mod drain;

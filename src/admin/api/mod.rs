@@ -1,5 +1,7 @@
 //! Bodies of the admin API.
 
+mod books;
 mod keys;
 
+pub use books::{AuditAnswer, Decimal, FindingLine, PartLine, RateUsed, UsageAnswer, UsageLine, WhyAnswer};
 pub use keys::{CreateKey, KeyActLine, KeyDetail, KeyLine, KeyList, NewSecret, RevokeKey, RotateKey};

@@ -3,11 +3,12 @@
 
 pub mod ask;
 pub mod audit;
+pub mod csv;
 mod recompute;
 pub mod usage;
 pub mod variance;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -140,6 +141,31 @@ impl Dimension {
             Self::Day => return time("%Y-%m-%d"),
             Self::Week => return time("%G-W%V"),
             Self::Month => return time("%Y-%m"),
+        })
+    }
+}
+
+/// The word that [`Dimension::parse`] reads.
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Team => "team",
+            Self::User => "user",
+            Self::Key => "key",
+            Self::Route => "route",
+            Self::Arm => "arm",
+            Self::Model => "model",
+            Self::Upstream => "upstream",
+            Self::Backend => "backend",
+            Self::Provider => "provider",
+            Self::Account => "account",
+            Self::Operation => "operation",
+            Self::Outcome => "outcome",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Label(name) => return write!(f, "label:{name}"),
         })
     }
 }

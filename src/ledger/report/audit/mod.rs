@@ -40,6 +40,8 @@ pub struct Audit {
     /// Whatever else is booked.
     booked_beside: HashSet<(Uuid, u32, u32)>,
     open: HashMap<Uuid, Open>,
+    /// What follows was written after the store was asked.
+    frozen: bool,
     corrected: HashMap<(Uuid, u32), Corrected>,
     outcome: Outcome,
 }
@@ -121,6 +123,11 @@ impl Audit {
         }
     }
 
+    /// Says that what follows was written after the store was asked.
+    pub fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
     /// Notes bytes of the journal that cannot be read.
     pub fn damage(&mut self, segment: u64, offset: u64, bytes: u64) {
         self.outcome.tell(Finding::Damage { segment, offset, bytes });
@@ -183,7 +190,7 @@ impl Audit {
 
     /// Fences around whole requests must be charged what the request's rows come to, all others no more than that.
     fn place(&mut self, place: &PlaceRow, settled: &SettleRow) {
-        if let Some(accounts) = self.standing.get_mut(&place.fence) {
+        if let Some(accounts) = self.standing.get_mut(&place.fence).filter(|_| !self.frozen) {
             let window = place.window();
             let admitted = settled.held_at_ms.div_euclid(1000);
             for account in accounts {
