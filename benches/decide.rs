@@ -68,6 +68,7 @@ fn candidate(number: u32) -> Candidate {
         timeouts: Timeouts::default(),
         max_in_flight: None,
         tier: Default::default(),
+        shows_reasoning: false,
         off: None,
         fences: Arc::default(),
     };

@@ -209,6 +209,8 @@ pub struct Backend {
     pub max_in_flight: Option<u32>,
     /// The tier of service that its vendor gives to requests that name none: a setting of the vendor's project.
     pub tier: Tier,
+    /// Reasoning is in its streams as it is written, so that its tokens can be told from them.
+    pub shows_reasoning: bool,
     /// Why it is switched off, if it is.
     pub off: Option<Arc<str>>,
     /// What may be spent on it, and how fast; its provider's, too.

@@ -1,6 +1,6 @@
 //! A hold: what one request has set aside, its attempts as they are charged, and the one settlement that ends it.
 
-use std::sync::Arc;
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -99,6 +99,16 @@ impl Refused {
     }
 }
 
+/// What a top-up has set aside.
+#[derive(Debug)]
+pub struct Raised {
+    places: Vec<Place>,
+    held: Demand,
+}
+
+/// A top-up on its way to the store and back.
+pub type TopUp = Pin<Box<dyn Future<Output = Result<Raised, HoldError>> + Send>>;
+
 /// The end of a hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -166,18 +176,43 @@ impl Hold {
     /// # Errors
     /// [`HoldError`]; the hold stays as it was.
     pub async fn cover(&mut self, demand: Demand, more: &[Arc<Fence>], now: Timestamp) -> Result<(), HoldError> {
+        if let Some(top_up) = self.top_up(demand, more, now) {
+            let raised = top_up.await?;
+            self.raise(raised);
+        }
+        Ok(())
+    }
+
+    /// The same in two steps, for whoever has other things to do meanwhile: what has to be asked of the store, to be
+    /// handed to [`Hold::raise`] when it has come; `None` when all of it is set aside already. One that is dropped under
+    /// way has either taken nothing, or is known to the store under the request and ends with its settlement.
+    pub fn top_up(&self, demand: Demand, more: &[Arc<Fence>], now: Timestamp) -> Option<TopUp> {
         let whole = self.charged.plus(demand);
         let inside = |fence: &Arc<Fence>| self.places.iter().any(|place| place.fence.id == fence.id);
         let new: Vec<Arc<Fence>> = more.iter().filter(|fence| !inside(fence)).cloned().collect();
         let grows = whole.money > self.held.money || whole.tokens > self.held.tokens;
         if !grows && new.is_empty() {
-            return Ok(());
+            return None;
         }
         let held = Demand { money: whole.money.max(self.held.money), tokens: whole.tokens.max(self.held.tokens) };
         let fences: Vec<Arc<Fence>> = self.places.iter().map(|place| Arc::clone(&place.fence)).chain(new).collect();
-        self.places = self.ledger.top_up(self.request, &self.places, fences, held, now).await?;
-        self.held = held;
-        Ok(())
+        let (ledger, request, mine) = (Arc::clone(&self.ledger), self.request, self.places.clone());
+        Some(Box::pin(async move {
+            let places = ledger.top_up(request, &mine, fences, held, now).await?;
+            Ok(Raised { places, held })
+        }))
+    }
+
+    /// Takes over what a top-up has set aside.
+    pub fn raise(&mut self, raised: Raised) {
+        self.places = raised.places;
+        self.held = raised.held;
+    }
+
+    /// Whether a budget of money or tokens binds it.
+    pub fn is_budgeted(&self) -> bool {
+        let amount = |unit| matches!(unit, Unit::Money | Unit::Tokens);
+        self.places.iter().any(|place| place.fence.purpose == Purpose::Budget && amount(place.fence.unit))
     }
 
     /// Ends the hold: what was charged is booked, the rest is free again.

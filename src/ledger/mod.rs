@@ -34,7 +34,7 @@ use crate::base::{
 };
 use balances::{Level, Place, Short};
 pub use books::{Books, BooksError, Recovery};
-pub use hold::{Demand, Hold, HoldError, Order, Refused, Settled};
+pub use hold::{Demand, Hold, HoldError, Order, Raised, Refused, Settled, TopUp};
 use row::Row;
 
 /// When a hold of which nothing more is heard is taken for dead: longer than any attempt may last.

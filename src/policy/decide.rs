@@ -14,7 +14,8 @@ use super::{
     filter::{Fence, bars},
     rules::{Rule, Scope},
     split,
-    value::{ceiling, output_cap, price_in_force, terms},
+    stake::Stake,
+    value::{output_cap, price_in_force, terms},
 };
 use crate::base::{
     catalog::{Candidate, CandidateId},
@@ -48,7 +49,8 @@ pub fn decide(policies: &Policies, observations: &dyn Observations, question: &Q
         require: &plan.require,
         route_cap: route.max_output,
     };
-    let scale = Scale { fence, observations, fit: &fit, category, confident, prefer: plan.prefer() };
+    let scale =
+        Scale { fence, observations, route: &route.name, fit: &fit, category, confident, prefer: plan.prefer() };
     let (ranked, rejected, last_resort) = plan.rank(policies, &scale);
     conclude(question, route, arm, &plan, &scale, ranked, rejected, last_resort)
 }
@@ -76,7 +78,7 @@ fn conclude(
             .max()
             .unwrap_or_else(|| question.facts.max_output.unwrap_or(route.max_output)),
         attempts,
-        ceiling: ranked.iter().take(within_reach).map(|ranked| ranked.ceiling).max().unwrap_or(Money::ZERO),
+        ceiling: ranked.iter().take(within_reach).map(|ranked| ranked.stake.first).max().unwrap_or(Money::ZERO),
         ranked,
         rejected,
         rules: plan.matched.clone(),
@@ -223,6 +225,7 @@ impl<'a> Plan<'a> {
 struct Scale<'a> {
     fence: Fence<'a>,
     observations: &'a dyn Observations,
+    route: &'a RouteName,
     fit: &'a Fit,
     category: Category,
     confident: bool,
@@ -232,7 +235,7 @@ struct Scale<'a> {
 /// Weighs one candidate alone. An open breaker is left in [`Ranked::seen`], for the caller to judge.
 fn weigh(candidate: &Arc<Candidate>, scale: &Scale<'_>) -> Result<Ranked, Rejected> {
     let fence = &scale.fence;
-    let seen: Seen = scale.observations.seen(candidate);
+    let mut seen: Seen = scale.observations.seen(candidate);
     let out = |why, terms| Rejected { candidate: candidate.clone(), why, terms };
     fence.before(candidate, &seen).map_err(|why| out(why, None))?;
     let question = fence.question;
@@ -240,9 +243,13 @@ fn weigh(candidate: &Arc<Candidate>, scale: &Scale<'_>) -> Result<Ranked, Reject
     let max_output = output_cap(&candidate.model, question.facts, fence.route_cap);
     let right = scale.fit.right(&candidate.model, scale.category, scale.confident);
     let terms = terms(question, candidate, &seen, price.as_ref(), right, max_output, scale.prefer);
-    let ceiling = price.as_ref().map_or(Money::ZERO, |price| ceiling(candidate, price, question.facts, max_output));
+    if question.facts.stream {
+        seen.answer_p90 = scale.observations.answer_p90(candidate, scale.route);
+    }
+    let stake = Stake::new(candidate, question.facts, &seen, price.as_ref(), max_output);
+    let ceiling = price.as_ref().map_or(Money::ZERO, |price| stake.money(price, stake.cap));
     fence.after(candidate, &seen, price.as_ref(), &terms, ceiling).map_err(|why| out(why, Some(terms)))?;
-    Ok(Ranked { candidate: candidate.clone(), terms, seen, price, max_output, ceiling })
+    Ok(Ranked { candidate: candidate.clone(), terms, seen, price, max_output, ceiling, stake })
 }
 
 /// What is compared, the least first. A candidate without a price comes after those whose cost is known, wherever

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Prefer, Require, Seen, Unavailable};
+use super::{Prefer, Require, Seen, Unavailable, stake::Stake};
 use crate::base::{
     catalog::Candidate,
     facts::{Ability, Category},
@@ -32,7 +32,7 @@ pub struct Decision {
     pub max_output: u64,
     /// How many attempts may be made.
     pub attempts: u32,
-    /// The dearest upper bound among those that `attempts` can reach: what a hold must cover.
+    /// The dearest first hold among those that `attempts` can reach: what must be set aside before the first of them.
     pub ceiling: Money,
     /// Names of the rules that matched (`rule 2`), in order.
     pub rules: Vec<Arc<str>>,
@@ -72,6 +72,17 @@ pub struct Ranked {
     pub max_output: u64,
     /// An upper bound on what one attempt can cost: all of the prompt uncached, the answer at its cap.
     pub ceiling: Money,
+    /// What is set aside for one attempt: at first, and at most.
+    pub stake: Stake,
+}
+
+impl Ranked {
+    /// Prompt and completion tokens together, for fences that count tokens: the bound where the prompt was counted. A
+    /// token a byte would turn requests away from a limit that they are well within, so elsewhere it is the estimate.
+    pub fn tokens(&self, output: u64) -> u64 {
+        let input = if self.stake.counted { self.stake.input } else { self.terms.input_tokens };
+        input.saturating_add(output)
+    }
 }
 
 /// A price row with what the instant makes of it.

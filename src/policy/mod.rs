@@ -32,7 +32,10 @@ pub mod rules;
 #[cfg(test)]
 mod sample;
 mod split;
+pub mod stake;
 pub mod value;
+
+use observe::margins::Margins;
 
 pub use decision::{Decision, Ordering, PriceInForce, Ranked, Rejected, Rejection, Terms};
 
@@ -233,6 +236,10 @@ pub struct Seen {
     pub output_tokens: Option<u64>,
     /// Expected share of the prompt read from the vendor's cache, in parts per million.
     pub cached_ppm: u32,
+    /// Tokens that nine of ten answers of this model on this route do not pass; `None` = too few were seen.
+    pub answer_p90: Option<u64>,
+    /// By how much its bills pass what was counted.
+    pub margins: Margins,
     /// Its breaker is open, it is parked or full: for how long.
     pub unavailable: Option<Unavailable>,
 }
@@ -252,6 +259,12 @@ pub enum Unavailable {
 pub trait Observations: Sync {
     /// What has been seen of that candidate.
     fn seen(&self, candidate: &Candidate) -> Seen;
+
+    /// [`Seen::answer_p90`] of that candidate's model on `route`, which is asked for where it is needed only.
+    fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
+        let _ = route;
+        self.seen(candidate).answer_p90
+    }
 }
 
 /// One request as the decision sees it.

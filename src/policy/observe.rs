@@ -3,6 +3,9 @@
 //! A pure struct in integers, for the caller to put behind its lock. Every `now` is a time since one fixed origin.
 //! Failures enter the time to the first token as a penalty, because a backend that fails fast would look fast.
 
+pub mod answers;
+pub mod margins;
+
 use std::time::Duration;
 
 use super::{Seen, Unavailable};
@@ -55,6 +58,7 @@ pub struct Meter {
     per_token_us: Mean,
     output_tokens: Mean,
     cached_ppm: Mean,
+    margins: margins::Margins,
     /// Times to the first token, by bucket.
     counts: [u32; BUCKETS],
     halved: Duration,
@@ -69,6 +73,7 @@ impl Default for Meter {
             per_token_us: Mean::default(),
             output_tokens: Mean::default(),
             cached_ppm: Mean::default(),
+            margins: margins::Margins::default(),
             counts: [0; BUCKETS],
             halved: Duration::ZERO,
             last: Duration::ZERO,
@@ -132,8 +137,15 @@ impl Meter {
             per_token: time(self.per_token_us),
             output_tokens: self.output_tokens.get(),
             cached_ppm: self.cached_ppm.get().and_then(|ppm| u32::try_from(ppm).ok()).unwrap_or(0),
+            answer_p90: None,
+            margins: self.margins,
             unavailable,
         }
+    }
+
+    /// What its bills tell of the margins.
+    pub fn margins(&mut self) -> &mut margins::Margins {
+        &mut self.margins
     }
 
     /// The upper end of the bucket in which the 95th of a hundred falls.

@@ -76,6 +76,7 @@ impl Made {
             timeouts: Timeouts::default(),
             max_in_flight: None,
             tier: Default::default(),
+            shows_reasoning: false,
             off: self.off.then(|| "maintenance".into()),
             fences: Arc::default(),
         };

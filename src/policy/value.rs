@@ -12,7 +12,7 @@ use crate::base::{
     catalog::{Candidate, Model, Thinking},
     facts::Facts,
     money::{Currency, Money, NANO},
-    price::{Bound, in_force, rate_in_force},
+    price::{in_force, rate_in_force},
     scores::Right,
     tier::Tier,
     usage::Usage,
@@ -135,26 +135,4 @@ fn value(right_ppm: u32, expected_ms: u64, cost: Money, prefer: Prefer) -> Money
     let gain = i128::from(right_ppm) * i128::from(right_answer.nanousd()) / 1_000_000;
     let wait = i128::from(expected_ms).saturating_mul(i128::from(second.nanousd())) / 1000;
     Money::saturating_from(gain.saturating_sub(wait).saturating_sub(i128::from(cost.nanousd())))
-}
-
-/// Prompt tokens that a hold must cover: a count in the model's own vocabulary with a margin of a tenth and 16 tokens,
-/// since a vendor's own may differ by its template; for any other model the bound that came with the facts. A ratio
-/// between vocabularies holds on average and bounds nothing, and what an image costs is the vendor's to say.
-pub fn input_bound(model: &Model, facts: &Facts) -> u64 {
-    let expected = facts.input_for(model.tokenizer);
-    let counted = facts.counted_with == Some(model.tokenizer) && facts.images == 0;
-    if facts.input_bound > 0 && !counted {
-        return facts.input_bound.max(expected);
-    }
-    expected.saturating_add(expected / 10).saturating_add(16)
-}
-
-/// An upper bound on what one attempt can cost: every prompt token at the dearest kind, every answer at its cap, at
-/// the dearest rate that any usage within these bounds can fall under, thinking or not, at any tier of service that the
-/// request may be served at.
-pub fn ceiling(candidate: &Candidate, price: &PriceInForce, facts: &Facts, cap: u64) -> Money {
-    let (input, output) = (input_bound(&candidate.model, facts), cap.saturating_mul(facts.answers.max(1)));
-    let most = Bound { input, output, audio: facts.audio > 0 };
-    let reaches = |tier| facts.tier.reaches(tier, candidate.backend.tier);
-    price.row.upper_bound(most, reaches, price.factor_ppm, price.exchange_nanousd)
 }

@@ -35,6 +35,11 @@ impl Provider for DeepSeek {
         }
     }
 
+    /// As `reasoning_content`.
+    fn shows_reasoning(&self) -> bool {
+        true
+    }
+
     fn verdict(&self, said: &Said) -> Option<Verdict> {
         // All of its 400s have one code, so the sentence has to tell; whole sentences, since others quote the request.
         match said.message.trim().trim_end_matches('.') {

@@ -140,6 +140,12 @@ pub trait Provider: Sync + std::fmt::Debug {
         false
     }
 
+    /// Whether reasoning comes in its streams as it is written. Where it does not, or nobody knows, an answer that is
+    /// reasoned about is held for up to its cap.
+    fn shows_reasoning(&self) -> bool {
+        self.self_hosted()
+    }
+
     /// Tokens in its `usage` object; `None` = it names neither prompt nor completion tokens, or no numbers to bill by.
     fn usage(&self, raw: &RawValue) -> Option<Usage> {
         usage::read(raw)

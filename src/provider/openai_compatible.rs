@@ -23,4 +23,8 @@ impl Provider for OpenAiCompatible {
     fn self_hosted(&self) -> bool {
         true
     }
+
+    fn shows_reasoning(&self) -> bool {
+        false
+    }
 }

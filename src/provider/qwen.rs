@@ -40,6 +40,11 @@ impl Provider for Qwen {
         stream_only(&candidate.upstream.to_ascii_lowercase(), candidate.model.thinking, facts.reasoning)
     }
 
+    /// As `reasoning_content`.
+    fn shows_reasoning(&self) -> bool {
+        true
+    }
+
     fn verdict(&self, said: &Said) -> Option<Verdict> {
         // The compatible mode calls an exhausted rate of tokens `insufficient_quota`, OpenAI's word for an unpaid bill.
         if said.status == 429 || said.begins("Throttling") {

@@ -66,7 +66,7 @@ pub async fn run(gateway: Arc<Gateway>, ask: Box<Ask>) -> Result<Delivery, Refus
         about: Arc::clone(&ask.about),
         first: toll::served(&decision.ranked[0], "".into()),
         fences: ask.fences.clone(),
-        demand: demand(&ask, &decision.ranked[0], decision.ceiling),
+        demand: demand(&decision.ranked[0], decision.ceiling),
         on_store_loss: ask.caller.team.on_store_loss,
     };
     let hold = gateway.ledger.hold(order, gateway.now()).await;
@@ -95,11 +95,9 @@ fn share_ppm(part: i64, whole: i64) -> u64 {
     u64::try_from(i128::from(part).max(0) * 1_000_000 / i128::from(whole).max(1)).unwrap_or(u64::MAX)
 }
 
-/// What a hold covers: `ceiling`, and the tokens of one attempt by `ranked`.
-fn demand(ask: &Ask, ranked: &Ranked, ceiling: Money) -> Demand {
-    let facts = &ask.chat.facts;
-    let answers = ranked.max_output.saturating_mul(facts.answers.max(1));
-    Demand { money: ceiling, tokens: facts.input_tokens.saturating_add(answers) }
+/// What is set aside before an attempt by `ranked`: `money`, and its tokens.
+fn demand(ranked: &Ranked, money: Money) -> Demand {
+    Demand { money, tokens: ranked.tokens(ranked.stake.output) }
 }
 
 fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, failed: &[CandidateId]) -> Decision {
@@ -144,12 +142,14 @@ impl Leg {
             let Some(ranked) = self.decision.ranked.first().cloned() else {
                 return Err(self.give_up(None));
             };
-            let Some(flight) = self.ask.live.board(&ranked.candidate, &self.tried, self.decision.last_resort) else {
+            let Some(flight) =
+                self.ask.live.board(&ranked.candidate, &self.decision.route, &self.tried, self.decision.last_resort)
+            else {
                 self.missed.push(ranked.candidate.id);
                 self.resolve();
                 continue;
             };
-            let demand = demand(&self.ask, &ranked, ranked.ceiling);
+            let demand = demand(&ranked, ranked.stake.first);
             if let Err(error) = self.toll.cover(demand, &[]).await {
                 return Err(self.give_up(Some(Refusal::hold(&error))));
             }

@@ -198,6 +198,12 @@ impl Refusal {
         }
     }
 
+    /// A stream under way cannot go on, since no more could be set aside for it.
+    pub fn cut(error: &HoldError) -> Self {
+        let refusal = Self::hold(error);
+        Self { message: format!("the answer ends here: {}", refusal.message), ..refusal }
+    }
+
     /// A budget that has too little left.
     fn budget(refused: &Refused) -> Self {
         let (fence, unit) = (&refused.fence, refused.fence.unit);
@@ -237,9 +243,13 @@ impl Refusal {
 
     /// The `error` object.
     pub fn body(&self) -> Bytes {
-        if let Some((_, body)) = &self.verbatim {
-            return body.clone();
+        match &self.verbatim {
+            Some((_, body)) => body.clone(),
+            None => Bytes::from(self.error().to_string()),
         }
+    }
+
+    fn error(&self) -> Value {
         let mut error = json!({
             "message": self.message,
             "type": self.code.kind(),
@@ -249,12 +259,12 @@ impl Refusal {
         for (name, value) in &self.details {
             error[*name] = value.clone();
         }
-        Bytes::from(json!({ "error": error }).to_string())
+        json!({ "error": error })
     }
 
     /// The event that ends a stream whose head has been sent already.
     pub fn event(&self) -> Bytes {
-        crate::wire::answer::error_event(&self.message, self.code.kind(), self.code.as_str())
+        crate::wire::answer::error_event(&self.error())
     }
 
     /// The answer with its headers, save those that every answer has.

@@ -14,7 +14,7 @@ use super::{
         tap::{Broken, Tap, Tapped},
     },
     refusal::{Code, Refusal},
-    toll::{Bill, Outcome, Toll, Verdict},
+    toll::{Bill, Outcome, Stop, Toll, Verdict},
 };
 use crate::base::failure::Fault;
 
@@ -49,6 +49,15 @@ impl Relay {
             out.push(bytes);
         }
         while self.state == State::Running {
+            match self.toll.poll_paid(context, self.tap.finished) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(stop)) => {
+                    out.push(self.cut(stop));
+                    break;
+                }
+                Poll::Pending if out.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
             let next = if out.is_empty() {
                 ready!(self.events.poll_event(context))
             } else {
@@ -105,7 +114,18 @@ impl Relay {
         Refusal::new(Code::DeadlineExceeded, message).event()
     }
 
+    /// What may be spent is spent, or the upstream pays no heed to the answer's cap: nobody's failure that another
+    /// request would meet again.
+    fn cut(&mut self, stop: Stop) -> Bytes {
+        let Stop { label, refusal } = stop;
+        let message = refusal.message.clone();
+        self.end(Outcome { label, status: 200, message, verdict: Verdict::Unknown, bill: Bill::Metered });
+        self.toll.settle(refusal.code.as_str(), "cut");
+        refusal.event()
+    }
+
     fn end(&mut self, outcome: Outcome) {
+        self.events.cancel();
         self.toll.close(outcome);
         self.state = State::Ended;
     }

@@ -45,7 +45,7 @@ pub fn attempt(metrics: &Metrics, team: &TeamName, row: &AttemptRecord, timing: 
 }
 
 /// Counts one settled request.
-pub fn request(metrics: &Metrics, record: &Record, took: Duration, beyond: Money) {
+pub fn request(metrics: &Metrics, record: &Record, took: Duration, overdraft: Money, beyond: Money) {
     let label = |text: &Arc<str>| Label(Arc::clone(text));
     let labels = RequestLabels {
         route: label(&record.route),
@@ -57,6 +57,9 @@ pub fn request(metrics: &Metrics, record: &Record, took: Duration, beyond: Money
     metrics.requests.get_or_create(&labels).inc();
     let labels = CandidateLabels { model: label(&record.model), backend: label(&record.backend) };
     metrics.request_duration.get_or_create(&labels).observe(took.as_secs_f64());
+    if overdraft > Money::ZERO {
+        metrics.budget_overdraft.inc_by(dollars(overdraft));
+    }
     if beyond > Money::ZERO {
         metrics.budget_overspend.inc_by(dollars(beyond));
     }

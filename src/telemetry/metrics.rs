@@ -131,6 +131,8 @@ metrics! {
         "budget_left_usd", "What a budget has left in its window, holds taken off";
     budget_overspend: Dollars = Dollars::default(),
         "budget_overspend_usd", "Charged beyond holds since the start";
+    budget_overdraft: Dollars = Dollars::default(),
+        "budget_overdraft_usd", "Charged beyond holds by streams that their team lets finish";
     holds_open: Number = Number::default(),
         "holds_open", "Holds that are not settled yet";
     breaker_state: Family<CandidateLabels, Number> = Family::default(),

@@ -48,6 +48,7 @@ fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node) -> Option<Backend> {
         region,
         timeouts: node.get("timeouts").map(timeouts).unwrap_or_default(),
         tier: node.word("tier").map(Tier::parse).unwrap_or_default(),
+        shows_reasoning: dialect.shows_reasoning(),
         max_in_flight: node.read("max_in_flight", units::count).and_then(|limit| u32::try_from(limit).ok()),
         off,
     })

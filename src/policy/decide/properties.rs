@@ -36,6 +36,7 @@ prop_compose! {
             output_tokens: output,
             cached_ppm,
             unavailable,
+            ..Seen::default()
         }
     }
 }
@@ -228,10 +229,11 @@ proptest! {
             if let Some(Floor::Fitted(floor)) = ask.require.right {
                 prop_assert!(ranked.terms.right_low_ppm >= floor);
             }
-            prop_assert!(ranked.terms.cost <= ranked.ceiling);
+            prop_assert!(ranked.terms.cost <= ranked.ceiling && ranked.stake.first <= ranked.ceiling);
+            prop_assert!(ask.stream || ranked.stake.first == ranked.ceiling);
             prop_assert!(ranked.max_output >= 1 && ask.max_output.is_none_or(|max| ranked.max_output <= max));
         }
-        let reach = decision.ranked.iter().take(3).map(|ranked| ranked.ceiling).max().unwrap_or(Money::ZERO);
+        let reach = decision.ranked.iter().take(3).map(|ranked| ranked.stake.first).max().unwrap_or(Money::ZERO);
         prop_assert_eq!(decision.ceiling, reach);
         let reason = decision.reason();
         prop_assert!(reason.len() <= 200 && reason.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", reason);

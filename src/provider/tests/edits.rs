@@ -32,6 +32,7 @@ fn candidate(provider: &'static str, model: &str, upstream: &str, thinking: Thin
         timeouts: Default::default(),
         max_in_flight: None,
         tier: Default::default(),
+        shows_reasoning: false,
         off: None,
         fences: Arc::default(),
     };

@@ -62,7 +62,8 @@ const END_GRACE: Duration = Duration::from_millis(250);
 /// See the module's text.
 #[derive(Debug)]
 pub struct Events {
-    body: body::Answer,
+    // None once it was cancelled.
+    body: Option<body::Answer>,
     framer: Framer,
     // Runs from the first token on; before it, the clock of the first token does.
     idle: Option<Duration>,
@@ -79,7 +80,7 @@ impl Events {
     pub fn new(body: body::Answer, total: Instant, deadline: Option<Instant>) -> Self {
         let timer = Box::pin(sleep_until(deadline.map_or(total, |deadline| deadline.min(total))));
         let last = Instant::now();
-        Self { body, framer: Framer::default(), idle: None, total, deadline, timer, last, ending: false }
+        Self { body: Some(body), framer: Framer::default(), idle: None, total, deadline, timer, last, ending: false }
     }
 
     /// The first token has come: from now on, silence for longer than `idle` is a failure.
@@ -110,7 +111,8 @@ impl Events {
             if let Some(event) = self.ready_event() {
                 return Poll::Ready(Ok(Some(event)));
             }
-            match Pin::new(&mut self.body).poll_frame(context) {
+            let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
+            match Pin::new(body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.framer.push(data).map_err(|_| Break::TooLong)?;
@@ -145,7 +147,8 @@ impl Events {
     /// What is left of the body, up to `limit` bytes: for a body that turned out to be no stream.
     pub async fn rest(mut self, limit: usize) -> Bytes {
         let mut rest = BytesMut::new();
-        while let Some(Ok(frame)) = self.body.frame().await {
+        let Some(mut body) = self.body.take() else { return Bytes::new() };
+        while let Some(Ok(frame)) = body.frame().await {
             if let Ok(data) = frame.into_data() {
                 let room = limit - rest.len();
                 rest.extend_from_slice(&data[..data.len().min(room)]);
@@ -164,12 +167,19 @@ impl Events {
             self.timer.as_mut().reset(Instant::now() + END_GRACE);
         }
         loop {
-            match Pin::new(&mut self.body).poll_frame(context) {
+            let Some(body) = &mut self.body else { return Poll::Ready(()) };
+            match Pin::new(body).poll_frame(context) {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => return self.timer.as_mut().poll(context),
             }
         }
+    }
+
+    /// Closes the upstream's connection now, however long the client takes to read what it was sent: what is written
+    /// beyond this is billed for nothing.
+    pub fn cancel(&mut self) {
+        self.body = None;
     }
 
     /// [`Self::poll_event`] as a future.

@@ -1,5 +1,7 @@
 //! Phase two, for streams: events are kept back until one of them means something.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use tokio::time::Instant;
@@ -157,6 +159,9 @@ pub(super) async fn assemble(mut opening: Opening, toll: &mut Toll) -> Result<By
                 return Err(Failed::backend("garbage", message, Bill::Metered));
             }
         }
+        let finished = opening.tap.finished;
+        let paid = poll_fn(|context| toll.poll_paid(context, finished)).await;
+        paid.map_err(|stop| Failed::backend(stop.label, stop.refusal.message, Bill::Metered))?;
     }
     let empty = || Failed::backend("empty", "the stream had nothing to assemble", Bill::Metered);
     assembler.finish().ok_or_else(empty)

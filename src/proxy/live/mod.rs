@@ -4,6 +4,7 @@
 //! before, so a reload forgets neither a breaker nor a latency.
 
 mod backend;
+mod lengths;
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::backend::{BackendState, millis, take_place};
+use self::{
+    backend::{BackendState, millis, take_place},
+    lengths::{Length, Lengths},
+};
 use super::{
     toll::{Timing, Verdict},
     users::Users,
@@ -34,6 +38,7 @@ use crate::{
         breaker::{Breaker, BreakerState, Outcome, Permit},
         observe::Meter,
         retry::RetryBudget,
+        stake::Stake,
     },
     provider::Provider,
 };
@@ -52,6 +57,7 @@ pub struct Live {
     candidates: Vec<Arc<CandidateState>>,
     backends: HashMap<BackendName, Arc<BackendState>>,
     retries: HashMap<RouteName, Arc<Mutex<RetryBudget>>>,
+    lengths: Lengths,
     /// The zero of all monotonic times in it: the gateway's start.
     epoch: Instant,
 }
@@ -86,6 +92,7 @@ pub struct Flight {
     endpoint: usize,
     account: usize,
     permit: Permit,
+    lengths: Option<Arc<Length>>,
     reported: AtomicBool,
     epoch: Instant,
 }
@@ -127,7 +134,8 @@ impl Live {
             (route.clone(), known.unwrap_or_default())
         });
         let retries = retries.collect();
-        Self { policies, users: Users::default(), candidates, backends, retries, epoch }
+        let lengths = Lengths::new(&policies, before.map(|live| &live.lengths));
+        Self { policies, users: Users::default(), candidates, backends, retries, lengths, epoch }
     }
 
     /// The monotonic time that breakers, meters and budgets of retries count in.
@@ -155,7 +163,7 @@ impl Live {
 
     /// The right to send one request to a candidate, on an endpoint that is not among `tried` if there is one.
     /// `anyway` passes over an open breaker: the one live try of a sole candidate.
-    pub fn board(&self, candidate: &Candidate, tried: &[usize], anyway: bool) -> Option<Flight> {
+    pub fn board(&self, candidate: &Candidate, route: &RouteName, tried: &[usize], anyway: bool) -> Option<Flight> {
         let now = self.elapsed();
         let state = self.backends.get(&candidate.backend.name)?;
         let account = state.account(now)?;
@@ -178,8 +186,9 @@ impl Live {
             return None;
         };
         state.endpoints[endpoint].load.in_flight.fetch_add(1, Ordering::Relaxed);
-        let (state, candidate, epoch) = (Arc::clone(state), Arc::clone(watched), self.epoch);
-        Some(Flight { state, candidate, endpoint, account, permit, reported: AtomicBool::new(false), epoch })
+        let (id, state, candidate, epoch) = (candidate.id, Arc::clone(state), Arc::clone(watched), self.epoch);
+        let lengths = self.lengths.of(route, id).cloned();
+        Some(Flight { state, candidate, endpoint, account, permit, lengths, reported: AtomicBool::new(false), epoch })
     }
 
     /// The breaker of a candidate as a number: 0 closed, 1 half open, 2 open.
@@ -206,6 +215,10 @@ impl Observations for Live {
         let watched = lock(&state.seen);
         let unavailable = watched.breaker.broken_for(now).map(Unavailable::Broken).or_else(closed);
         watched.meter.seen(now, unavailable)
+    }
+
+    fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
+        self.lengths.of(route, candidate.id)?.p90()
     }
 }
 
@@ -238,6 +251,19 @@ impl Flight {
     /// Notes the first meaningful event.
     pub fn first_token(&self, after: Duration) {
         lock(&self.candidate.seen).meter.first_token(after, self.epoch.elapsed());
+    }
+
+    /// Notes what the upstream billed for an answer of which so many tokens were seen, against what was held for it.
+    pub fn billed(&self, stake: &Stake, seen: u64, usage: &Usage) {
+        if let Some(length) = &self.lengths {
+            length.add(usage.output / stake.answers);
+        }
+        let mut watched = lock(&self.candidate.seen);
+        let margins = watched.meter.margins();
+        margins.input(stake.counted, stake.input.saturating_sub(stake.margin), usage.input);
+        if stake.tells {
+            margins.output(seen, usage.output);
+        }
     }
 
     /// Notes how the attempt ended: latency, breaker, parked account.

@@ -202,7 +202,8 @@ fn a_cut_or_broken_stream_is_not_assembled() {
 
 #[test]
 fn our_own_events_are_well_formed() {
-    let event = error_event("the \"upstream\" broke", "server_error", "upstream_error");
+    let event = error_event(&serde_json::json!({"error": {"message": "the \"upstream\" broke", "type": "server_error",
+        "param": null, "code": "upstream_error"}}));
     let data = event.strip_prefix(b"data: ").and_then(|event| event.strip_suffix(b"\n\n")).expect("one event");
     let value: Value = serde_json::from_slice(data).expect("JSON");
     let expected =

@@ -46,10 +46,10 @@ fn member<'a>(object: &'a str, quoted: &str) -> Option<&'a str> {
     if each.visit(object) { found } else { None }
 }
 
-/// The event that ends a stream that failed: both official SDKs raise it. No `[DONE]` follows.
-pub fn error_event(message: &str, kind: &str, code: &str) -> Bytes {
-    let [message, kind, code] = [message, kind, code].map(json::quote);
-    format!("data: {{\"error\":{{\"message\":{message},\"type\":{kind},\"param\":null,\"code\":{code}}}}}\n\n").into()
+/// The event that ends a stream that failed, with a body as an error answer has it: both official SDKs raise it. No
+/// `[DONE]` follows.
+pub fn error_event(body: &serde_json::Value) -> Bytes {
+    format!("data: {body}\n\n").into()
 }
 
 /// A comment that keeps a connection open: the only form that every SDK passes over.

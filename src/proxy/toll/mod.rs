@@ -4,23 +4,24 @@
 //! the client went away, the toll closes the attempt under way with what was metered, settles the hold, and writes
 //! the record. That makes "exactly one settlement on every path" a property of the type.
 
+mod growth;
+mod meter;
+
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::{growth::Growth, meter::Meter};
+pub use self::{
+    growth::Stop,
+    meter::{Timing, served},
+};
 use super::{Gateway, admit::Ask, live::Flight, receipts::Receipt, report};
 use crate::{
-    base::{
-        catalog::SpeedPrior, failure::Fault, fences::Fence, money::Money, price::Charge, tenants::Team, tier::Tier,
-        usage::Usage,
-    },
-    ledger::{
-        Demand, Hold, HoldError, Settled,
-        row::{About, PriceUsed, Row, Served, Tokens},
-    },
-    policy::{Decision, PriceInForce, Ranked},
+    base::{failure::Fault, fences::Fence, money::Money, tenants::Team, tier::Tier, usage::Usage},
+    ledger::{Demand, Hold, HoldError, row::About},
+    policy::{Decision, Ranked},
     telemetry::record::{AttemptRecord, Record},
 };
 
@@ -64,26 +65,6 @@ pub enum Bill {
     Metered,
 }
 
-/// The attempt under way.
-#[derive(Debug)]
-struct Meter {
-    ranked: Ranked,
-    flight: Arc<Flight>,
-    thinking: bool,
-    dispatched: Instant,
-    // The instant that its price and the books are read at.
-    dispatched_at: Timestamp,
-    arrived: Option<Instant>,
-    first_token: Option<Instant>,
-    text_bytes: u64,
-    content_events: u64,
-    // How many of them the last usage knew of.
-    counted_events: u64,
-    reported: Option<Usage>,
-    // The tier of service that the upstream named.
-    tier: Option<Tier>,
-}
-
 /// See the module's text.
 pub struct Toll {
     gateway: Arc<Gateway>,
@@ -94,6 +75,9 @@ pub struct Toll {
     arrival: Instant,
     admitted: Instant,
     meter: Option<Meter>,
+    growth: Growth,
+    // What may be charged though it could not be held, by the team's own choice.
+    overdraft: Option<Money>,
     waited: Duration,
     left: Option<Money>,
     record: Record,
@@ -123,6 +107,8 @@ impl Toll {
             arrival: ask.arrival,
             admitted: ask.admitted,
             meter: None,
+            growth: Growth::default(),
+            overdraft: None,
             waited: Duration::ZERO,
             left: None,
             record,
@@ -150,20 +136,8 @@ impl Toll {
             account: flight.account().name.shared(),
             ..AttemptRecord::default()
         });
-        self.meter = Some(Meter {
-            flight: Arc::new(flight),
-            thinking,
-            ranked: ranked.clone(),
-            dispatched: Instant::now(),
-            dispatched_at: self.gateway.now(),
-            arrived: None,
-            first_token: None,
-            text_bytes: 0,
-            content_events: 0,
-            counted_events: 0,
-            reported: None,
-            tier: None,
-        });
+        self.growth = Growth::new(&ranked.stake, self.hold.as_ref().is_some_and(Hold::is_budgeted));
+        self.meter = Some(Meter::new(ranked, flight, thinking, self.gateway.now()));
     }
 
     /// The endpoint and account of the attempt under way.
@@ -210,11 +184,8 @@ impl Toll {
 
     /// Meters what one event carried.
     pub fn saw(&mut self, text_bytes: u64) {
-        if let Some(meter) = &mut self.meter
-            && text_bytes > 0
-        {
-            meter.text_bytes += text_bytes;
-            meter.content_events += 1;
+        if let Some(meter) = &mut self.meter {
+            meter.saw(text_bytes);
         }
     }
 
@@ -228,8 +199,8 @@ impl Toll {
     /// Takes over the upstream's own numbers.
     pub fn report(&mut self, usage: Usage) {
         if let Some(meter) = &mut self.meter {
-            meter.reported = Some(usage);
-            meter.counted_events = meter.content_events;
+            meter.report(usage);
+            self.growth.told();
         }
     }
 
@@ -252,6 +223,7 @@ impl Toll {
     /// Ends the attempt under way and tells how long it took.
     pub fn close(&mut self, outcome: Outcome) -> Duration {
         let Some(meter) = self.meter.take() else { return Duration::ZERO };
+        self.growth = Growth::default();
         let now = Instant::now();
         if meter.arrived.is_none() {
             self.waited += now - meter.dispatched;
@@ -267,6 +239,9 @@ impl Toll {
             hold.charge(meter.row(self.request, number, &self.about, &outcome, &usage, charge.as_ref(), held));
         }
         let timing = meter.timing(now);
+        if outcome.verdict == Verdict::Served {
+            meter.teach();
+        }
         meter.flight.ended(outcome.verdict, &timing, &usage);
         if let Some(row) = self.record.attempts.last_mut() {
             row.outcome = outcome.label;
@@ -313,15 +288,23 @@ impl Toll {
         if !std::mem::replace(&mut self.open, false) {
             return;
         }
-        let Settled { left, beyond, .. } = self.hold.take().map(Hold::settle).unwrap_or_default();
-        self.left = left;
+        let settled = self.hold.take().map(Hold::settle).unwrap_or_default();
+        self.left = settled.left;
+        let allowed = self.overdraft.map_or(Money::ZERO, |most| most - (settled.charged - settled.beyond));
+        let overdraft = allowed.max(Money::ZERO).min(settled.beyond);
         self.record.code = code;
         self.record.end = end;
         self.record.total_ms = millis(self.arrival.elapsed());
         let receipt =
             Receipt { key: Arc::clone(&self.record.key), cost: Money::from_nanousd(self.record.cost_nanousd) };
         self.gateway.receipts.keep(&self.record.id, receipt);
-        report::request(&self.gateway.metrics, &self.record, self.arrival.elapsed(), beyond);
+        report::request(
+            &self.gateway.metrics,
+            &self.record,
+            self.arrival.elapsed(),
+            overdraft,
+            settled.beyond - overdraft,
+        );
         self.gateway.log.write(std::mem::take(&mut self.record));
     }
 }
@@ -343,116 +326,6 @@ impl Drop for Toll {
             }
             self.settle("", "abandoned");
         }
-    }
-}
-
-/// How long an attempt took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// From dispatch to the first meaningful event; `None` = none came.
-    pub first_token: Option<Duration>,
-    /// From dispatch to the end.
-    pub total: Duration,
-    /// What was expected of the model's speed.
-    pub prior: SpeedPrior,
-}
-
-impl Meter {
-    /// The upstream's numbers; without them what was seen, marked as an estimate and never below it: the counted
-    /// prompt, and of the answer one token an event or one for five bytes, whichever is more.
-    /// The charge is that of the tier that the upstream named, else of the expected one; at a tier without a rate it is
-    /// the usual rate's, and marked as an estimate.
-    fn usage(&self) -> Usage {
-        let mut usage = Usage { tier: self.tier.unwrap_or(self.ranked.terms.tier), ..self.tokens() };
-        let rate = self.ranked.price.as_ref().and_then(|price| price.row.rate(&usage, self.thinking));
-        usage.estimated |= rate.is_some_and(|rate| rate.when.tier != usage.tier);
-        usage
-    }
-
-    fn tokens(&self) -> Usage {
-        let seen = Usage {
-            input: self.ranked.terms.input_tokens,
-            output: self.content_events.max(self.text_bytes.div_ceil(5)),
-            estimated: true,
-            ..Usage::default()
-        };
-        match self.reported {
-            None => seen,
-            // One half of the numbers was missing.
-            Some(reported) if reported.estimated => reported.at_least(seen),
-            // A number says nothing of the text that came after it.
-            Some(reported) if self.content_events > self.counted_events && seen.output > reported.output => {
-                Usage { output: seen.output, estimated: true, ..reported }
-            }
-            Some(reported) => reported,
-        }
-    }
-
-    fn price(&self, usage: &Usage) -> Option<Charge> {
-        Some(self.ranked.price.as_ref()?.charge(usage, self.thinking))
-    }
-
-    /// The attempt as it is booked.
-    #[expect(clippy::too_many_arguments, reason = "a row is what all of them together say")]
-    fn row(
-        &self,
-        request: Uuid,
-        attempt: u32,
-        about: &Arc<About>,
-        outcome: &Outcome,
-        usage: &Usage,
-        charge: Option<&Charge>,
-        held: Money,
-    ) -> Row {
-        Row {
-            request,
-            attempt,
-            revision: 0,
-            at_ms: self.dispatched_at.as_millisecond(),
-            about: Arc::clone(about),
-            served: served(&self.ranked, self.flight.account().name.shared()),
-            outcome: outcome.label.into(),
-            tokens: Tokens::from(usage),
-            price: self.ranked.price.as_ref().and_then(|price| self.price_used(price, usage)),
-            native_nano: charge.map_or(0, |charge| i64::try_from(charge.native.nano).unwrap_or(i64::MAX)),
-            charge_nanousd: charge.map_or(0, |charge| charge.money.nanousd()),
-            held_nanousd: held.nanousd(),
-            estimated: usage.estimated,
-            swept: false,
-        }
-    }
-
-    fn price_used(&self, price: &PriceInForce, usage: &Usage) -> Option<PriceUsed> {
-        let rate = price.row.rate(usage, self.thinking)?;
-        Some(PriceUsed {
-            currency: price.row.currency.as_str().into(),
-            from: price.row.from.as_second(),
-            rates: PriceUsed::rates(rate),
-            factor_ppm: price.factor_ppm,
-            exchange_nanousd: price.exchange_nanousd,
-        })
-    }
-
-    fn charge(&self) -> Option<Charge> {
-        self.price(&self.usage())
-    }
-
-    fn timing(&self, now: Instant) -> Timing {
-        let total = now - self.dispatched;
-        let first_token = self.first_token.map(|first| first - self.dispatched);
-        Timing { first_token, total, prior: self.ranked.candidate.model.prior }
-    }
-}
-
-/// Who serves an attempt, in the words of the books.
-pub fn served(ranked: &Ranked, account: Arc<str>) -> Served {
-    let candidate = &ranked.candidate;
-    Served {
-        model: candidate.model.name.shared(),
-        upstream: Arc::clone(&candidate.upstream),
-        backend: candidate.backend.name.shared(),
-        provider: candidate.backend.provider.into(),
-        account,
     }
 }
 
