@@ -35,6 +35,7 @@ pub fn fence(name: &str, unit: Unit, cap: i64) -> Arc<Fence> {
         unit,
         purpose: if unit == Unit::Money { Purpose::Budget } else { Purpose::Limit },
         cap,
+        raised: 0,
         per: (unit != Unit::Concurrent).then_some(Period::Day),
         zone: TimeZone::UTC,
         warn_ppm: Arc::default(),
