@@ -35,8 +35,8 @@ enum Command {
     Key(key::Args),
     /// Spend and tokens from the books.
     Usage(Box<usage::Args>),
-    /// Prove that the books balance; exit 1 when they do not.
-    Audit(audit::Args),
+    /// Prove that the books balance, or compare them with a vendor's bill; exit 1 when they differ.
+    Audit(Box<audit::Args>),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
 }
@@ -57,7 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Key(args) => key::run(args),
         Command::Usage(args) => usage::run(*args),
-        Command::Audit(args) => audit::run(args),
+        Command::Audit(args) => audit::run(*args),
         Command::Schema(args) => schema::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -130,3 +130,34 @@ fn first_segment(site: &Site) -> std::path::PathBuf {
     segments.sort();
     segments.remove(0)
 }
+
+#[tokio::test]
+async fn a_bill_is_compared_by_day_and_model() {
+    let (upstream, gateway) = gateway().await;
+    upstream.always(Script::says("a b c d e"));
+    for _ in 0..2 {
+        gateway.ask("one-model").await.says("a b c d e");
+    }
+    until_settled(&gateway).await;
+    let site = gateway.site().clone();
+    let day = usage(&site, &["--by", "day"])["lines"][0]["group"]["day"].as_str().unwrap().to_owned();
+    let read = upstream.tally().billed["one-upstream"];
+    let amount = |nano: u64| format!("0.{nano:09}");
+    let bill = |output: u64, amount: &str| {
+        let head = "date,model,input_tokens,output_tokens,amount,currency";
+        let line = format!("{day},one-upstream-2026-08-06,{},{output},{amount},USD", read.input);
+        std::fs::write(site.path().join("bill.csv"), format!("{head}\n{line}\n")).unwrap();
+    };
+    bill(read.output, &amount(billed(&upstream)));
+    let agreed = site.run(&["audit", "--invoice", "bill.csv"]).done();
+    assert!(agreed.contains("plain: 1 of 1 days and models agree"), "{agreed}");
+    bill(read.output + 1, &amount(billed(&upstream) + 8_000));
+    let differs = site.run(&["audit", "--invoice", "bill.csv"]);
+    assert_eq!(differs.code, Some(1), "{differs:?}");
+    assert!(differs.stdout.contains("-0.000008") && differs.stdout.contains("output"), "{differs:?}");
+    let answer: Value = serde_json::from_str(&site.run(&["audit", "--invoice", "bill.csv", "--json"]).stdout).unwrap();
+    assert_eq!((&answer["agree"], &answer["differ"]), (&false.into(), &1.into()));
+    assert!(site.run(&["audit", "--invoice", "bill.csv", "--tolerance", "50%"]).code == Some(0));
+    site.run(&["audit", "--invoice", "bill.csv", "--tolerance", "much"]).failed(1, &["hint: write `0.5%`"]);
+    site.run(&["audit", "--invoice", "turnpike.yaml"]).failed(1, &["of no known bill", "hint: "]);
+}

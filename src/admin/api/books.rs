@@ -209,3 +209,44 @@ pub struct FindingLine {
     /// The whole of it.
     pub what: String,
 }
+
+/// What `turnpike audit --invoice --json` prints.
+#[derive(Debug, Serialize)]
+pub struct BillAnswer {
+    /// Whose form the bill has.
+    pub bill: String,
+    /// Whether all of it agrees with the books.
+    pub agree: bool,
+    /// How many lines do not.
+    pub differ: usize,
+    /// One line a day and model.
+    pub lines: Vec<BillLine>,
+}
+
+/// What both say of one day and model.
+#[derive(Debug, Serialize)]
+pub struct BillLine {
+    /// The day.
+    pub day: String,
+    /// The model, as the vendor calls it.
+    pub model: String,
+    /// Whether all of it agrees.
+    pub agree: bool,
+    /// What is compared.
+    pub numbers: Vec<BillNumber>,
+}
+
+/// One number of both.
+#[derive(Debug, Serialize)]
+pub struct BillNumber {
+    /// `input`, `cached`, `output`, `requests`, or a currency.
+    pub what: String,
+    /// What the books say.
+    pub books: Decimal,
+    /// What the bill says.
+    pub bill: Decimal,
+    /// What the books say more.
+    pub difference: Decimal,
+    /// Whether both agree.
+    pub agree: bool,
+}

@@ -3,5 +3,8 @@
 mod books;
 mod keys;
 
-pub use books::{AuditAnswer, Decimal, FindingLine, PartLine, RateUsed, UsageAnswer, UsageLine, WhyAnswer};
+pub use books::{
+    AuditAnswer, BillAnswer, BillLine, BillNumber, Decimal, FindingLine, PartLine, RateUsed, UsageAnswer, UsageLine,
+    WhyAnswer,
+};
 pub use keys::{CreateKey, KeyActLine, KeyDetail, KeyLine, KeyList, NewSecret, RevokeKey, RotateKey};

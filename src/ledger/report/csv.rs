@@ -86,7 +86,8 @@ pub fn read_nano(text: &str) -> Option<i128> {
     let places = 9 + exponent - i32::try_from(part.len()).ok()?;
     let power = |places: i32| 10_i128.checked_pow(places.unsigned_abs());
     let nano = match (places >= 0, power(places)) {
-        (true, power) => number.checked_mul(power.filter(|_| number != 0).unwrap_or(1))?,
+        _ if number == 0 => 0,
+        (true, power) => number.checked_mul(power?)?,
         (false, Some(power)) => super::divided(number, power),
         (false, None) => 0,
     };

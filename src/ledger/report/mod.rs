@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod audit;
 pub mod csv;
+pub mod invoice;
 mod recompute;
 pub mod usage;
 pub mod variance;

@@ -1,4 +1,6 @@
-//! `turnpike audit`: whether the books balance.
+//! `turnpike audit`: whether the books balance, and whether a vendor's bill agrees with them.
+
+mod invoice;
 
 use std::process::ExitCode;
 
@@ -17,6 +19,8 @@ use crate::{
 /// Arguments of `audit`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    bill: invoice::Bill,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -24,11 +28,14 @@ pub struct Args {
     server: Server,
 }
 
-/// Prints what does not balance; exit 1 if anything does not.
+/// Prints what does not balance, or where a bill differs; exit 1 if anything does.
 ///
 /// # Errors
 /// Books that cannot be read, a gateway that does not answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(agree) = args.bill.compared(&args.server, args.json)? {
+        return Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let answer = audited(&args.server)?;
     if args.json {
         anstream::println!("{}", serde_json::to_string_pretty(&answer)?);
