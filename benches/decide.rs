@@ -184,6 +184,8 @@ fn decisions(c: &mut Criterion) {
                 seed: 1,
                 failed: &[],
                 affordable: None,
+                budgeted: false,
+                exhausted: &[],
             };
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
                 bencher.iter(|| decide(&policies, &Measured, black_box(&question)));

@@ -86,7 +86,9 @@ impl Ledger {
         whole: Demand,
         now: Timestamp,
     ) -> Result<Vec<Place>, HoldError> {
-        let places = self.take(mine, fences, whole, now, hold::binds_midway)?;
+        // What the request has not been inside yet binds it as it would one that begins.
+        let binds = |fence: &Fence| hold::binds_midway(fence) || !mine.iter().any(|place| place.fence.id == fence.id);
+        let places = self.take(mine, fences, whole, now, binds)?;
         if let Err(error) = self.books.top_up(hold::top_up_row(request, whole, &places)) {
             self.books.give_back(&places);
             // What was held before is held again: it was there a moment ago, and nothing binds it now.
@@ -130,6 +132,16 @@ impl Ledger {
     /// What stands against `fence` now.
     pub fn level(&self, fence: &Fence, now: Timestamp) -> Level {
         self.books.level(fence, now)
+    }
+
+    /// The refusal of a fence of which nothing at all is left now, as far as this node knows.
+    pub fn full(&self, fence: &Arc<Fence>, now: Timestamp) -> Option<Refused> {
+        let level = self.level(fence, now);
+        if level.used() < fence.cap {
+            return None;
+        }
+        let renews_at = fence.per.is_some().then_some(level.window.end);
+        Some(Refused { fence: Arc::clone(fence), used: level.used(), wanted: 1, renews_at })
     }
 
     /// How many holds are open.

@@ -33,7 +33,10 @@ pub fn decide(policies: &Policies, observations: &dyn Observations, question: &Q
         Choice::Value { .. } | Choice::Order(_) => None,
     };
     let route = arm.and_then(|arm| policies.routes.get(arm)).map_or(named, Arc::as_ref);
-    let plan = Plan::new(policies, observations, question, route);
+    let mut plan = Plan::new(policies, observations, question, route);
+    if question.affordable.is_some_and(|purse| purse.cheapest) {
+        plan.order = Ordering::Prefer(Prefer::Cheapest);
+    }
     let day = TimeZone::UTC.to_datetime(question.now).date();
     let fit = policies.scores.fit(day);
     let category = route.category.unwrap_or(question.facts.category);
@@ -45,7 +48,10 @@ pub fn decide(policies: &Policies, observations: &dyn Observations, question: &Q
         day,
         bars: floors,
         wanted: question.facts.wanted(),
-        priced: question.caller.team.has_budget() || plan.require.max_cost.is_some() || question.affordable.is_some(),
+        priced: question.budgeted
+            || question.caller.team.has_budget()
+            || plan.require.max_cost.is_some()
+            || question.affordable.is_some(),
         require: &plan.require,
         route_cap: route.max_output,
     };
@@ -87,6 +93,7 @@ fn conclude(
         order: plan.order,
         require: plan.require.clone(),
         last_resort,
+        purse: question.affordable,
     }
 }
 
@@ -240,16 +247,30 @@ fn weigh(candidate: &Arc<Candidate>, scale: &Scale<'_>) -> Result<Ranked, Reject
     fence.before(candidate, &seen).map_err(|why| out(why, None))?;
     let question = fence.question;
     let price = price_in_force(fence.policies, candidate, question.now);
-    let max_output = output_cap(&candidate.model, question.facts, fence.route_cap);
+    let full = output_cap(&candidate.model, question.facts, fence.route_cap);
     let right = scale.fit.right(&candidate.model, scale.category, scale.confident);
-    let terms = terms(question, candidate, &seen, price.as_ref(), right, max_output, scale.prefer);
     if question.facts.stream {
         seen.answer_p90 = scale.observations.answer_p90(candidate, scale.route);
     }
-    let stake = Stake::new(candidate, question.facts, &seen, price.as_ref(), max_output);
+    let mut stake = Stake::new(candidate, question.facts, &seen, price.as_ref(), full);
+    let payable = price.as_ref().zip(question.affordable).and_then(|(price, purse)| stake.payable(price, full, purse));
+    let max_output = payable.unwrap_or(full);
+    if payable.is_some() {
+        stake = Stake::new(candidate, question.facts, &seen, price.as_ref(), max_output);
+    }
+    let terms = terms(question, candidate, &seen, price.as_ref(), right, max_output, scale.prefer);
     let ceiling = price.as_ref().map_or(Money::ZERO, |price| stake.money(price, stake.cap));
-    fence.after(candidate, &seen, price.as_ref(), &terms, ceiling).map_err(|why| out(why, Some(terms)))?;
-    Ok(Ranked { candidate: candidate.clone(), terms, seen, price, max_output, ceiling, stake })
+    fence.after(candidate, &seen, price.as_ref(), &terms, stake.first).map_err(|why| out(why, Some(terms)))?;
+    Ok(Ranked {
+        candidate: candidate.clone(),
+        terms,
+        seen,
+        price,
+        max_output,
+        clamped: max_output < full,
+        ceiling,
+        stake,
+    })
 }
 
 /// What is compared, the least first. A candidate without a price comes after those whose cost is known, wherever

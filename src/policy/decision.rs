@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Prefer, Require, Seen, Unavailable, stake::Stake};
+use super::{Prefer, Purse, Require, Seen, Unavailable, stake::Stake};
 use crate::base::{
     catalog::Candidate,
     facts::{Ability, Category},
@@ -46,6 +46,8 @@ pub struct Decision {
     pub require: Require,
     /// Nobody was able, so that a candidate with an open breaker is tried all the same.
     pub last_resort: bool,
+    /// What a budget could still pay, where that bound the choice.
+    pub purse: Option<Purse>,
 }
 
 /// By what the ranked were ordered.
@@ -70,6 +72,8 @@ pub struct Ranked {
     pub price: Option<PriceInForce>,
     /// The cap on the answer's tokens that is written upstream and held for.
     pub max_output: u64,
+    /// The cap was lowered to what a budget can still pay.
+    pub clamped: bool,
     /// An upper bound on what one attempt can cost: all of the prompt uncached, the answer at its cap.
     pub ceiling: Money,
     /// What is set aside for one attempt: at first, and at most.
@@ -215,6 +219,8 @@ pub enum Rejection {
         /// Left.
         left: Money,
     },
+    /// A budget or limit of its own (its model's, backend's or provider's) has too little left: which.
+    Exhausted(Arc<str>),
     /// Not to be tried now.
     Unavailable(Unavailable),
     /// It failed on this request already.
@@ -296,6 +302,7 @@ impl fmt::Display for Rejection {
             Self::Unaffordable { ceiling, left } => {
                 write!(f, "may cost up to {ceiling} USD, {left} USD is left")
             }
+            Self::Exhausted(fence) => write!(f, "{fence} has too little left"),
             Self::Unavailable(unavailable) => unavailable.fmt(f),
             Self::Failed => f.write_str("failed on this request already"),
             Self::Deadline { expected, left } => {

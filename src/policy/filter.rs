@@ -1,6 +1,6 @@
 //! The hard conditions: what a candidate must fulfil before its value counts. Nothing later loosens them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{Timestamp, civil};
 
@@ -70,7 +70,8 @@ impl Fence<'_> {
         ceiling: Money,
     ) -> Result<(), Rejection> {
         let tier = self.question.facts.tier.expected(candidate.backend.tier);
-        if self.priced && !price.is_some_and(|price| price.row.has(tier)) {
+        let priced = self.priced || candidate.has_budget();
+        if priced && !price.is_some_and(|price| price.row.has(tier)) {
             return Err(Rejection::NoPrice { tier });
         }
         self.bars.iter().try_for_each(|bar| self.clears(bar, candidate, terms))?;
@@ -83,8 +84,11 @@ impl Fence<'_> {
                 return Err(Rejection::TooSlow { p95, max });
             }
         }
-        if let Some(left) = self.question.affordable.filter(|left| ceiling > *left) {
-            return Err(Rejection::Unaffordable { ceiling, left });
+        if let Some(purse) = self.question.affordable.filter(|purse| ceiling > purse.left) {
+            return Err(Rejection::Unaffordable { ceiling, left: purse.left });
+        }
+        if let Some((_, fence)) = self.question.exhausted.iter().find(|(id, _)| *id == candidate.id) {
+            return Err(Rejection::Exhausted(Arc::clone(fence)));
         }
         if let Some(unavailable @ (Unavailable::Parked(_) | Unavailable::Full)) = seen.unavailable {
             return Err(Rejection::Unavailable(unavailable));

@@ -286,6 +286,22 @@ pub struct Question<'a> {
     pub seed: u64,
     /// Candidates that failed already: rejected as [`Rejection::Failed`].
     pub failed: &'a [CandidateId],
-    /// An upper bound on the cost, when a budget's rest is smaller than what would be held.
-    pub affordable: Option<Money>,
+    /// What a budget can still pay, when that is less than what would be held.
+    pub affordable: Option<Purse>,
+    /// A budget of money binds the request, so that every cost must be known.
+    pub budgeted: bool,
+    /// Candidates with a budget or limit of their own that is reached, and which: rejected as
+    /// [`Rejection::Exhausted`].
+    pub exhausted: &'a [(CandidateId, Arc<str>)],
+}
+
+/// What a budget of money can still pay, and how far a decision goes to stay within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purse {
+    /// What is left.
+    pub left: Money,
+    /// The cheapest wins, whatever the route prefers.
+    pub cheapest: bool,
+    /// An answer's cap is lowered to what is left rather than rejecting the candidate.
+    pub clamp: bool,
 }

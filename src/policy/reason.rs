@@ -36,6 +36,10 @@ impl Decision {
         } else if let (Some(_), Some(loser)) = (self.ranked.first(), self.rejected.first()) {
             let _ = write!(text, "; {}: {}", loser.candidate.model.name, loser.why);
         }
+        // Before the rest: what was done to the answer must not be cut off at the end of the line.
+        if let Some(winner) = self.ranked.first().filter(|winner| winner.clamped) {
+            text.insert_str(0, &format!("answer capped at {} tokens for its budget; ", winner.max_output));
+        }
         header_safe(&text)
     }
 
@@ -58,11 +62,16 @@ impl Decision {
 
     fn write_verdict(&self, text: &mut String) {
         let able = self.ranked.len();
-        let floor = if self.require.right.is_some() { " above the floor" } else { "" };
+        let floor = match (self.purse, &self.require.right) {
+            (Some(_), _) => " that the budget can still pay",
+            (None, Some(_)) => " above the floor",
+            (None, None) => "",
+        };
         let _ = match (able, self.order) {
             (0, _) => write!(text, "no candidate of {}", self.rejected.len()),
             (1, _) if self.last_resort => write!(text, "last resort: its breaker is open, and no other is able"),
             (1, _) if self.rejected.is_empty() => write!(text, "the only candidate"),
+            (1, _) if self.purse.is_some() => write!(text, "the only one of {}{floor}", 1 + self.rejected.len()),
             (1, _) => write!(text, "the only one of {} that passes", 1 + self.rejected.len()),
             (_, Ordering::Listed) => write!(text, "first of {able} in order"),
             (_, Ordering::Prefer(Prefer::Cheapest)) => write!(text, "cheapest of {able}{floor}"),

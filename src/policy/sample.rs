@@ -200,6 +200,8 @@ impl World {
             seed: 1,
             failed: &[],
             affordable: None,
+            budgeted: false,
+            exhausted: &[],
         }
     }
 }

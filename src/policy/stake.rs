@@ -4,7 +4,7 @@
 //! An answer that is not streamed, or of which tokens are billed that are not shown, is held for up to its cap at once:
 //! nothing could be set aside in time.
 
-use super::{PriceInForce, Seen, observe::margins::share, value::thinks};
+use super::{PriceInForce, Purse, Seen, observe::margins::share, value::thinks};
 use crate::base::{
     catalog::{Candidate, Model},
     facts::Facts,
@@ -25,6 +25,9 @@ const SLICE: u64 = 256;
 pub const UNSEEN_PPM: u32 = 666_667;
 /// Beyond this, no text explains the bill: the upstream writes what it does not show.
 pub const HIDDEN_PPM: u32 = 3_000_000;
+
+/// The fewest tokens that an answer is cut down to: less is no answer.
+const LEAST: u64 = 16;
 
 /// What one attempt is held for. Tokens of an answer are those of all `n` answers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +96,23 @@ impl Stake {
         let most = Bound { input: self.input, output, audio: self.audio };
         let reaches = |tier| self.asked.reaches(tier, self.usual);
         price.row.upper_bound(most, reaches, price.factor_ppm, price.exchange_nanousd)
+    }
+
+    /// The largest cap below `full` on each answer that `purse` can pay, where it may be lowered and has to be. A client
+    /// that asked for less than [`LEAST`] tokens gets what it asked for or nothing.
+    pub(super) fn payable(&self, price: &PriceInForce, full: u64, purse: Purse) -> Option<u64> {
+        let fits = |cap: u64| self.money(price, cap.saturating_mul(self.answers)) <= purse.left;
+        let least = LEAST.min(full);
+        if !purse.clamp || fits(full) || !fits(least) {
+            return None;
+        }
+        // The bound never falls while the cap grows, so that the largest that fits is found by halving.
+        let (mut fit, mut beyond) = (least, full);
+        while beyond - fit > 1 {
+            let middle = fit + (beyond - fit) / 2;
+            if fits(middle) { fit = middle } else { beyond = middle }
+        }
+        Some(fit)
     }
 
     /// Completion tokens at most after `seen` were seen in the stream.

@@ -14,11 +14,12 @@ use super::{
     auth::{self, Caller},
     live::Live,
     refusal::{Code, Refusal},
+    standing::Standing,
     users,
 };
 use crate::{
-    base::fences::Fence,
-    ledger::row::About,
+    base::fences::{Fence, Unit},
+    ledger::{HoldError, row::About},
     policy::{self, Route},
     wire::request::{BadRequest, ChatRequest},
 };
@@ -75,7 +76,7 @@ impl Ask {
 /// Admits one chat request.
 ///
 /// # Errors
-/// A [`Refusal`] with status 400, 401, 403, 404, 413 or 504.
+/// A [`Refusal`] with status 400, 401, 402, 403, 404, 413, 429 or 504.
 pub async fn admit(
     gateway: &Gateway,
     id: Arc<str>,
@@ -83,8 +84,23 @@ pub async fn admit(
     head: Parts,
     body: Incoming,
 ) -> Result<Ask, Refusal> {
-    let (live, now) = (gateway.live(), gateway.now());
-    let caller = auth::authenticate(&head.headers, gateway.door(), &live.policies, now)?;
+    let live = gateway.live();
+    let caller = auth::authenticate(&head.headers, gateway.door(), &live.policies, gateway.now())?;
+    let team = caller.team.name.clone();
+    let ask = admit_caller(gateway, live, caller, id, arrival, head, body).await;
+    ask.map_err(|refusal| refusal.to_team(&team))
+}
+
+async fn admit_caller(
+    gateway: &Gateway,
+    live: Arc<Live>,
+    caller: Caller,
+    id: Arc<str>,
+    arrival: Instant,
+    head: Parts,
+    body: Incoming,
+) -> Result<Ask, Refusal> {
+    full(gateway, &live, &caller)?;
     let deadline = deadline(&head.headers, arrival)?;
     check_encoding(&head.headers)?;
     let body = collect(body, gateway.settings.body_limit).await?;
@@ -110,12 +126,30 @@ pub async fn admit(
     Ok(Ask { id, uuid, about, fences, arrival, admitted, caller, user, session, chat, live, route, deadline, seed })
 }
 
-/// What surrounds a request: its user's fences first, then its key's, its team's, those of the teams above, its route's.
+/// Refuses before the body is read what a limit on requests or places will surely refuse: a client that comes too often
+/// costs little.
+fn full(gateway: &Gateway, live: &Live, caller: &Caller) -> Result<(), Refusal> {
+    let now = gateway.now();
+    let around = fences_of_caller(live, caller);
+    let refused = around
+        .filter(|fence| matches!(fence.unit, Unit::Requests | Unit::Concurrent))
+        .find_map(|fence| gateway.ledger.full(fence, now));
+    let Some(refused) = refused else { return Ok(()) };
+    let around: Vec<Arc<Fence>> = fences_of_caller(live, caller).cloned().collect();
+    let standing = Standing::of(&gateway.ledger, &around, now);
+    Err(Refusal::hold(&HoldError::Refused(Box::new(refused))).standing(standing))
+}
+
+/// What surrounds every request of a caller: its key's fences first, then its team's, then those of the teams above.
+fn fences_of_caller<'a>(live: &'a Live, caller: &'a Caller) -> impl Iterator<Item = &'a Arc<Fence>> {
+    let of_key = live.policies.key_fences.get(&caller.key).map(AsRef::as_ref).unwrap_or_default();
+    of_key.iter().chain(caller.team.lineage().flat_map(|team| team.fences.iter()))
+}
+
+/// What surrounds a request: its user's fences first, then its caller's, then its route's.
 fn fences(live: &Live, caller: &Caller, user: &str, route: &Route) -> Vec<Arc<Fence>> {
     let of_user = live.users.fences(&caller.team, user);
-    let of_key = live.policies.key_fences.get(&caller.key).map(AsRef::as_ref).unwrap_or_default();
-    let of_teams = caller.team.lineage().flat_map(|team| team.fences.iter());
-    of_user.iter().chain(of_key).chain(of_teams).chain(route.fences.iter()).cloned().collect()
+    of_user.iter().chain(fences_of_caller(live, caller)).chain(route.fences.iter()).cloned().collect()
 }
 
 fn bad_request(error: &BadRequest) -> Refusal {

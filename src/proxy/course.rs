@@ -9,15 +9,22 @@ use super::{
     Gateway,
     admit::Ask,
     attempt::{Failed, Given, attempt},
+    funds::Funds,
     head::Head,
     refusal::{Code, Refusal},
     relay::Relay,
     report,
+    standing::Standing,
     toll::{self, Bill, Outcome, Toll, Verdict},
 };
 use crate::{
-    base::{catalog::CandidateId, failure::Fault, fences::Unit, money::Money},
-    ledger::{Demand, Order},
+    base::{
+        catalog::CandidateId,
+        failure::Fault,
+        fences::{Fence, Unit},
+        money::Money,
+    },
+    ledger::{Demand, HoldError, Order},
     policy::{
         BudgetSeen, Decision, Question, Ranked, Rejection, Unavailable,
         decide::decide,
@@ -52,47 +59,51 @@ pub type Course = Pin<Box<dyn Future<Output = Result<Delivery, Refusal>> + Send>
 /// # Errors
 /// The [`Refusal`] for the client; whatever was spent on the way is settled.
 pub async fn run(gateway: Arc<Gateway>, ask: Box<Ask>) -> Result<Delivery, Refusal> {
-    let refused = |gateway: &Gateway, refusal: Refusal| {
-        report::refused(gateway, &ask.id, &ask.caller.team.name, &ask.route.name, &refusal);
-        refusal
+    let team = &ask.caller.team;
+    let mut standing = standing(&gateway, &ask);
+    let mut funds = Funds::default();
+    let held = loop {
+        let decision = redecide(&gateway, &ask, standing.budget, &funds, &[]);
+        let Some(first) = decision.ranked.first() else {
+            if funds.shorten(team) {
+                continue;
+            }
+            break Err(funds.refusal(&decision).unwrap_or_else(|| nobody(&decision)));
+        };
+        match gateway.ledger.hold(order(&ask, &decision, first), gateway.now()).await {
+            Ok(hold) => break Ok((decision, hold)),
+            Err(HoldError::Refused(why)) if funds.short(team, first.candidate.id, &why, Money::ZERO) => {}
+            Err(error) => break Err(Refusal::hold(&error)),
+        }
     };
-    let budget = tightest(&gateway, &ask);
-    let decision = redecide(&gateway, &ask, budget, &[]);
-    if decision.ranked.is_empty() {
-        return Err(refused(&gateway, nobody(&decision)));
-    }
-    let order = Order {
-        request: ask.uuid,
-        about: Arc::clone(&ask.about),
-        first: toll::served(&decision.ranked[0], "".into()),
-        fences: ask.fences.clone(),
-        demand: demand(&decision.ranked[0], decision.ceiling),
-        on_store_loss: ask.caller.team.on_store_loss,
-    };
-    let hold = gateway.ledger.hold(order, gateway.now()).await;
-    let hold = hold.map_err(|error| refused(&gateway, Refusal::hold(&error)))?;
+    standing = self::standing(&gateway, &ask);
+    let (decision, hold) = held.map_err(|refusal| {
+        report::refused(&gateway, &ask.id, &team.name, &ask.route.name, &refusal);
+        refusal.standing(standing)
+    })?;
     let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold));
     ask.live.on_request(&decision.route);
     let (seen, missed, tried, context_length) = (Vec::new(), Vec::new(), Vec::new(), false);
-    Leg { gateway, ask, budget, decision, toll, seen, missed, tried, context_length }.go().await
+    Leg { gateway, ask, standing, funds, decision, toll, seen, missed, tried, context_length }.go().await
 }
 
-/// The tightest budget of money, for rules.
-fn tightest(gateway: &Gateway, ask: &Ask) -> BudgetSeen {
-    let now = gateway.now();
-    let budgets = ask.fences.iter().filter(|fence| fence.unit == Unit::Money);
-    let seen = budgets.map(|fence| {
-        let level = gateway.ledger.level(fence, now);
-        let used_ppm = share_ppm(level.used(), fence.cap);
-        let pace_ppm = used_ppm.saturating_mul(1_000_000) / level.window.elapsed_ppm(now);
-        let left = Money::from_nanousd(fence.cap.saturating_sub(level.used()).max(0));
-        BudgetSeen { used_ppm, left: Some(left), pace_ppm }
-    });
-    seen.max_by_key(|seen| seen.used_ppm).unwrap_or_default()
+fn standing(gateway: &Gateway, ask: &Ask) -> Standing {
+    Standing::of(&gateway.ledger, &ask.fences, gateway.now())
 }
 
-fn share_ppm(part: i64, whole: i64) -> u64 {
-    u64::try_from(i128::from(part).max(0) * 1_000_000 / i128::from(whole).max(1)).unwrap_or(u64::MAX)
+/// What is held before the first attempt: in the fences of the request, of the arm that decided, and of the candidate.
+fn order(ask: &Ask, decision: &Decision, first: &Ranked) -> Order {
+    let arm = decision.arm.as_ref().and_then(|arm| ask.live.policies.routes.get(arm));
+    let of_arm = arm.into_iter().flat_map(|arm| arm.fences.iter());
+    let fences = ask.fences.iter().chain(of_arm).chain(first.candidate.fences()).cloned().collect();
+    Order {
+        request: ask.uuid,
+        about: Arc::clone(&ask.about),
+        first: toll::served(first, "".into()),
+        fences,
+        demand: demand(first, decision.ceiling),
+        on_store_loss: ask.caller.team.on_store_loss,
+    }
 }
 
 /// What is set aside before an attempt by `ranked`: `money`, and its tokens.
@@ -100,7 +111,7 @@ fn demand(ranked: &Ranked, money: Money) -> Demand {
     Demand { money, tokens: ranked.tokens(ranked.stake.output) }
 }
 
-fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, failed: &[CandidateId]) -> Decision {
+fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, funds: &Funds, failed: &[CandidateId]) -> Decision {
     let question = Question {
         route: &ask.route,
         facts: &ask.chat.facts,
@@ -111,7 +122,9 @@ fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, failed: &[Candidat
         time_left: ask.time_left(),
         seed: ask.seed,
         failed,
-        affordable: None,
+        affordable: funds.purse,
+        budgeted: ask.fences.iter().any(|fence| fence.unit == Unit::Money),
+        exhausted: &funds.exhausted,
     };
     let decision = decide(&ask.live.policies, ask.live.as_ref(), &question);
     gateway.metrics.rule_errors.inc_by(u64::from(decision.rule_errors));
@@ -123,7 +136,8 @@ struct Leg {
     gateway: Arc<Gateway>,
     // Boxed with the toll: the future of a course is moved whole, and both outlive most of it.
     ask: Box<Ask>,
-    budget: BudgetSeen,
+    standing: Standing,
+    funds: Funds,
     decision: Decision,
     toll: Box<Toll>,
     /// Failed attempts in order.
@@ -140,7 +154,12 @@ impl Leg {
     async fn go(mut self) -> Result<Delivery, Refusal> {
         loop {
             let Some(ranked) = self.decision.ranked.first().cloned() else {
-                return Err(self.give_up(None));
+                if self.funds.shorten(&self.ask.caller.team) {
+                    self.resolve();
+                    continue;
+                }
+                let refusal = self.funds.refusal(&self.decision);
+                return Err(self.give_up(refusal));
             };
             let Some(flight) =
                 self.ask.live.board(&ranked.candidate, &self.decision.route, &self.tried, self.decision.last_resort)
@@ -150,7 +169,12 @@ impl Leg {
                 continue;
             };
             let demand = demand(&ranked, ranked.stake.first);
-            if let Err(error) = self.toll.cover(demand, &[]).await {
+            let around: Vec<Arc<Fence>> = ranked.candidate.fences().cloned().collect();
+            if let Err(error) = self.toll.cover(demand, &around).await {
+                if self.is_short(&ranked, &error) {
+                    self.resolve();
+                    continue;
+                }
                 return Err(self.give_up(Some(Refusal::hold(&error))));
             }
             let (account, endpoint) = (flight.account().name.clone(), flight.endpoint());
@@ -161,6 +185,12 @@ impl Leg {
                 Err(failed) => self.after(failed, &ranked, endpoint).await?,
             }
         }
+    }
+
+    /// Takes in that there was no more to be held; whether a new decision may find a way.
+    fn is_short(&mut self, ranked: &Ranked, error: &HoldError) -> bool {
+        let HoldError::Refused(refused) = error else { return false };
+        self.funds.short(&self.ask.caller.team, ranked.candidate.id, refused, self.toll.charged())
     }
 
     /// Puts a failed attempt in the books and picks the way on.
@@ -201,13 +231,14 @@ impl Leg {
         let mut out = retry::failed(&self.seen, &self.decision);
         out.extend(&self.missed);
         self.tried.clear();
-        self.decision = redecide(&self.gateway, &self.ask, self.budget, &out);
+        self.decision = redecide(&self.gateway, &self.ask, self.standing.budget, &self.funds, &out);
     }
 
     fn deliver(mut self, given: Given, ranked: &Ranked, account: &str) -> Delivery {
         let reason = self.decision.reason();
         self.toll.won(ranked, account, &reason);
         let mut head = Head::new(&self.ask, &self.decision, ranked, account, reason, self.toll.attempts());
+        head.standing = self.standing;
         match given {
             Given::Plain(body) => {
                 let (label, verdict, bill) = ("ok", Verdict::Served, Bill::Metered);
@@ -215,7 +246,7 @@ impl Leg {
                 head.cost = Some(self.toll.charged());
                 self.toll.first_byte(200);
                 self.toll.settle("", "whole");
-                head.budget_left = self.toll.left();
+                head.standing.budget_left = self.toll.left().or(head.standing.budget_left);
                 Delivery::Plain { head, body }
             }
             Given::Stream(opening) => {
@@ -229,7 +260,7 @@ impl Leg {
     fn verdict(&mut self, verbatim: Option<(http::StatusCode, Bytes)>) -> Refusal {
         let mut refusal = self.exhausted();
         if verbatim.is_some() {
-            refusal = Refusal { verbatim, ..Refusal::new(Code::InvalidRequest, refusal.message) };
+            refusal = Refusal { verbatim: verbatim.map(Box::new), ..Refusal::new(Code::InvalidRequest, refusal.message) };
         }
         self.end(refusal)
     }
@@ -245,7 +276,7 @@ impl Leg {
         self.toll.first_byte(refusal.status().as_u16());
         let attempts = self.toll.attempts();
         self.toll.settle(refusal.code.as_str(), "failed");
-        Refusal { attempts, ..refusal }
+        Refusal { attempts, ..refusal }.standing(self.standing)
     }
 
     /// Every attempt failed: each is listed with its reason.

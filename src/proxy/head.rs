@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::admit::Ask;
+use super::{admit::Ask, standing::Standing};
 use crate::{
     base::money::Money,
     policy::{Decision, Ranked},
@@ -24,8 +24,8 @@ pub struct Head {
     attempts: usize,
     /// What it cost, once that is known.
     pub cost: Option<Money>,
-    /// What the tightest budget has left.
-    pub budget_left: Option<Money>,
+    /// What its fences have left.
+    pub standing: Standing,
 }
 
 impl Head {
@@ -48,13 +48,13 @@ impl Head {
             reason,
             attempts,
             cost: None,
-            budget_left: None,
+            standing: Standing::default(),
         }
     }
 
     /// Writes the headers.
     pub fn write(&self, headers: &mut HeaderMap) {
-        headers.reserve(16);
+        headers.reserve(24);
         let mut put = |name: &'static str, text: &str| {
             // Names come from the operator's files and may hold letters that a header cannot.
             if let Ok(value) = HeaderValue::from_str(text) {
@@ -74,9 +74,7 @@ impl Head {
         if let Some(cost) = self.cost {
             put("x-turnpike-cost-usd", &cost.to_string());
         }
-        if let Some(left) = self.budget_left {
-            put("x-turnpike-budget-left-usd", &left.to_string());
-        }
+        self.standing.write(headers);
     }
 
     /// The same as an event-stream comment, for a stream whose headers were sent before the winner was known.

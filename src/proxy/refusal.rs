@@ -7,11 +7,12 @@ use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
+use super::{answer::Answer, standing::Standing};
 use crate::{
     base::{
-        fences::{Purpose, Unit},
+        fences::{Fence, Owner, Purpose, Unit},
         money::Money,
+        names::TeamName,
     },
     ledger::{HoldError, Refused},
 };
@@ -138,13 +139,19 @@ pub struct Refusal {
     /// How many attempts were made before it.
     pub attempts: usize,
     /// An upstream's own verdict, passed on with its status and body.
-    pub verbatim: Option<(StatusCode, Bytes)>,
+    pub verbatim: Option<Box<(StatusCode, Bytes)>>,
+    /// The team, once it is known.
+    pub team: Option<TeamName>,
+    /// What the request's fences have left, once they are known.
+    pub standing: Option<Box<Standing>>,
 }
 
 /// The wait that a 503 names when nothing better is known.
 const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 /// Above a minute the Node SDK ignores `retry-after` and the Python SDK waits it out.
 const MAX_RETRY: Duration = Duration::from_secs(60);
+/// The wait for a place among the requests under way: nobody knows when one ends.
+const FREE_PLACE: Duration = Duration::from_secs(1);
 
 impl Refusal {
     /// A refusal without a field.
@@ -162,6 +169,8 @@ impl Refusal {
             details: Vec::new(),
             attempts: 0,
             verbatim: None,
+            team: None,
+            standing: None,
         }
     }
 
@@ -183,6 +192,20 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait.or(self.retry_after);
+        self
+    }
+
+    /// The same, said to a team.
+    #[must_use]
+    pub fn to_team(mut self, team: &TeamName) -> Self {
+        self.team = Some(team.clone());
+        self
+    }
+
+    /// The same with what the request's fences have left.
+    #[must_use]
+    pub fn standing(mut self, standing: Standing) -> Self {
+        self.standing = Some(Box::new(standing));
         self
     }
 
@@ -215,36 +238,51 @@ impl Refusal {
             unit.write(fence.cap),
             unit.write(refused.wanted),
         );
-        let plain = |amount: i64| match unit {
-            Unit::Money => Money::from_nanousd(amount).to_string(),
-            Unit::Tokens | Unit::Requests | Unit::Concurrent => amount.to_string(),
-        };
         let refusal = Self::new(Code::BudgetExceeded, message)
             .detail("budget", fence.name.as_ref())
-            .detail("limit", plain(fence.cap))
-            .detail("used", plain(refused.used));
+            .detail("owner", owner(fence))
+            .detail("unit", unit.as_str())
+            .detail("limit", plain(unit, fence.cap))
+            .detail("used", plain(unit, refused.used));
         match refused.renews_at {
             Some(at) => refusal.detail("renews_at", seconds(at).to_string()),
             None => refusal,
         }
     }
 
-    /// A limit that is reached for now.
+    /// A limit that is reached for now. A client comes again when the window ends, if that is within a minute; for a
+    /// request that is larger than the limit itself there is no use in it.
     fn limit(refused: &Refused) -> Self {
-        let fence = &refused.fence;
-        let message = format!("{} allows {}", fence.label(), fence.unit.write(fence.cap));
-        Self::new(Code::RateLimitExceeded, message).detail("limit", fence.name.as_ref())
+        let (fence, unit) = (&refused.fence, refused.fence.unit);
+        let wait = match refused.renews_at {
+            Some(at) => Duration::try_from(Timestamp::now().duration_until(at)).unwrap_or_default(),
+            None => FREE_PLACE,
+        };
+        let in_time = fence.per.map(|per| format!(" a {}", per.as_str())).unwrap_or_default();
+        let allows = format!("{} allows {}{in_time}", fence.label(), unit.write(fence.cap));
+        let too_large = refused.wanted > fence.cap;
+        let message = if too_large {
+            format!("{allows}, and this request alone may need {}", unit.write(refused.wanted))
+        } else {
+            format!("{allows}, of which {} are taken", plain(unit, refused.used))
+        };
+        let refusal = Self::new(Code::RateLimitExceeded, message)
+            .retry_after(Some(wait))
+            .detail("limit", fence.name.as_ref())
+            .detail("owner", owner(fence))
+            .detail("unit", unit.as_str());
+        Self { should_retry: !too_large && wait <= MAX_RETRY, ..refusal }
     }
 
     /// The status that the client sees.
     pub fn status(&self) -> StatusCode {
-        self.verbatim.as_ref().map_or(self.code.status(), |(status, _)| *status)
+        self.verbatim.as_ref().map_or(self.code.status(), |verbatim| verbatim.0)
     }
 
     /// The `error` object.
     pub fn body(&self) -> Bytes {
         match &self.verbatim {
-            Some((_, body)) => body.clone(),
+            Some(verbatim) => verbatim.1.clone(),
             None => Bytes::from(self.error().to_string()),
         }
     }
@@ -278,6 +316,9 @@ impl Refusal {
         if self.attempts > 0 {
             headers.insert("x-turnpike-attempts", HeaderValue::from(self.attempts));
         }
+        if let Some(standing) = &self.standing {
+            standing.write(headers);
+        }
         if let Some(wait) = self.retry_after.map(|wait| wait.min(MAX_RETRY)) {
             // Whole seconds, rounded up: a client that comes a moment too early is refused again.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -285,6 +326,21 @@ impl Refusal {
             headers.insert("retry-after-ms", HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(60_000)));
         }
         response
+    }
+}
+
+/// Whose fence it is: `team search`; a user's own name is the client's and stays out.
+fn owner(fence: &Fence) -> String {
+    match &fence.owner {
+        Owner::User(team, _) => format!("user of team {team}"),
+        owner => format!("{} {}", owner.kind(), owner.name()),
+    }
+}
+
+fn plain(unit: Unit, amount: i64) -> String {
+    match unit {
+        Unit::Money => Money::from_nanousd(amount).to_string(),
+        Unit::Tokens | Unit::Requests | Unit::Concurrent => amount.to_string(),
     }
 }
 

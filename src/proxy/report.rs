@@ -73,6 +73,7 @@ pub fn refusal(metrics: &Metrics, team: &str, reason: &'static str) {
 /// Counts and logs one request that was refused before any attempt.
 pub fn refused(gateway: &Gateway, id: &str, team: &str, route: &str, refused: &Refusal) {
     let metrics = &gateway.metrics;
+    let team = refused.team.as_deref().unwrap_or(team);
     refusal(metrics, team, refused.code.as_str());
     let none = || Label("".into());
     let labels = RequestLabels {

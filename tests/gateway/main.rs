@@ -14,6 +14,7 @@
 mod answers;
 mod blame;
 mod books;
+mod budgets;
 mod credentials;
 mod cuts;
 mod drain;
@@ -23,6 +24,7 @@ mod failures;
 mod harness;
 mod keys;
 mod keys_commands;
+mod limits;
 mod malformed;
 mod models;
 mod money;

@@ -13,7 +13,8 @@ use crate::{
         usage::Usage,
     },
     policy::{
-        Arm, Caller, Choice, Decision, Floor, Prefer, Question, Rejection, Require, Route, Seen, StickyBy, Unavailable,
+        Arm, Caller, Choice, Decision, Floor, Prefer, Purse, Question, Rejection, Require, Route, Seen, StickyBy,
+        Unavailable,
         rules::{Condition, Rule},
         sample::{self, Made, World, team},
     },
@@ -134,7 +135,8 @@ fn asked(world: &World, ask: &Ask, edit: impl FnOnce(&mut Route)) -> Decision {
     let mut route = world.route(ask.prefer);
     route.require = ask.require.clone();
     edit(&mut route);
-    let question = Question { time_left: ask.time_left, affordable: ask.affordable, ..world.question(&route) };
+    let question =
+        Question { time_left: ask.time_left, affordable: ask.affordable.map(purse), ..world.question(&route) };
     decide(&world.policies, world, &question)
 }
 
@@ -223,7 +225,7 @@ proptest! {
             prop_assert!(!ask.fenced || matches!(made.location.as_deref(), Some("eu" | "cn")));
             prop_assert!(!ask.budget || made.price.is_some());
             prop_assert!(ask.require.max_cost.is_none_or(|max| made.price.is_some() && ranked.terms.cost <= max));
-            prop_assert!(ask.affordable.is_none_or(|left| ranked.ceiling <= left));
+            prop_assert!(ask.affordable.is_none_or(|left| ranked.stake.first <= left));
             let able = made.seen.unavailable.is_none();
             prop_assert!(able || decision.last_resort && decision.ranked.len() == 1);
             if let Some(Floor::Fitted(floor)) = ask.require.right {
@@ -328,4 +330,8 @@ proptest! {
         let off = i64::from(first) * sum - 2_000 * share;
         prop_assert!(off * off <= 25 * 2_000 * share * (sum - share) + sum * sum, "{first} of {share} / {sum}");
     }
+}
+
+fn purse(left: Money) -> Purse {
+    Purse { left, cheapest: false, clamp: false }
 }

@@ -1,6 +1,9 @@
 //! Decisions one by one: each rejection with its number, the orders, the last resort, the reason.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use super::decide;
 use crate::{
@@ -10,11 +13,17 @@ use crate::{
         money::Money,
     },
     policy::{
-        Choice, Decision, Floor, Ordering, Prefer, Question, Rejection, Require, Route, Unavailable,
+        Choice, Decision, Floor, Ordering, Prefer, Purse, Question, Rejection, Require, Route, Unavailable,
         rules::{Condition, Rule},
         sample::{Made, World, now, route, team},
     },
 };
+
+static EXHAUSTED: OnceLock<Vec<(CandidateId, Arc<str>)>> = OnceLock::new();
+
+fn purse(nanousd: i64, cheapest: bool, clamp: bool) -> Option<Purse> {
+    Some(Purse { left: usd(nanousd), cheapest, clamp })
+}
 
 const fn usd(nanousd: i64) -> Money {
     Money::from_nanousd(nanousd)
@@ -86,7 +95,15 @@ fn every_condition_rejects_with_its_number() {
         ),
         rejection(made(), |_, route| route.require.max_cost = Some(usd(1_000_000)), |_| {}),
         rejection(made(), |_, route| route.require.first_token_p95 = Some(Duration::from_millis(900)), |_| {}),
-        rejection(made(), |_, _| {}, |question| question.affordable = Some(usd(2_000_000))),
+        rejection(made(), |_, _| {}, |question| question.affordable = purse(2_000_000, false, false)),
+        rejection(
+            made(),
+            |_, _| {},
+            |question| {
+                question.exhausted =
+                    EXHAUSTED.get_or_init(|| vec![(CandidateId(0), "budget `day` of model `m1`".into())])
+            },
+        ),
         rejection(made(), |world, _| world.seen[0].unavailable = Some(Unavailable::Full), |_| {}),
         rejection(made(), |_, _| {}, |question| question.failed = &[CandidateId(0)]),
         rejection(made(), |_, _| {}, |question| question.time_left = Some(Duration::from_millis(500))),
@@ -107,7 +124,8 @@ fn every_condition_rejects_with_its_number() {
             "has no score, the floor is 70.500",
             "expected to cost 0.0019 USD, at most 0.001 USD is allowed",
             "first token within 1.00 s (95 %), at most 0.90 s is allowed",
-            "may cost up to 0.004116 USD, 0.002 USD is left",
+            "may cost up to 0.002844 USD, 0.002 USD is left",
+            "budget `day` of model `m1` has too little left",
             "it has as many requests in flight as it takes",
             "failed on this request already",
             "expected after 1.00 s, 0.50 s is left",
@@ -273,4 +291,43 @@ fn the_table_of_explain_has_every_candidate() {
         "{rows:?}"
     );
     assert_eq!(rows[1].rejection.as_deref(), Some("switched off: maintenance"));
+}
+
+#[test]
+fn a_short_budget_takes_the_cheapest_that_fits_then_cuts_the_answer() {
+    // Upper bounds of 4.1 and 0.41 millidollars; the dear one scores more.
+    let (dear, cheap) = (Made::new(2), Made { price: Some((10, 30)), ..Made::new(1) });
+    let mut world = World::new(&[dear, cheap]);
+    world.facts.stream = false;
+    let route = world.route(Prefer::Best);
+    let with = |purse| decide(&world.policies, &world, &Question { affordable: purse, ..world.question(&route) });
+    assert_eq!(models(&with(None)), ["m2", "m1"]);
+    assert_eq!(models(&with(purse(9_000_000, true, false))), ["m1", "m2"]);
+    let fits = with(purse(1_000_000, true, false));
+    assert_eq!(models(&fits), ["m1"]);
+    assert!(
+        fits.reason().starts_with("the only one of 2 that the budget can still pay; m2: may cost"),
+        "{}",
+        fits.reason()
+    );
+    assert!(models(&with(purse(300_000, true, false))).is_empty());
+    let cut = with(purse(300_000, true, true));
+    assert_eq!(models(&cut), ["m1"]);
+    let winner = &cut.ranked[0];
+    assert!(winner.clamped && winner.max_output < 1_000 && winner.ceiling <= usd(300_000), "{winner:?}");
+    assert!(winner.ceiling > usd(299_000), "as much as can be paid: {winner:?}");
+    assert!(cut.reason().starts_with(&format!("answer capped at {} tokens for its budget; ", winner.max_output)));
+    assert!(models(&with(purse(1_000, true, true))).is_empty());
+}
+
+#[test]
+fn a_candidate_with_a_budget_needs_a_price() {
+    let mut world = World::new(&[Made { price: None, ..Made::new(1) }]);
+    let route = world.route(Prefer::BALANCED);
+    assert_eq!(models(&ask(&world, &route)), ["m1"]);
+    let budgeted = Question { budgeted: true, ..world.question(&route) };
+    assert!(decide(&world.policies, &world, &budgeted).ranked.is_empty());
+    let candidate = Arc::make_mut(&mut world.policies.candidates[0]);
+    Arc::make_mut(&mut candidate.model).fences = team(true).fences;
+    assert!(ask(&world, &route).ranked.is_empty());
 }

@@ -78,8 +78,13 @@ impl Setup {
         self
     }
 
-    fn price(mut self, what: &str) -> Self {
-        writeln!(self.prices, "  - {{{what}, from: 2025-01-01, input: 2 USD, output: 8 USD}}").unwrap();
+    fn price(self, what: &str) -> Self {
+        self.priced(what, "2 USD", "8 USD")
+    }
+
+    /// A price per million tokens read and written, of `model: …` or `backend: …, upstream: …`.
+    pub fn priced(mut self, what: &str, input: &str, output: &str) -> Self {
+        writeln!(self.prices, "  - {{{what}, from: 2025-01-01, input: {input}, output: {output}}}").unwrap();
         self
     }
 
@@ -88,6 +93,12 @@ impl Setup {
         writeln!(self.teams, "  {name}: {keys}").unwrap();
         let hash = Sha256::digest(key.as_bytes()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         writeln!(self.keys, "  - {{id: {name}key, team: {name}, hash: \"sha256:{hash}\"}}").unwrap();
+        self
+    }
+
+    /// A further row of `keys:`.
+    pub fn key_row(mut self, row: &str) -> Self {
+        writeln!(self.keys, "  - {row}").unwrap();
         self
     }
 
