@@ -120,6 +120,8 @@ pub struct Terms {
     pub expected_ms: u64,
     /// Expected prompt tokens, as this model counts them.
     pub input_tokens: u64,
+    /// Of these, expected to be read from the vendor's cache.
+    pub cached_tokens: u64,
     /// Expected output tokens of one answer.
     pub output_tokens: u64,
     /// The tier of service that it is expected to be served at.
@@ -253,6 +255,15 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// ` (640 cached)`, or nothing.
+struct Cached(u64);
+
+impl fmt::Display for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 0 { write!(f, " ({} cached)", self.0) } else { Ok(()) }
+    }
+}
+
 struct Thousandths(i64);
 
 impl fmt::Display for Thousandths {
@@ -313,17 +324,19 @@ impl fmt::Display for Rejection {
 }
 
 impl fmt::Display for Terms {
-    /// One line: `right 71.2% (at least 68.0%, 14 rows), 2.41 s, 1210+380 tokens, cost 0.0031 USD, value 0.0110 USD`.
+    /// One line: `right 71.2% (at least 68.0%, 14 rows), 2.41 s, 1210+380 tokens (640 cached), cost 0.0031 USD, value
+    /// 0.0110 USD`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = Seconds(Duration::from_millis(self.expected_ms));
         write!(
             f,
-            "right {} (at least {}, {} rows), {time}, {}+{} tokens, cost {} USD, value {} USD",
+            "right {} (at least {}, {} rows), {time}, {}+{} tokens{}, cost {} USD, value {} USD",
             Percent(self.right_ppm),
             Percent(self.right_low_ppm),
             self.score_rows,
             self.input_tokens,
             self.output_tokens,
+            Cached(self.cached_tokens),
             self.cost,
             self.value
         )

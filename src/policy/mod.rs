@@ -234,8 +234,13 @@ pub struct Seen {
     pub per_token: Option<Duration>,
     /// Mean tokens of an answer on this candidate.
     pub output_tokens: Option<u64>,
-    /// Expected share of the prompt read from the vendor's cache, in parts per million.
+    /// Expected share of a prompt that the vendor reads from its cache though the conversation is new to it, in parts per
+    /// million.
     pub cached_ppm: u32,
+    /// Tokens that this conversation's last turn left in the vendor's cache; 0 = it was served elsewhere, or long ago.
+    pub warm_tokens: u64,
+    /// How much of what should be warm the vendor has lately read from its cache, in parts per million.
+    pub warm_ppm: u32,
     /// Tokens that nine of ten answers of this model on this route do not pass; `None` = too few were seen.
     pub answer_p90: Option<u64>,
     /// By how much its bills pass what was counted.

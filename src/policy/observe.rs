@@ -59,6 +59,7 @@ pub struct Meter {
     output_tokens: Mean,
     cached_ppm: Mean,
     margins: margins::Margins,
+    warm_ppm: Mean,
     /// Times to the first token, by bucket.
     counts: [u32; BUCKETS],
     halved: Duration,
@@ -74,6 +75,8 @@ impl Default for Meter {
             output_tokens: Mean::default(),
             cached_ppm: Mean::default(),
             margins: margins::Margins::default(),
+            // A vendor is taken at its word until a few turns have told: as if four had been read whole.
+            warm_ppm: Mean { scaled: 1_000_000 << 8, samples: 4 },
             counts: [0; BUCKETS],
             halved: Duration::ZERO,
             last: Duration::ZERO,
@@ -120,6 +123,15 @@ impl Meter {
         self.read(input, cached);
     }
 
+    /// A turn of a conversation was served, of which the vendor should have had `warm` tokens in its cache and read
+    /// `cached` from there.
+    pub fn warm_turn(&mut self, warm: u64, cached: u64) {
+        let share = u128::from(cached.min(warm)) * 1_000_000;
+        if let Some(ppm) = share.checked_div(u128::from(warm)) {
+            self.warm_ppm.add(u64::try_from(ppm).unwrap_or(1_000_000), 5);
+        }
+    }
+
     /// An attempt failed; `retry_after` is how long the backend asked to be left alone. It enters as a slow first
     /// token, never as a fast one.
     pub fn failure(&mut self, retry_after: Option<Duration>, now: Duration) {
@@ -139,6 +151,8 @@ impl Meter {
             cached_ppm: self.cached_ppm.get().and_then(|ppm| u32::try_from(ppm).ok()).unwrap_or(0),
             answer_p90: None,
             margins: self.margins,
+            warm_tokens: 0,
+            warm_ppm: self.warm_ppm.get().and_then(|ppm| u32::try_from(ppm).ok()).unwrap_or(0),
             unavailable,
         }
     }
@@ -247,7 +261,21 @@ mod tests {
 
     #[test]
     fn nothing_seen_leaves_everything_to_the_priors() {
-        assert_eq!(Meter::default().seen(ms(5), None), Seen::default());
+        assert_eq!(Meter::default().seen(ms(5), None), Seen { warm_ppm: 1_000_000, ..Seen::default() });
+    }
+
+    #[test]
+    fn a_vendor_that_keeps_nothing_is_soon_counted_on_for_nothing() {
+        let mut meter = Meter::default();
+        let warm = |meter: &Meter| meter.seen(ms(5), None).warm_ppm;
+        meter.warm_turn(1_920, 1_920);
+        assert_eq!(warm(&meter), 1_000_000);
+        (0..4).for_each(|_| meter.warm_turn(1_920, 0));
+        assert!((500_000..600_000).contains(&warm(&meter)), "{}", warm(&meter));
+        (0..100).for_each(|_| meter.warm_turn(1_920, 0));
+        assert!(warm(&meter) < 50_000, "{}", warm(&meter));
+        (0..100).for_each(|_| meter.warm_turn(1_920, 2_000));
+        assert!(warm(&meter) > 950_000, "{}", warm(&meter));
     }
 
     #[test]

@@ -30,6 +30,9 @@ impl Decision {
     pub fn reason(&self) -> String {
         let mut text = String::with_capacity(96);
         self.write_verdict(&mut text);
+        if let Some(warm) = self.ranked.first().map(|winner| winner.seen.warm_tokens).filter(|warm| *warm > 0) {
+            let _ = write!(text, "; {warm} tokens are warm there");
+        }
         if let [winner, second, ..] = self.ranked.as_slice() {
             let _ = write!(text, "; {} ", second.candidate.model.name);
             self.write_difference(&mut text, winner, second);

@@ -84,11 +84,12 @@ fn expected_ms(candidate: &Candidate, seen: &Seen, output: u64) -> u64 {
     u64::try_from(nanos / MILLION).unwrap_or(u64::MAX)
 }
 
-/// The usage that is expected: the prompt as the model counts it with its expected cached share, `n` answers of
-/// `output` tokens.
+/// The usage that is expected: the prompt as the model counts it, `n` answers of `output` tokens. Of the prompt the vendor
+/// has cached what is warm there of this conversation, or what it has of any prompt on average, whichever is more.
 fn expected_usage(model: &Model, facts: &Facts, seen: &Seen, output: u64) -> Usage {
     let input = facts.input_for(model.tokenizer);
-    let cached = u128::from(input) * u128::from(seen.cached_ppm.min(1_000_000)) / MILLION;
+    let share = |tokens: u64, ppm: u32| u128::from(tokens) * u128::from(ppm.min(1_000_000)) / MILLION;
+    let cached = share(input, seen.cached_ppm).max(share(seen.warm_tokens.min(input), seen.warm_ppm));
     Usage {
         input,
         cached_input: u64::try_from(cached).unwrap_or(input),
@@ -121,6 +122,7 @@ pub(super) fn terms(
         score_rows: right.rows,
         expected_ms,
         input_tokens: usage.input,
+        cached_tokens: usage.cached_input,
         output_tokens: output,
         tier,
         cost,

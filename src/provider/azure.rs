@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Provider, Said, Verdict, endpoint, openai};
+use super::{PromptCache, Provider, Said, Verdict, endpoint, openai};
 use crate::{
     base::catalog::{Candidate, Thinking},
     wire::request::CapField,
@@ -48,6 +48,11 @@ impl Provider for Azure {
             None if model.thinking == Thinking::Never => CapField::MaxTokens,
             None => CapField::MaxCompletionTokens,
         }
+    }
+
+    /// As OpenAI's (learn.microsoft.com, "Prompt caching with Azure OpenAI").
+    fn prompt_cache(&self) -> PromptCache {
+        openai::PROMPT_CACHE
     }
 
     fn verdict(&self, said: &Said) -> Option<Verdict> {

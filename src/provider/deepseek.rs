@@ -1,7 +1,9 @@
 //! DeepSeek's own API. While a request waits it sends comments into a stream and empty lines before a plain answer;
 //! usage rides in the last chunk with choices.
 
-use super::{Provider, Said, Verdict};
+use std::time::Duration;
+
+use super::{PromptCache, Provider, Said, Verdict};
 use crate::{
     base::{catalog::Candidate, facts::Facts},
     wire::request::History,
@@ -51,6 +53,12 @@ impl Provider for DeepSeek {
         // request's.
         let foreign = ["must be passed back to the api", "unknown variant"];
         (matches!(said.status.as_u16(), 400 | 422) && said.mentions(&foreign)).then_some(Verdict::UNABLE)
+    }
+
+    /// In units of 64 tokens, for "a few hours to a few days" (api-docs.deepseek.com/guides/kv_cache as of 2025; that of
+    /// 2026 names no unit): an hour is what is counted on.
+    fn prompt_cache(&self) -> PromptCache {
+        PromptCache { least: 64, unit: 64, lasts: Duration::from_secs(3600) }
     }
 
     /// Per account and model, whatever the key (api-docs.deepseek.com/quick_start/rate_limit, November 2026).

@@ -50,6 +50,17 @@ pub struct Failure {
     pub context_length: bool,
 }
 
+/// How a vendor keeps prompts that come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromptCache {
+    /// The shortest prompt that is kept, in tokens.
+    pub least: u64,
+    /// It is kept in pieces of so many tokens.
+    pub unit: u64,
+    /// How long it is kept at least without being used.
+    pub lasts: Duration,
+}
+
 /// One upstream's dialect.
 ///
 /// The defaults are what an OpenAI-compatible server does; a provider's file says only where it differs.
@@ -163,6 +174,11 @@ pub trait Provider: Sync + std::fmt::Debug {
         let said = Said::read(status, body);
         let verdict = self.verdict(&said).unwrap_or_else(|| error::common(&said));
         said.into_failure(verdict, error::retry_after(headers))
+    }
+
+    /// How it keeps prompts. Without a word of the vendor: any prompt, for five minutes, which is what most vendors give.
+    fn prompt_cache(&self) -> PromptCache {
+        PromptCache { least: 1, unit: 1, lasts: Duration::from_secs(300) }
     }
 
     /// How many requests for this model one account may have in flight, where the vendor says so: beyond it the 429

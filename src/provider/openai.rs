@@ -1,6 +1,8 @@
 //! OpenAI's own API.
 
-use super::{Provider, Said, Verdict};
+use std::time::Duration;
+
+use super::{PromptCache, Provider, Said, Verdict};
 use crate::{base::catalog::Candidate, wire::request::CapField};
 
 /// OpenAI.
@@ -10,6 +12,8 @@ pub struct OpenAi;
 /// Families that still take `max_tokens`. Every later one calls it `max_completion_tokens`, and the reasoning models
 /// among them answer `max_tokens` with a 400.
 const MAX_TOKENS_FAMILIES: &[&str] = &["gpt-3.5", "gpt-4", "chatgpt-4"];
+
+pub(super) const PROMPT_CACHE: PromptCache = PromptCache { least: 1024, unit: 128, lasts: Duration::from_secs(300) };
 
 impl Provider for OpenAi {
     fn name(&self) -> &'static str {
@@ -26,6 +30,12 @@ impl Provider for OpenAi {
 
     fn cap_field(&self, candidate: &Candidate) -> CapField {
         cap_field(&candidate.upstream)
+    }
+
+    /// From 1,024 tokens on in steps of 128, for 5 to 10 minutes without use (developers.openai.com, "Prompt caching";
+    /// the steps: openai-cookbook, "Prompt Caching 201").
+    fn prompt_cache(&self) -> PromptCache {
+        PROMPT_CACHE
     }
 
     fn verdict(&self, said: &Said) -> Option<Verdict> {

@@ -1,6 +1,8 @@
 //! Alibaba Cloud's DashScope (Model Studio) in its OpenAI-compatible mode.
 
-use super::{Provider, Said, Verdict};
+use std::time::Duration;
+
+use super::{PromptCache, Provider, Said, Verdict};
 use crate::base::{
     catalog::{Candidate, Thinking},
     facts::Facts,
@@ -43,6 +45,12 @@ impl Provider for Qwen {
     /// As `reasoning_content`.
     fn shows_reasoning(&self) -> bool {
         true
+    }
+
+    /// The implicit cache: from 256 tokens on, for a time that is not promised (alibabacloud.com/help/model-studio/
+    /// context-cache); that of the explicit one is counted on, 5 minutes.
+    fn prompt_cache(&self) -> PromptCache {
+        PromptCache { least: 256, unit: 1, lasts: Duration::from_secs(300) }
     }
 
     fn verdict(&self, said: &Said) -> Option<Verdict> {

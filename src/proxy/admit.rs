@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     Gateway,
     auth::{self, Caller},
-    live::Live,
+    live::{Live, warm::Turn},
     refusal::{Code, Refusal},
     standing::Standing,
     users,
@@ -49,6 +49,8 @@ pub struct Ask {
     pub user: String,
     /// The session, if named.
     pub session: String,
+    /// The turn that it is of a conversation.
+    pub turn: Turn,
     /// The body and its facts.
     pub chat: ChatRequest,
     /// The configuration for the whole of the request.
@@ -110,6 +112,7 @@ async fn admit_caller(
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
     let user = users::named(&caller.team, &head.headers, &chat)?;
     let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
+    let turn = live.warm.turn(&caller.team.name, &caller.key, &session, &chat);
     let about = About {
         team: caller.team.name.shared(),
         user: user.as_str().into(),
@@ -123,7 +126,23 @@ async fn admit_caller(
     let fences = fences(&live, &caller, &user, &route);
     let (about, uuid) = (Arc::new(about), Uuid::parse_str(&id).unwrap_or_default());
     let seed = rand::random();
-    Ok(Ask { id, uuid, about, fences, arrival, admitted, caller, user, session, chat, live, route, deadline, seed })
+    Ok(Ask {
+        id,
+        uuid,
+        about,
+        fences,
+        arrival,
+        admitted,
+        caller,
+        user,
+        session,
+        turn,
+        chat,
+        live,
+        route,
+        deadline,
+        seed,
+    })
 }
 
 /// Refuses before the body is read what a limit on requests or places will surely refuse: a client that comes too often

@@ -126,7 +126,7 @@ fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, funds: &Funds, fai
         budgeted: ask.fences.iter().any(|fence| fence.unit == Unit::Money),
         exhausted: &funds.exhausted,
     };
-    let decision = decide(&ask.live.policies, ask.live.as_ref(), &question);
+    let decision = decide(&ask.live.policies, &ask.live.watching(ask.turn), &question);
     gateway.metrics.rule_errors.inc_by(u64::from(decision.rule_errors));
     decision
 }
@@ -168,6 +168,7 @@ impl Leg {
                 self.resolve();
                 continue;
             };
+            let flight = flight.carrying(self.ask.turn, ranked.seen.warm_tokens);
             let demand = demand(&ranked, ranked.stake.first);
             let around: Vec<Arc<Fence>> = ranked.candidate.fences().cloned().collect();
             if let Err(error) = self.toll.cover(demand, &around).await {

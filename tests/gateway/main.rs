@@ -15,6 +15,7 @@ mod answers;
 mod blame;
 mod books;
 mod budgets;
+mod conversations;
 mod credentials;
 mod cuts;
 mod drain;

@@ -24,6 +24,7 @@ prop_compose! {
     fn any_seen()(
         first in prop::option::of(1_u64..8_000), p95 in prop::option::of(1_u64..12_000),
         per in prop::option::of(1_u64..90_000), output in prop::option::of(1_u64..5_000), cached_ppm in 0_u32..1_000_000,
+        warm in prop::option::of((0_u64..2_000, 0_u32..1_000_000)),
         unavailable in prop::option::weighted(0.3, prop_oneof![
             (1_u64..300).prop_map(|left| Unavailable::Broken(Duration::from_secs(left))),
             (1_u64..300).prop_map(|left| Unavailable::Parked(Duration::from_secs(left))),
@@ -36,6 +37,8 @@ prop_compose! {
             per_token: per.map(Duration::from_micros),
             output_tokens: output,
             cached_ppm,
+            warm_tokens: warm.map_or(0, |(tokens, _)| tokens),
+            warm_ppm: warm.map_or(0, |(_, ppm)| ppm),
             unavailable,
             ..Seen::default()
         }

@@ -5,6 +5,7 @@
 
 mod backend;
 mod lengths;
+pub mod warm;
 
 use std::{
     collections::HashMap,
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use self::{
     backend::{BackendState, millis, take_place},
     lengths::{Length, Lengths},
+    warm::{Place, Turn, Warm},
 };
 use super::{
     toll::{Timing, Verdict},
@@ -27,7 +29,7 @@ use super::{
 };
 use crate::{
     base::{
-        catalog::{Account, Candidate},
+        catalog::{Account, Candidate, Pick},
         failure::Fault,
         names::{BackendName, ModelName, RouteName},
         usage::Usage,
@@ -60,6 +62,8 @@ pub struct Live {
     lengths: Lengths,
     /// The zero of all monotonic times in it: the gateway's start.
     epoch: Instant,
+    /// Conversations and where their prompts are cached.
+    pub warm: Arc<Warm>,
 }
 
 /// What has been seen of one (model, backend).
@@ -95,6 +99,16 @@ pub struct Flight {
     lengths: Option<Arc<Length>>,
     reported: AtomicBool,
     epoch: Instant,
+    warm: Arc<Warm>,
+    turn: Turn,
+    // What the vendor should have of the prompt.
+    warm_tokens: u64,
+}
+
+/// What has been seen, as one turn of a conversation finds it.
+pub struct Watching<'a> {
+    live: &'a Live,
+    last: Option<Place>,
 }
 
 /// How long a server that failed is asked only if no other is left.
@@ -135,7 +149,8 @@ impl Live {
         });
         let retries = retries.collect();
         let lengths = Lengths::new(&policies, before.map(|live| &live.lengths));
-        Self { policies, users: Users::default(), candidates, backends, retries, lengths, epoch }
+        let warm = before.map(|live| Arc::clone(&live.warm)).unwrap_or_default();
+        Self { policies, users: Users::default(), candidates, backends, retries, lengths, epoch, warm }
     }
 
     /// The monotonic time that breakers, meters and budgets of retries count in.
@@ -159,6 +174,11 @@ impl Live {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let routes = self.policies.routes.keys().map(|name| name.as_str());
         routes.chain(self.policies.aliases.keys().map(String::as_str))
+    }
+
+    /// What has been seen of every candidate, with what this conversation left warm at one of them.
+    pub fn watching(&self, turn: Turn) -> Watching<'_> {
+        Watching { live: self, last: self.warm.find(turn) }
     }
 
     /// The right to send one request to a candidate, on an endpoint that is not among `tried` if there is one.
@@ -187,8 +207,9 @@ impl Live {
         };
         state.endpoints[endpoint].load.in_flight.fetch_add(1, Ordering::Relaxed);
         let (id, state, candidate, epoch) = (candidate.id, Arc::clone(state), Arc::clone(watched), self.epoch);
-        let lengths = self.lengths.of(route, id).cloned();
-        Some(Flight { state, candidate, endpoint, account, permit, lengths, reported: AtomicBool::new(false), epoch })
+        let (lengths, warm) = (self.lengths.of(route, id).cloned(), Arc::clone(&self.warm));
+        let (reported, turn, warm_tokens) = (AtomicBool::new(false), Turn::default(), 0);
+        Some(Flight { state, candidate, endpoint, account, permit, lengths, reported, epoch, warm, turn, warm_tokens })
     }
 
     /// The breaker of a candidate as a number: 0 closed, 1 half open, 2 open.
@@ -222,7 +243,36 @@ impl Observations for Live {
     }
 }
 
+impl Observations for Watching<'_> {
+    fn seen(&self, candidate: &Candidate) -> Seen {
+        let seen = self.live.seen(candidate);
+        let Some(last) = &self.last else { return seen };
+        let here = self.live.candidates.get(candidate.id.0 as usize);
+        if here.is_none_or(|here| !Arc::ptr_eq(here, &last.candidate)) {
+            return seen;
+        }
+        let backend = self.live.backends.get(&candidate.backend.name);
+        let tokens = backend.map_or(0, |backend| {
+            // A cache belongs to an account: where they take turns, the next one has it once in so many times.
+            let spread = if backend.backend.pick == Pick::Spread { backend.backend.accounts.len() } else { 1 };
+            last.tokens_at(self.live.elapsed(), backend.provider.prompt_cache()) / (spread as u64).max(1)
+        });
+        Seen { warm_tokens: tokens, ..seen }
+    }
+
+    fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
+        self.live.answer_p90(candidate, route)
+    }
+}
+
 impl Flight {
+    /// Says which turn of which conversation it carries, and how much of the prompt the vendor should have.
+    #[must_use]
+    pub fn carrying(mut self, turn: Turn, warm_tokens: u64) -> Self {
+        (self.turn, self.warm_tokens) = (turn, warm_tokens);
+        self
+    }
+
     /// The credential that is used.
     pub fn account(&self) -> &Account {
         &self.state.backend.accounts[self.account]
@@ -295,13 +345,22 @@ impl Flight {
         if let Some(wait) = park {
             self.state.park(self.account, wait, now);
         }
+        if verdict == Verdict::Served {
+            let place = Place { candidate: Arc::clone(&self.candidate), tokens: usage.input, at: now };
+            self.warm.keep(self.turn, place);
+        }
         let mut watched = lock(&self.candidate.seen);
         self.reported.store(true, Ordering::Relaxed);
         watched.breaker.report(self.permit, outcome, now);
         match verdict {
             Verdict::Served => {
                 let &Timing { first_token, total, prior } = timing;
-                let (output, input, cached) = (usage.output, usage.input, usage.cached_input);
+                if self.warm_tokens > 0 && !usage.estimated {
+                    watched.meter.warm_turn(self.warm_tokens.min(usage.input), usage.cached_input);
+                }
+                // The mean share is that of conversations which are new to the vendor.
+                let input = if self.warm_tokens > 0 || usage.estimated { 0 } else { usage.input };
+                let (output, cached) = (usage.output, usage.cached_input);
                 match first_token {
                     Some(first) => watched.meter.answer(output, total.saturating_sub(first), input, cached, now),
                     None => watched.meter.whole_answer(total, output, input, cached, prior, now),

@@ -33,6 +33,12 @@ pub(super) struct Talk {
     pub(super) turns: Vec<Turn>,
     /// The texts of the last user message.
     user_texts: Range<usize>,
+    /// Where the first message's first key stands.
+    pub(super) start: u32,
+    /// Where the last value that was read ends.
+    pub(super) end: u32,
+    /// What that was when the last assistant message began.
+    pub(super) before_answer: Option<u32>,
 }
 
 /// An assistant message with reasoning or with tool calls.
@@ -170,7 +176,7 @@ impl<'a> Visitor<'a> for Message<'_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { reader, index } = self;
-        let first_text = reader.talk().texts.len();
+        let (first_text, before) = (reader.talk().texts.len(), reader.talk().end);
         let mut seen = [false; ONCE.len()];
         let mut role = None;
         let mut turn = Turn { reasoning: None, calls_tools: false, start: u32::MAX };
@@ -202,11 +208,18 @@ impl<'a> Visitor<'a> for Message<'_, 'a> {
                 _ => {}
             }
             reader.talk().text(&name, value, member.value);
+            reader.talk().end = member.value.end;
+        }
+        if index == 0 {
+            reader.talk().start = turn.start;
         }
         let Some(role) = role else {
             let must = "is missing; hint: give each message a role, such as `user`";
             return Err(reader.stop(fault(index, "role", must)));
         };
+        if role == "assistant" && index > 0 {
+            reader.talk().before_answer = Some(before);
+        }
         reader.talk().close(&role, first_text, turn);
         Ok(())
     }
@@ -235,6 +248,8 @@ struct Part<'a> {
     text: Option<&'a RawValue>,
     /// Bytes of all its values.
     bytes: u64,
+    /// Its last value.
+    end: Option<&'a RawValue>,
 }
 
 impl<'a> DeserializeSeed<'a> for Parts<'_, 'a> {
@@ -264,11 +279,13 @@ impl<'a> Visitor<'a> for Parts<'_, 'a> {
                     _ => {}
                 }
                 part.bytes += value.get().len() as u64;
+                part.end = Some(value);
             });
             if seq.next_element_seed(each)?.is_none() {
                 break;
             }
             let text = reader.text;
+            reader.talk().end = part.end.map_or(reader.talk().end, |value| Span::of(text, value.get()).end);
             if let Err(what) = reader.talk().part(&part, text) {
                 return Err(reader.stop(fault(index, &format!("content[{at}]"), what)));
             }

@@ -100,6 +100,33 @@ impl ChatRequest {
         (raw.starts_with('"') && raw.len() > 2 && raw.len() <= MAX_USER).then(|| json::text(raw))
     }
 }
+
+/// What a conversation has said, as bytes of the body: to be hashed, never kept.
+#[derive(Clone, Copy, Debug)]
+pub struct SaidSoFar<'a, T> {
+    /// Tools and schemas, which stand before the messages for most vendors.
+    pub tools: T,
+    /// The messages before the last answer; empty = there is none.
+    pub before: &'a [u8],
+    /// The rest.
+    pub since: &'a [u8],
+}
+
+impl ChatRequest {
+    /// What has been said up to the last answer and since. Two turns of one conversation, written by one client, begin
+    /// with the same bytes.
+    pub fn said(&self) -> SaidSoFar<'_, impl Iterator<Item = &[u8]> + Clone> {
+        let talk = &self.places.talk;
+        let at = talk.before_answer.unwrap_or(talk.start);
+        let cut = |start, end| Span { start, end }.cut(&self.body);
+        SaidSoFar {
+            tools: self.places.schemas.iter().map(|span| span.cut(&self.body)),
+            before: cut(talk.start, at),
+            since: cut(at, talk.end),
+        }
+    }
+}
+
 /// What happens to `reasoning_content` in the history before it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum History {
