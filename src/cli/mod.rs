@@ -37,6 +37,8 @@ enum Command {
     Usage(Box<usage::Args>),
     /// Prove that the books balance, or compare them with a vendor's bill; exit 1 when they differ.
     Audit(Box<audit::Args>),
+    /// Bring the books to another place.
+    Books(books::ship::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
 }
@@ -58,6 +60,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Key(args) => key::run(args),
         Command::Usage(args) => usage::run(*args),
         Command::Audit(args) => audit::run(*args),
+        Command::Books(args) => books::ship::run(args),
         Command::Schema(args) => schema::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -9,5 +9,6 @@ pub mod body;
 mod dial;
 pub mod listener;
 pub mod pool;
+pub mod postgres;
 pub mod tls;
 mod wire;

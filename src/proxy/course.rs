@@ -261,7 +261,8 @@ impl Leg {
     fn verdict(&mut self, verbatim: Option<(http::StatusCode, Bytes)>) -> Refusal {
         let mut refusal = self.exhausted();
         if verbatim.is_some() {
-            refusal = Refusal { verbatim: verbatim.map(Box::new), ..Refusal::new(Code::InvalidRequest, refusal.message) };
+            refusal =
+                Refusal { verbatim: verbatim.map(Box::new), ..Refusal::new(Code::InvalidRequest, refusal.message) };
         }
         self.end(refusal)
     }

@@ -1,5 +1,7 @@
 //! The books, for commands: the folder of the configuration, or a running gateway that is asked over its admin API.
 
+pub(super) mod ship;
+
 use std::path::PathBuf;
 
 use jiff::Timestamp;
