@@ -3,6 +3,7 @@
 pub mod api;
 mod body;
 pub mod books;
+pub mod budgets;
 mod keys;
 mod uses;
 
@@ -56,6 +57,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/keys/{id}", get(keys::one))
         .route("/api/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/api/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/api/v1/budgets", get(budgets::list))
+        .route("/api/v1/budgets/raise", post(budgets::raise_one))
         .route("/api/v1/usage", get(books::usage))
         .route("/api/v1/audit", get(books::audit))
         .fallback(nothing_here)

@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod budget;
 pub mod check;
 mod demo;
 mod key;
@@ -33,6 +34,8 @@ enum Command {
     Check(check::Args),
     /// Make, list, rotate and revoke client keys.
     Key(key::Args),
+    /// Budgets now; a raise until a date, with a reason.
+    Budget(budget::Args),
     /// Spend and tokens from the books.
     Usage(Box<usage::Args>),
     /// Prove that the books balance, or compare them with a vendor's bill; exit 1 when they differ.
@@ -58,6 +61,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Key(args) => key::run(args),
+        Command::Budget(args) => budget::run(args),
         Command::Usage(args) => usage::run(*args),
         Command::Audit(args) => audit::run(*args),
         Command::Books(args) => books::ship::run(args),

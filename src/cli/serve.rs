@@ -189,7 +189,11 @@ async fn watch(gateway: Arc<Gateway>, server: ServerConfig, sources: Vec<Seen>) 
                 }
                 keep(&loaded.server, &loaded.texts);
                 tracing::info!(policy = %loaded.policies.hash, "policies reloaded");
-                gateway.reload(loaded.policies);
+                let (taking, policies) = (Arc::clone(&gateway), loaded.policies);
+                if let Err(panicked) = tokio::task::spawn_blocking(move || taking.reload(policies)).await {
+                    gateway.reload_failed();
+                    tracing::error!(%panicked, "the reload failed, the policies in force stay");
+                }
                 watcher.follow(loaded.sources);
             }
             Ok(Err(faults)) => {

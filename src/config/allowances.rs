@@ -30,7 +30,7 @@ pub fn quota(text: &str) -> Result<Quota, Unfit> {
     if let Some(number) = counted("requests") {
         return count(number).map(Quota::Requests);
     }
-    if units::count(text).is_ok() {
+    if units::count(text).is_ok() || units::decimal(text, 9).is_ok() {
         return unfit(
             format!("`{text}` has no unit"),
             format!("write `{text} tokens` or `{text} requests`, or an amount such as `500 USD`"),

@@ -34,6 +34,7 @@ mod tree;
 mod units;
 pub mod watch;
 
+pub use allowances::quota;
 pub use close::hint as close_names;
 pub use diagnostic::{Diagnostic, Faults, Severity};
 pub use environment::{NoKeys, from_environment};

@@ -24,7 +24,8 @@ use super::{
     balances::{Balances, Level, Place, Short},
     index::Index,
     journal::{Encoded, Journal, Position, Reader, Reading, SYNC_EVERY, encode},
-    row::{Checkpoint, Entry, HoldRow, PlaceRow, Row, SettleRow, TopUpRow},
+    raises::Raises,
+    row::{Checkpoint, Entry, HoldRow, PlaceRow, RaiseRow, Row, SettleRow, TopUpRow},
     window::Window,
 };
 use crate::base::{fences::Fence, money::Money};
@@ -65,6 +66,7 @@ pub struct Recovery {
 #[derive(Debug, Default)]
 pub struct Books {
     state: Mutex<State>,
+    raises: Raises,
     folder: Option<PathBuf>,
     index: Option<Index>,
     /// Something has been written since the last sync.
@@ -82,6 +84,8 @@ struct State {
     backlog: VecDeque<Encoded>,
     /// Where the last checkpoint was taken.
     checkpoint: Position,
+    /// Raises that have not ended, as a checkpoint needs them.
+    raises: Vec<RaiseRow>,
 }
 
 impl Books {
@@ -120,9 +124,11 @@ impl Books {
             state.fold(entry);
         }
         state.journal = Some(journal);
+        let raises = Raises::of(state.raises.iter().cloned());
         let (state, folder) = (Mutex::new(state), Some(folder.to_owned()));
         let books = Arc::new(Self {
             state,
+            raises,
             folder,
             index: Some(index),
             dirty: AtomicBool::new(false),
@@ -245,6 +251,27 @@ impl Books {
         state.balances.book(&row.places);
         drop(state);
         self.wrote();
+    }
+
+    /// Books a raise; it is in force when this returns.
+    ///
+    /// # Errors
+    /// As [`Books::begin`]; then nothing is raised.
+    pub fn raise(&self, row: RaiseRow) -> io::Result<()> {
+        let entry = Entry::Raise(row.clone());
+        let encoded = encode(&entry)?;
+        let mut state = self.lock();
+        state.write(&encoded)?;
+        state.fold(entry);
+        drop(state);
+        self.raises.add(&row);
+        self.wrote();
+        Ok(())
+    }
+
+    /// The raises of all fences.
+    pub fn raises(&self) -> &Raises {
+        &self.raises
     }
 
     /// What stands against `fence` now.
@@ -414,6 +441,7 @@ impl State {
     /// Takes over a checkpoint; gives the position that it was taken at.
     fn begin_from(&mut self, checkpoint: Checkpoint) -> Position {
         self.balances.book(&checkpoint.settled);
+        self.raises = checkpoint.raises;
         self.open = checkpoint.open.into_iter().map(|row| (row.id, row)).collect();
         Position { segment: checkpoint.segment, offset: checkpoint.offset }
     }
@@ -434,6 +462,10 @@ impl State {
                 self.open.remove(&row.id);
                 self.balances.book(&row.places);
             }
+            Entry::Raise(row) => {
+                self.raises.retain(|other| other.until_ms > row.from_ms && other.id != row.id);
+                self.raises.push(row);
+            }
         }
     }
 
@@ -451,6 +483,7 @@ impl State {
             offset: at.offset,
             settled: settled.collect(),
             open: self.open.values().cloned().collect(),
+            raises: self.raises.clone(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod hold;
 mod index;
 pub mod journal;
 pub mod keys;
+pub mod raises;
 pub mod redis;
 pub mod report;
 pub mod row;
@@ -68,7 +69,8 @@ impl Ledger {
     /// [`HoldError::Refused`] names the first fence that has less left, [`HoldError::Journal`] says that nothing can
     /// be booked.
     pub async fn hold(self: &Arc<Self>, order: Order, now: Timestamp) -> Result<Hold, HoldError> {
-        let places = self.take(&[], order.fences.clone(), order.demand, now, |_| true)?;
+        let fences = self.in_force(&order.fences, now);
+        let places = self.take(&[], fences, order.demand, now, |_| true)?;
         let until = now.checked_add(HOLD_TTL).unwrap_or(Timestamp::MAX);
         if let Err(error) = self.books.begin(hold::hold_row(&order, &places, now, until)) {
             self.books.give_back(&places);
@@ -88,7 +90,7 @@ impl Ledger {
     ) -> Result<Vec<Place>, HoldError> {
         // What the request has not been inside yet binds it as it would one that begins.
         let binds = |fence: &Fence| hold::binds_midway(fence) || !mine.iter().any(|place| place.fence.id == fence.id);
-        let places = self.take(mine, fences, whole, now, binds)?;
+        let places = self.take(mine, self.in_force(&fences, now), whole, now, binds)?;
         if let Err(error) = self.books.top_up(hold::top_up_row(request, whole, &places)) {
             self.books.give_back(&places);
             // What was held before is held again: it was there a moment ago, and nothing binds it now.
@@ -129,6 +131,11 @@ impl Ledger {
         left.min()
     }
 
+    /// The fences with the caps that they have now, raises included.
+    pub fn in_force(&self, fences: &[Arc<Fence>], now: Timestamp) -> Vec<Arc<Fence>> {
+        fences.iter().map(|fence| self.books.raises().apply(fence, now)).collect()
+    }
+
     /// What stands against `fence` now.
     pub fn level(&self, fence: &Fence, now: Timestamp) -> Level {
         self.books.level(fence, now)
@@ -137,11 +144,12 @@ impl Ledger {
     /// The refusal of a fence of which nothing at all is left now, as far as this node knows.
     pub fn full(&self, fence: &Arc<Fence>, now: Timestamp) -> Option<Refused> {
         let level = self.level(fence, now);
+        let fence = self.books.raises().apply(fence, now);
         if level.used() < fence.cap {
             return None;
         }
         let renews_at = fence.per.is_some().then_some(level.window.end);
-        Some(Refused { fence: Arc::clone(fence), used: level.used(), wanted: 1, renews_at })
+        Some(Refused { fence, used: level.used(), wanted: 1, renews_at })
     }
 
     /// How many holds are open.

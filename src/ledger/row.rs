@@ -22,6 +22,29 @@ pub enum Entry {
     TopUp(TopUpRow),
     /// It has ended; its attempts are booked.
     Settle(SettleRow),
+    /// A budget is raised for a while.
+    Raise(RaiseRow),
+}
+
+/// A budget that is raised for a while, by whom and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaiseRow {
+    /// Its own id.
+    pub id: Uuid,
+    /// The fence's id.
+    pub fence: Arc<str>,
+    /// What the fence counts.
+    pub unit: UnitRow,
+    /// What is added to its cap.
+    pub amount: i64,
+    /// From when, in milliseconds since 1970.
+    pub from_ms: i64,
+    /// The first instant at which it holds no more, in milliseconds since 1970.
+    pub until_ms: i64,
+    /// Who raised it.
+    pub who: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A request that is about to be dispatched: what it may cost, and who would pay if nothing more were heard of it.
@@ -83,6 +106,9 @@ pub struct Checkpoint {
     pub settled: Vec<PlaceRow>,
     /// Requests under way.
     pub open: Vec<HoldRow>,
+    /// Raises that have not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raises: Vec<RaiseRow>,
 }
 
 /// An amount in one window of one fence.
@@ -178,6 +204,7 @@ impl Entry {
             Self::Hold(row) => Some(row.at_ms),
             Self::TopUp(_) => None,
             Self::Settle(row) => Some(row.at_ms),
+            Self::Raise(row) => Some(row.from_ms),
         }
     }
 }

@@ -66,6 +66,19 @@ pub struct Policies {
 }
 
 impl Policies {
+    /// Every budget and limit but those of single users, each once, in the order of owners.
+    pub fn fences(&self) -> impl Iterator<Item = &Arc<Fence>> {
+        let teams = self.teams.values().flat_map(|team| team.fences.iter());
+        let keys = self.key_fences.values().flat_map(|fences| fences.iter());
+        let routes = self.routes.values().flat_map(|route| route.fences.iter());
+        let models = self.models.values().flat_map(|model| model.fences.iter());
+        let backends = self.backends.values().flat_map(|backend| backend.fences.iter());
+        let all = teams.chain(keys).chain(routes).chain(models).chain(backends);
+        // A provider's stand with each of its backends.
+        let by_id: BTreeMap<&str, &Arc<Fence>> = all.map(|fence| (fence.id.as_ref(), fence)).collect();
+        by_id.into_values()
+    }
+
     /// The route that a client's `model` names: a route, a model or an alias of either.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         let name = self.aliases.get(name).map_or(name, String::as_str);

@@ -111,12 +111,15 @@ impl Gateway {
             receipts: receipts::Receipts::default(),
             vocabularies: vocabularies::Vocabularies::default(),
         };
+        gateway.adopt(&policies);
         gateway.announce(&policies);
         Ok(Arc::new(gateway))
     }
 
-    /// Puts other policies in force. Requests under way keep theirs.
+    /// Puts other policies in force. Requests under way keep theirs. A budget whose period or zone has changed begins
+    /// with what the books say of its new window, so that the journal may be read: not for an async task.
     pub fn reload(&self, policies: Arc<Policies>) {
+        self.adopt(&policies);
         let before = self.live.load_full();
         self.live.store(Arc::new(Live::new(Arc::clone(&policies), Some(&before), &self.pool)));
         self.announce(&policies);
@@ -159,6 +162,16 @@ impl Gateway {
         Arc::clone(&self.live.load().policies)
     }
 
+    fn adopt(&self, policies: &Policies) {
+        let now = self.now();
+        for fence in policies.fences().filter(|fence| fence.per.is_some()) {
+            if let Err(error) = self.ledger.books().adopt(fence, now) {
+                let fence = fence.label();
+                tracing::error!(%error, "the books cannot be read: {fence} stays in its window until that ends");
+            }
+        }
+    }
+
     fn announce(&self, policies: &Policies) {
         self.refresh_keys();
         // The fit of the scores is made here, so that no request pays for it.
@@ -198,7 +211,8 @@ impl Gateway {
         for team in live.policies.teams.values() {
             for fence in team.fences.iter().filter(|fence| fence.unit == Unit::Money) {
                 let labels = BudgetLabels { team: Label(team.name.shared()), budget: Label(Arc::clone(&fence.name)) };
-                let left = fence.cap.saturating_sub(self.ledger.level(fence, now).used()).max(0);
+                let fence = self.ledger.books().raises().apply(fence, now);
+                let left = fence.cap.saturating_sub(self.ledger.level(&fence, now).used()).max(0);
                 metrics.budget_limit.get_or_create(&labels).set(dollars(Money::from_nanousd(fence.cap)));
                 metrics.budget_left.get_or_create(&labels).set(dollars(Money::from_nanousd(left)));
             }

@@ -45,6 +45,7 @@ impl Standing {
                 _ => continue,
             };
             let level = ledger.level(fence, now);
+            let fence = ledger.books().raises().apply(fence, now);
             let remaining = fence.cap.saturating_sub(level.used()).max(0);
             if let Some(pace) = pace {
                 let reset = Duration::try_from(now.duration_until(level.window.end)).unwrap_or_default();

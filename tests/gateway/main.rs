@@ -29,6 +29,7 @@ mod limits;
 mod malformed;
 mod models;
 mod money;
+mod raises;
 mod reload;
 mod scripts;
 mod sdk;

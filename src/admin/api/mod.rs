@@ -1,10 +1,12 @@
 //! Bodies of the admin API.
 
 mod books;
+mod budgets;
 mod keys;
 
 pub use books::{
     AuditAnswer, BillAnswer, BillLine, BillNumber, Decimal, FindingLine, PartLine, RateUsed, UsageAnswer, UsageLine,
     WhyAnswer,
 };
+pub use budgets::{BudgetLine, BudgetList, RaiseBudget, RaiseLine};
 pub use keys::{CreateKey, KeyActLine, KeyDetail, KeyLine, KeyList, NewSecret, RevokeKey, RotateKey};

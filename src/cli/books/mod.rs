@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::remote::{Remote, Server};
-use crate::{admin::books::Currencies, config};
+use crate::{
+    admin::books::Currencies,
+    config::{self, Loaded},
+};
 
 /// Stands for a variable that is not set here: no command on the books needs what it holds.
 const UNSET: &str = "http://a-variable-that-is-not-set.invalid";
@@ -33,20 +36,24 @@ impl Place {
         if let Some(address) = &server.server {
             return Ok(Self::There(Remote::new(address, server.token_file.as_deref())?));
         }
-        let environment = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| UNSET.to_owned()));
-        let loaded = config::load_or_kept(&server.config, &environment);
-        let (loaded, faults) = loaded.map_err(|faults| anyhow::anyhow!("the configuration is at fault\n{faults}"))?;
-        if faults.is_some() {
-            anstream::eprintln!(
-                "warning: the policies are at fault, so the last good ones count; see `turnpike check`"
-            );
-        }
+        let loaded = configuration(server)?;
         Ok(Self::Here {
             folder: loaded.server.journal.join("books"),
             currencies: loaded.policies.currencies.clone(),
             gateway: format!("http://{}", loaded.server.admin.listen),
         })
     }
+}
+
+/// The configuration, or the last good one where it is at fault.
+pub(super) fn configuration(server: &Server) -> anyhow::Result<Loaded> {
+    let environment = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| UNSET.to_owned()));
+    let loaded = config::load_or_kept(&server.config, &environment);
+    let (loaded, faults) = loaded.map_err(|faults| anyhow::anyhow!("the configuration is at fault\n{faults}"))?;
+    if faults.is_some() {
+        anstream::eprintln!("warning: the policies are at fault, so the last good ones count; see `turnpike check`");
+    }
+    Ok(loaded)
 }
 
 /// A path with its query, of names and values.

@@ -10,6 +10,7 @@ use http::Method;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
+pub(super) use self::place::local_user;
 use self::place::{Place, deed};
 use super::remote::Server;
 use crate::{

@@ -112,7 +112,7 @@ pub(super) fn deed(why: Option<String>) -> Deed {
 }
 
 /// The name of the user that this process runs as. The system's word counts, not a variable that anybody may set.
-fn local_user() -> String {
+pub(in crate::cli) fn local_user() -> String {
     let Ok(uid) = std::fs::metadata("/proc/self").map(|own| own.uid()) else { return "unknown".to_owned() };
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = users.lines().find_map(|line| {

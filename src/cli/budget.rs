@@ -1,0 +1,197 @@
+//! `turnpike budget`: what every budget stands at, and raises until a date with a reason.
+
+use std::{process::ExitCode, sync::Arc};
+
+use comfy_table::{CellAlignment, Table, presets};
+use http::Method;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    books::{self, path, shown, time},
+    remote::{Remote, Server},
+};
+use crate::{
+    admin::{
+        api::{BudgetLine, BudgetList, RaiseBudget},
+        budgets,
+    },
+    config,
+    ledger::{BooksError, Ledger},
+    policy::Policies,
+};
+
+/// Arguments of `budget`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Every budget now.
+    List(List),
+    /// Add to a budget until some time, with a reason; it ends by itself.
+    Raise(Raise),
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Only this team's.
+    #[arg(long)]
+    team: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Debug, clap::Args)]
+struct Raise {
+    /// Which, as `turnpike budget list` names it (`team/search/month`; of one user, `user/TEAM/USER/BUDGET`).
+    budget: String,
+    /// What to add, as in `100 USD`.
+    #[arg(required = true, num_args = 1..=2)]
+    amount: Vec<String>,
+    /// When it ends (`2027-01-01` or an instant).
+    #[arg(long, value_name = "TIME", required_unless_present = "length")]
+    until: Option<String>,
+    /// How long it holds from now (`4h`).
+    #[arg(long = "for", value_name = "LENGTH", id = "length", conflicts_with = "until")]
+    length: Option<String>,
+    /// Why.
+    #[arg(long, value_name = "TEXT")]
+    why: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Where budgets are counted.
+enum Place {
+    /// In the books of a gateway that does not run.
+    Here(Arc<Policies>, Ledger),
+    /// In a running gateway.
+    There(Remote),
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.action {
+        Action::List(list) => list.run(),
+        Action::Raise(raise) => raise.run(),
+    }
+}
+
+impl List {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let team = self.team.as_deref();
+        let budgets = match Place::find(&self.server)? {
+            Place::Here(policies, ledger) => budgets::lines(&policies, &ledger, Timestamp::now(), team),
+            Place::There(remote) => {
+                let pairs: Vec<_> = team.map(|team| ("team".to_owned(), team.to_owned())).into_iter().collect();
+                remote.ask::<BudgetList>(Method::GET, &path("/api/v1/budgets", &pairs), None::<&()>)?.budgets
+            }
+        };
+        if self.json {
+            anstream::println!("{}", serde_json::to_string(&BudgetList { budgets })?);
+        } else if budgets.is_empty() {
+            anstream::eprintln!("there is no budget");
+        } else {
+            anstream::println!("{}", table(&budgets));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(budgets: &[BudgetLine]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["budget", "unit", "limit", "used", "held", "left", "pace", "renews", "raised"]);
+    for line in budgets {
+        let raised = match line.raises.as_slice() {
+            [] => String::new(),
+            [only] => format!("{} until {}: {}", only.amount, time(only.until), only.why),
+            several => format!("{} by {}", line.raised, several.len()),
+        };
+        table.add_row([
+            shown(&line.id),
+            line.unit.clone(),
+            line.limit.clone(),
+            line.used.clone(),
+            line.held.clone(),
+            line.left.clone(),
+            format!("{}%", line.pace_percent),
+            time(line.renews_at),
+            shown(&raised),
+        ]);
+    }
+    for number in 2..=6 {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+impl Raise {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let now = Timestamp::now();
+        let until = match (&self.until, &self.length) {
+            (Some(text), _) => config::instant(text)
+                .map_err(|unfit| anyhow::anyhow!("`--until`: {}\nhint: {}", unfit.problem, unfit.hint))?,
+            (None, length) => {
+                let text = length.as_deref().unwrap_or_default();
+                let length = config::duration(text)
+                    .map_err(|unfit| anyhow::anyhow!("`--for`: {}\nhint: {}", unfit.problem, unfit.hint))?;
+                now.checked_add(SignedDuration::try_from(length)?)?
+            }
+        };
+        let amount = self.amount.join(" ");
+        let wanted = RaiseBudget { budget: self.budget, amount, until, why: self.why };
+        let raised = match Place::find(&self.server)? {
+            Place::Here(policies, ledger) => {
+                budgets::raise(&policies, &ledger, &wanted, &super::key::local_user(), now)?
+            }
+            Place::There(remote) => remote.ask(Method::POST, "/api/v1/budgets/raise", Some(&wanted))?,
+        };
+        if self.json {
+            anstream::println!("{}", serde_json::to_string(&raised)?);
+        } else {
+            anstream::eprintln!(
+                "`{}` is raised by {} until {}: {} {} in all, {} left",
+                shown(&raised.id),
+                wanted.amount,
+                time(until),
+                raised.limit,
+                raised.unit,
+                raised.left
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Place {
+    /// Finds them: with `--server` or where one has the books open, in the running gateway.
+    fn find(server: &Server) -> anyhow::Result<Self> {
+        let token_file = server.token_file.as_deref();
+        if let Some(address) = &server.server {
+            return Ok(Self::There(Remote::new(address, token_file)?));
+        }
+        let loaded = books::configuration(server)?;
+        match Ledger::embedded(&loaded.server.journal.join("books"), Timestamp::now()) {
+            Ok((ledger, _)) => Ok(Self::Here(loaded.policies, ledger)),
+            Err(BooksError::InUse(_)) => {
+                Ok(Self::There(Remote::new(format!("http://{}", loaded.server.admin.listen), token_file)?))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
