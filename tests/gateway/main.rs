@@ -26,6 +26,7 @@ mod harness;
 mod keys;
 mod keys_commands;
 mod limits;
+mod killed;
 mod malformed;
 mod models;
 mod money;
