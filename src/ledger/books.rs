@@ -230,13 +230,9 @@ impl Books {
     /// Books the end of a request: `places` are free again, and what `row` charges is settled. It takes effect even
     /// where it cannot be written; it is written as soon as it can be.
     pub fn settle(&self, places: &[Place], row: SettleRow) {
-        let id = row.id;
-        let encoded = if self.folder.is_some() {
-            // An entry that cannot be encoded is longer than a megabyte: no request that was admitted makes one.
-            encode(&Entry::Settle(row.clone())).ok()
-        } else {
-            None
-        };
+        let entry = Entry::Settle(row);
+        // An entry that cannot be encoded is longer than a megabyte: no request that was admitted makes one.
+        let encoded = if self.folder.is_some() { encode(&entry).ok() } else { None };
         let mut state = self.lock();
         if let Some(encoded) = encoded
             && let Err(error) = state.write(&encoded)
@@ -246,9 +242,8 @@ impl Books {
             }
             state.backlog.push_back(encoded);
         }
-        state.open.remove(&id);
         state.balances.give_back(places);
-        state.balances.book(&row.places);
+        state.fold(entry);
         drop(state);
         self.wrote();
     }
