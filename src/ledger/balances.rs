@@ -62,7 +62,12 @@ pub struct Short {
 #[derive(Debug, Default)]
 pub struct Balances {
     accounts: HashMap<Arc<str>, Account>,
+    /// With so many accounts, those that nothing stands in any more are forgotten: users name themselves.
+    crowded: usize,
 }
+
+/// Fewer accounts than this are not worth a search.
+const FEW: usize = 1024;
 
 /// One fence's windows: the current one, and earlier ones that still hold something.
 #[derive(Debug)]
@@ -81,6 +86,12 @@ impl Account {
             return Some(&mut self.current);
         }
         self.past.iter_mut().find(|level| level.window.start == window.start)
+    }
+
+    /// Nothing is held, and what is settled belongs to a window that has ended.
+    fn is_over(&self, now: Timestamp) -> bool {
+        let counts = self.current.held != 0 || (self.current.settled != 0 && now < self.current.window.end);
+        !counts && self.past.is_empty()
     }
 
     fn roll(&mut self, window: Window) {
@@ -106,6 +117,10 @@ impl Balances {
     fn account(&mut self, fence: &Fence, now: Timestamp) -> &mut Account {
         // Looked up twice for a new fence only: `entry` would clone the id every time.
         if !self.accounts.contains_key(&fence.id) {
+            if self.accounts.len() >= self.crowded.max(FEW) {
+                self.accounts.retain(|_, account| !account.is_over(now));
+                self.crowded = 2 * self.accounts.len();
+            }
             self.accounts.insert(Arc::clone(&fence.id), Account::new(Window::of(fence, now)));
         }
         let account = self.accounts.entry(Arc::clone(&fence.id)).or_insert_with(|| Account::new(Window::ALWAYS));
@@ -197,4 +212,47 @@ impl Balances {
 fn held_at(mine: &[Place], place: &Place) -> i64 {
     let same = |other: &&Place| other.fence.id == place.fence.id && other.window.start == place.window.start;
     mine.iter().find(same).map_or(0, |mine| mine.amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::base::{
+        fences::{Owner, Purpose, Unit},
+        tenants::Period,
+    };
+
+    #[test]
+    fn users_of_days_gone_by_do_not_pile_up() {
+        let fence = |name: &str| {
+            let owner = Owner::User("search".into(), name.into());
+            Arc::new(Fence {
+                id: Fence::id_of(&owner, "day"),
+                owner,
+                name: "day".into(),
+                unit: Unit::Money,
+                purpose: Purpose::Budget,
+                cap: 100,
+                raised: 0,
+                per: Some(Period::Day),
+                zone: TimeZone::UTC,
+                warn_ppm: Arc::default(),
+            })
+        };
+        let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        let mut balances = Balances::default();
+        let stays = fence("stays");
+        let held = Place { window: balances.window(&stays, day(0)), fence: Arc::clone(&stays), amount: 7 };
+        balances.take(&[], &[held], |_| true).unwrap();
+        for number in 0..20_000 {
+            let (fence, now) = (fence(&format!("user {number}")), day(number / 1_000));
+            let window = balances.window(&fence, now);
+            balances.change(&fence.id, &window, 0, 5);
+            assert_eq!(balances.level(&fence, now).settled, 5);
+        }
+        assert!(balances.accounts.len() <= 4 * FEW, "{}", balances.accounts.len());
+        assert_eq!(balances.accounts[&stays.id].current.held, 7);
+    }
 }

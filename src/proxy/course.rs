@@ -247,7 +247,7 @@ impl Leg {
                 head.cost = Some(self.toll.charged());
                 self.toll.first_byte(200);
                 self.toll.settle("", "whole");
-                head.standing.budget_left = self.toll.left().or(head.standing.budget_left);
+                head.standing.budget_left = standing(&self.gateway, &self.ask).budget_left;
                 Delivery::Plain { head, body }
             }
             Given::Stream(opening) => {

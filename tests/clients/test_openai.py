@@ -181,6 +181,25 @@ def test_what_may_pass_is_retried_as_told():
         assert client.sent == (1 if headers["x-should-retry"] == "false" else 2)
 
 
+def test_a_limit_is_retried_when_told():
+    with Counted(key="sk-brisk", max_retries=1) as client:
+        with client.ask("endless", stream=True) as stream:
+            next(stream)
+            with pytest.raises(openai.RateLimitError) as raised:
+                client.ask("good")
+        assert raised.value.code == "rate_limit_exceeded"
+        assert client.sent == 3
+        assert raised.value.response.headers["retry-after"] == "1"
+
+
+def test_a_request_beyond_its_limit_is_not_retried():
+    with Counted(key="sk-rare", max_retries=2) as client:
+        with pytest.raises(openai.RateLimitError) as raised:
+            client.ask("good")
+        assert client.sent == 1
+        assert raised.value.response.headers["x-ratelimit-limit-tokens"] == "5"
+
+
 def test_an_unknown_endpoint_is_refused(client):
     with pytest.raises(openai.NotFoundError) as raised:
         client.audio.speech.create(model="good", voice="alloy", input="hi")

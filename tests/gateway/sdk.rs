@@ -37,6 +37,8 @@ async fn the_official_python_sdk_is_served() {
         .backend("one", &upstream.base_url())
         .backend_with("off", &off.base_url(), "provider: openai, off: maintenance")
         .team("fenced", "sk-fenced", "{may_use: [good]}")
+        .team("brisk", "sk-brisk", "{limits: {concurrent: 1}}")
+        .team("rare", "sk-rare", "{limits: {tokens: 5/month}}")
         .team("poor", "sk-poor", "{budgets: [{name: month, limit: 0.000001 USD, per: month}]}");
     for name in ["good", "tools", "json", "endless", "cut", "broken", "strict"] {
         setup = setup.model(name, "one", name);
