@@ -53,11 +53,25 @@ pub enum RaiseError {
     Journal(#[from] std::io::Error),
 }
 
-/// Every budget but those of single users, or those of one team.
-pub fn lines(policies: &Policies, ledger: &Ledger, now: Timestamp, team: Option<&str>) -> Vec<BudgetLine> {
-    let budgets = policies.fences().filter(|fence| fence.purpose == Purpose::Budget);
-    let wanted = budgets.filter(|fence| team.is_none_or(|team| fence.owner.team().is_some_and(|own| &**own == team)));
-    wanted.map(|fence| line(fence, ledger, now)).collect()
+/// Which budgets are listed.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Only those of this team.
+    pub team: Option<String>,
+    /// Those of single users too: of every user that has spent something lately.
+    pub users: bool,
+}
+
+/// The budgets that are wanted.
+pub fn lines(policies: &Policies, ledger: &Ledger, now: Timestamp, wanted: &Wanted) -> Vec<BudgetLine> {
+    let budgets = policies.fences().filter(|fence| fence.purpose == Purpose::Budget).cloned();
+    let booked = if wanted.users { ledger.books().standing().unwrap_or_default().settled } else { Vec::new() };
+    let users = booked.iter().filter(|place| place.fence.starts_with("user/"));
+    let users = users.filter_map(|place| find(policies, &place.fence));
+    let of_team = |fence: &Arc<Fence>| {
+        wanted.team.as_ref().is_none_or(|team| fence.owner.team().is_some_and(|own| own.as_str() == team))
+    };
+    budgets.chain(users).filter(of_team).map(|fence| line(&fence, ledger, now)).collect()
 }
 
 fn line(fence: &Arc<Fence>, ledger: &Ledger, now: Timestamp) -> BudgetLine {
@@ -176,7 +190,7 @@ fn of_user(team: &TeamName, per_user: &crate::base::tenants::Allowance, id: &str
     (!user.is_empty()).then(|| Arc::new(Fence { id: id.into(), owner, ..Fence::clone(&model) }))
 }
 
-/// All budgets, or those of `?team=`.
+/// All budgets but those of single users, or with `?users=true` all; `?team=` those of one team.
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     headers: HeaderMap,
@@ -185,12 +199,21 @@ pub(super) async fn list(
     if let Err(refused) = admin.authorise(&headers, Right::Read) {
         return *refused;
     }
-    if let Some(name) = wanted.keys().find(|name| *name != "team") {
-        let message = format!("there is no parameter `{name}`\nhint: there is `team`");
-        return error(StatusCode::BAD_REQUEST, "invalid_request", &message);
+    let mut listed = Wanted::default();
+    for (name, value) in wanted {
+        match (name.as_str(), value.as_str()) {
+            ("team", _) => listed.team = Some(value),
+            ("users", "true" | "false") => listed.users = value == "true",
+            _ => {
+                let message =
+                    format!("there is no parameter `{name}` with that value\nhint: `team=NAME`, `users=true`");
+                return error(StatusCode::BAD_REQUEST, "invalid_request", &message);
+            }
+        }
     }
-    let (gateway, team) = (&admin.gateway, wanted.get("team").map(String::as_str));
-    Json(BudgetList { budgets: lines(&gateway.policies(), gateway.ledger(), Timestamp::now(), team) }).into_response()
+    let gateway = &admin.gateway;
+    let budgets = lines(&gateway.policies(), gateway.ledger(), Timestamp::now(), &listed);
+    Json(BudgetList { budgets }).into_response()
 }
 
 /// Raises one.

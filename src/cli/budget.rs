@@ -40,6 +40,9 @@ struct List {
     /// Only this team's.
     #[arg(long)]
     team: Option<String>,
+    /// Those of single users too.
+    #[arg(long)]
+    users: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -91,11 +94,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let team = self.team.as_deref();
+        let wanted = budgets::Wanted { team: self.team, users: self.users };
         let budgets = match Place::find(&self.server)? {
-            Place::Here(policies, ledger) => budgets::lines(&policies, &ledger, Timestamp::now(), team),
+            Place::Here(policies, ledger) => budgets::lines(&policies, &ledger, Timestamp::now(), &wanted),
             Place::There(remote) => {
-                let pairs: Vec<_> = team.map(|team| ("team".to_owned(), team.to_owned())).into_iter().collect();
+                let mut pairs = vec![("users".to_owned(), wanted.users.to_string())];
+                pairs.extend(wanted.team.map(|team| ("team".to_owned(), team)));
                 remote.ask::<BudgetList>(Method::GET, &path("/api/v1/budgets", &pairs), None::<&()>)?.budgets
             }
         };

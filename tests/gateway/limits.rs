@@ -213,3 +213,17 @@ async fn a_failover_is_inside_the_next_ones_limits() {
     gateway.ask("chain").await.says("idle");
     assert_eq!(busy.tally().requests, 1);
 }
+
+#[tokio::test]
+async fn an_arm_of_a_split_keeps_its_own_limits() {
+    let upstream = Upstream::start().await;
+    let routes =
+        "routes: {whole: {split: {narrow: 1}}, narrow: {candidates: [one-model], limits: {requests: 1/month}}}";
+    let gateway = Setup::new().backend("one", &upstream.base_url()).policies(routes).start().await;
+    gateway.ask("whole").await.says("hello");
+    for route in ["whole", "narrow"] {
+        let refused = gateway.ask(route).await;
+        refused.is_refused(429, "rate_limit_exceeded");
+        assert_eq!(refused.json()["error"]["owner"], "route narrow");
+    }
+}

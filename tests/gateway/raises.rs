@@ -113,6 +113,13 @@ async fn the_commands_work_with_a_gateway_and_without_one() {
     for part in ["budget", "team/thrifty/month", "0.03", "pace", "0.02 by 2"] {
         assert!(table.contains(part), "`{part}` is missing:\n{table}");
     }
+    let mut body = chat("one-model");
+    body["user"] = json!("ann@example.com");
+    body["max_completion_tokens"] = json!(10);
+    assert_eq!(gateway.client_with("sk-thrifty").post(PATH, &body).await.status, 200);
+    let users = run(&["list", "--users", "--json"]).json();
+    let ann = line(&users, "user/thrifty/ann@example.com/day");
+    assert_eq!((&ann["kind"], &ann["limit"], &ann["raised"]), (&json!("user"), &json!("2"), &json!("1")));
     let spent = line(&run(&["list", "--team", "thrifty", "--json"]).json(), "team/thrifty/month")["used"].clone();
     drop(gateway);
     until("the books are free", async || site.run(&["budget", "list", "--json"]).code == Some(0)).await;

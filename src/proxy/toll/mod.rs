@@ -79,7 +79,6 @@ pub struct Toll {
     // What may be charged though it could not be held, by the team's own choice.
     overdraft: Option<Money>,
     waited: Duration,
-    left: Option<Money>,
     record: Record,
     open: bool,
 }
@@ -110,7 +109,6 @@ impl Toll {
             growth: Growth::default(),
             overdraft: None,
             waited: Duration::ZERO,
-            left: None,
             record,
             open: true,
         }
@@ -215,11 +213,6 @@ impl Toll {
         self.hold.as_ref().map_or(Money::from_nanousd(self.record.cost_nanousd), Hold::charged)
     }
 
-    /// What the tightest budget has left after the settlement.
-    pub fn left(&self) -> Option<Money> {
-        self.left
-    }
-
     /// Ends the attempt under way and tells how long it took.
     pub fn close(&mut self, outcome: Outcome) -> Duration {
         let Some(meter) = self.meter.take() else { return Duration::ZERO };
@@ -289,7 +282,6 @@ impl Toll {
             return;
         }
         let settled = self.hold.take().map(Hold::settle).unwrap_or_default();
-        self.left = settled.left;
         let allowed = self.overdraft.map_or(Money::ZERO, |most| most - (settled.charged - settled.beyond));
         let overdraft = allowed.max(Money::ZERO).min(settled.beyond);
         self.record.code = code;
