@@ -4,17 +4,20 @@
 //! hold is free again. Whatever ends the process, every settled row is in the journal, and what was under way is
 //! swept at the next start: charged as it was held.
 
+mod feed;
+mod keeper;
+
 use std::{
     collections::{HashMap, VecDeque},
     fs::File,
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::Thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -23,12 +26,14 @@ use uuid::Uuid;
 use super::{
     balances::{Balances, Level, Place, Short},
     index::Index,
-    journal::{Encoded, Journal, Position, Reader, Reading, SYNC_EVERY, encode},
+    journal::{Encoded, Journal, Position, Reader, Reading, encode},
     raises::Raises,
     row::{Checkpoint, Entry, HoldRow, PlaceRow, RaiseRow, Row, SettleRow, TopUpRow},
     window::Window,
 };
 use crate::base::{fences::Fence, money::Money};
+use feed::Feed;
+pub(super) use feed::Shared;
 
 /// How often the books are summed up, so that the next start is short.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
@@ -86,6 +91,8 @@ struct State {
     checkpoint: Position,
     /// Raises that have not ended, as a checkpoint needs them.
     raises: Vec<RaiseRow>,
+    /// What goes on to a store that several nodes share; `None` without one.
+    feed: Option<Feed>,
 }
 
 impl Books {
@@ -95,6 +102,10 @@ impl Books {
     /// # Errors
     /// [`BooksError`].
     pub fn open(folder: &Path, now: Timestamp) -> Result<(Arc<Self>, Recovery), BooksError> {
+        Self::open_as(folder, now, false)
+    }
+
+    fn open_as(folder: &Path, now: Timestamp, shared: bool) -> Result<(Arc<Self>, Recovery), BooksError> {
         std::fs::create_dir_all(folder)?;
         let index = Index::open(folder)?;
         let mut state = State::default();
@@ -115,6 +126,12 @@ impl Books {
             }
         }
         let mut journal = Journal::continue_at(folder, reader.position())?;
+        if shared {
+            // A power cut may have taken settlements that the store has already. What is written from now on must not
+            // take their positions.
+            journal.roll()?;
+            state.feed = Some(Feed::default());
+        }
         for hold in std::mem::take(&mut state.open).into_values() {
             let swept = hold.swept(now);
             recovery.swept += 1;
@@ -234,13 +251,20 @@ impl Books {
         // An entry that cannot be encoded is longer than a megabyte: no request that was admitted makes one.
         let encoded = if self.folder.is_some() { encode(&entry).ok() } else { None };
         let mut state = self.lock();
-        if let Some(encoded) = encoded
-            && let Err(error) = state.write(&encoded)
-        {
-            if state.backlog.is_empty() {
-                tracing::error!(%error, "the journal cannot be written: budgeted work is refused until it can");
+        if let Some(encoded) = encoded {
+            match state.write(&encoded) {
+                Ok(at) => {
+                    if let (Some(feed), Entry::Settle(row)) = (&mut state.feed, &entry) {
+                        feed.push(at, row);
+                    }
+                }
+                Err(error) => {
+                    if state.backlog.is_empty() {
+                        tracing::error!(%error, "the journal cannot be written: budgeted work is refused until it can");
+                    }
+                    state.backlog.push_back(encoded);
+                }
             }
-            state.backlog.push_back(encoded);
         }
         state.balances.give_back(places);
         state.fold(entry);
@@ -346,7 +370,7 @@ impl Books {
     /// Starts the thread that syncs, writes what waits, and sums up. It ends with the books.
     fn keep(self: &Arc<Self>) -> io::Result<()> {
         let books = Arc::downgrade(self);
-        let keeper = std::thread::Builder::new().name("journal".to_owned()).spawn(move || keep(&books))?;
+        let keeper = std::thread::Builder::new().name("journal".to_owned()).spawn(move || keeper::keep(&books))?;
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper.thread().clone());
         Ok(())
     }
@@ -378,44 +402,16 @@ impl Drop for Books {
     }
 }
 
-/// The keeper's life: it sleeps while nothing is written.
-fn keep(books: &Weak<Books>) {
-    let (mut synced, mut summed_up) = (None, Instant::now());
-    loop {
-        std::thread::park_timeout(CHECKPOINT_EVERY);
-        // What is written meanwhile is synced together.
-        std::thread::sleep(SYNC_EVERY);
-        let Some(books) = books.upgrade() else { return };
-        let waits = !books.lock().backlog.is_empty();
-        if (books.dirty.swap(false, Ordering::AcqRel) || waits)
-            && let Err(error) = books.tend(&mut synced)
-        {
-            tracing::error!(%error, "the journal cannot be synced");
-        }
-        if !books.lock().backlog.is_empty() {
-            books.dirty.store(true, Ordering::Release);
-            std::thread::sleep(10 * SYNC_EVERY);
-            std::thread::current().unpark();
-        }
-        if summed_up.elapsed() >= CHECKPOINT_EVERY {
-            summed_up = Instant::now();
-            if let Err(error) = books.checkpoint() {
-                tracing::error!(%error, "the books cannot be summed up: the next start reads more of the journal");
-            }
-        }
-    }
-}
-
 impl State {
     /// Writes an entry, behind those that wait.
-    fn write(&mut self, encoded: &Encoded) -> io::Result<()> {
+    fn write(&mut self, encoded: &Encoded) -> io::Result<Position> {
         self.catch_up();
         if !self.backlog.is_empty() {
             return Err(io::Error::other("settlements wait to be written"));
         }
         match &mut self.journal {
-            Some(journal) => journal.append(encoded).map(drop),
-            None => Ok(()),
+            Some(journal) => journal.append(encoded),
+            None => Ok(Position::default()),
         }
     }
 
@@ -427,6 +423,9 @@ impl State {
                 return;
             }
             self.backlog.pop_front();
+            if let Some(feed) = &mut self.feed {
+                feed.forget();
+            }
             if self.backlog.is_empty() {
                 tracing::info!("the journal can be written again");
             }

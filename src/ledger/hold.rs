@@ -291,6 +291,7 @@ pub(super) fn settle_row(id: Uuid, held_at: Timestamp, at: Timestamp, places: &[
 }
 
 /// Which fences bind a request that is under way already: its pace was checked when it began.
-pub(super) fn binds_midway(fence: &Fence) -> bool {
-    fence.purpose == Purpose::Budget
+pub(super) fn binds_midway(fence: &Fence, mine: &[Place]) -> bool {
+    // What the request has not been inside yet binds it as it would one that begins.
+    fence.purpose == Purpose::Budget || !mine.iter().any(|place| place.fence.id == fence.id)
 }

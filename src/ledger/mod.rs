@@ -32,10 +32,13 @@ use uuid::Uuid;
 use crate::base::{
     fences::{Fence, Unit},
     money::Money,
+    store::RedisConfig,
 };
 use balances::{Level, Place, Short};
+use books::Shared;
 pub use books::{Books, BooksError, Recovery};
 pub use hold::{Demand, Hold, HoldError, Order, Raised, Refused, Settled, TopUp};
+use redis::{Store, Terms};
 use row::Row;
 
 /// When a hold of which nothing more is heard is taken for dead: longer than any attempt may last.
@@ -45,6 +48,8 @@ const HOLD_TTL: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Default)]
 pub struct Ledger {
     books: Arc<Books>,
+    /// Where holds are counted, unless it is in the books.
+    store: Option<Store>,
     open: AtomicI64,
 }
 
@@ -55,7 +60,24 @@ impl Ledger {
     /// [`BooksError`] when the books cannot be opened.
     pub fn embedded(folder: &Path, now: Timestamp) -> Result<(Self, Recovery), BooksError> {
         let (books, recovery) = Books::open(folder, now)?;
-        Ok((Self { books, open: AtomicI64::new(0) }, recovery))
+        Ok((Self { books, store: None, open: AtomicI64::new(0) }, recovery))
+    }
+
+    /// The ledger of one gateway of several that count in one Redis, with its own books in `folder`. To be called
+    /// within a runtime; the store is away until it is connected.
+    ///
+    /// # Errors
+    /// [`BooksError`] when the books cannot be opened.
+    pub fn redis(folder: &Path, config: RedisConfig, now: Timestamp) -> Result<(Self, Recovery), BooksError> {
+        let (books, recovery) = Books::open_shared(folder, now)?;
+        let shared = Shared::new(Arc::clone(&books), folder)?;
+        let store = Some(Store::start(config, Arc::new(shared)));
+        Ok((Self { books, store, open: AtomicI64::new(0) }, recovery))
+    }
+
+    /// The store that is shared with other gateways; `None` when the books are all there is.
+    pub fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
     }
 
     /// The books of this node.
@@ -70,10 +92,24 @@ impl Ledger {
     /// be booked.
     pub async fn hold(self: &Arc<Self>, order: Order, now: Timestamp) -> Result<Hold, HoldError> {
         let fences = self.in_force(&order.fences, now);
-        let places = self.take(&[], fences, order.demand, now, |_| true)?;
         let until = now.checked_add(HOLD_TTL).unwrap_or(Timestamp::MAX);
+        let places = match &self.store {
+            None => self.take(&[], fences, order.demand, now, |_| true)?,
+            Some(store) => {
+                let about = serde_json::to_string(&hold::hold_row(&order, &[], now, until)).unwrap_or_default();
+                let terms = Terms {
+                    team: Arc::clone(&order.about.team),
+                    about: about.into(),
+                    on_store_loss: order.on_store_loss,
+                };
+                store.hold(order.request, terms, order.demand, &fences, now).await?
+            }
+        };
         if let Err(error) = self.books.begin(hold::hold_row(&order, &places, now, until)) {
-            self.books.give_back(&places);
+            match &self.store {
+                None => self.books.give_back(&places),
+                Some(store) => store.abandon(order.request),
+            }
             return Err(HoldError::Journal(Arc::new(error)));
         }
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -88,9 +124,14 @@ impl Ledger {
         whole: Demand,
         now: Timestamp,
     ) -> Result<Vec<Place>, HoldError> {
-        // What the request has not been inside yet binds it as it would one that begins.
-        let binds = |fence: &Fence| hold::binds_midway(fence) || !mine.iter().any(|place| place.fence.id == fence.id);
-        let places = self.take(mine, self.in_force(&fences, now), whole, now, binds)?;
+        let fences = self.in_force(&fences, now);
+        if let Some(store) = &self.store {
+            let places = store.top_up(request, whole, mine, &fences, now).await?;
+            // What could not be written is held all the same, and ends with the settlement.
+            let written = self.books.top_up(hold::top_up_row(request, whole, &places));
+            return written.map(|()| places).map_err(|error| HoldError::Journal(Arc::new(error)));
+        }
+        let places = self.take(mine, fences, whole, now, |fence| hold::binds_midway(fence, mine))?;
         if let Err(error) = self.books.top_up(hold::top_up_row(request, whole, &places)) {
             self.books.give_back(&places);
             // What was held before is held again: it was there a moment ago, and nothing binds it now.
@@ -122,10 +163,21 @@ impl Ledger {
     /// Books the end of a hold; gives what the tightest budget of money has left.
     fn settle(&self, request: Uuid, held_at: Timestamp, places: &[Place], rows: Vec<Row>) -> Option<Money> {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.books.settle(places, hold::settle_row(request, held_at, Timestamp::now(), places, rows));
+        let now = Timestamp::now();
+        let row = hold::settle_row(request, held_at, now, places, rows);
+        if let Some(store) = &self.store {
+            store.settling(places, &row);
+            self.books.settle(&[], row);
+            store.journaled();
+        } else {
+            self.books.settle(places, row);
+        }
         let money = places.iter().filter(|place| place.fence.unit == Unit::Money);
         let left = money.map(|place| {
-            let used = self.books.level(&place.fence, place.window.start).used();
+            let used = match &self.store {
+                Some(store) => store.level(&place.fence, now).used(),
+                None => self.books.level(&place.fence, place.window.start).used(),
+            };
             Money::from_nanousd(place.fence.cap.saturating_sub(used).max(0))
         });
         left.min()
@@ -136,13 +188,20 @@ impl Ledger {
         fences.iter().map(|fence| self.books.raises().apply(fence, now)).collect()
     }
 
-    /// What stands against `fence` now.
+    /// What stands against `fence` now; of a shared store, as far as this node has heard.
     pub fn level(&self, fence: &Fence, now: Timestamp) -> Level {
-        self.books.level(fence, now)
+        match &self.store {
+            Some(store) => store.level(fence, now),
+            None => self.books.level(fence, now),
+        }
     }
 
     /// The refusal of a fence of which nothing at all is left now, as far as this node knows.
     pub fn full(&self, fence: &Arc<Fence>, now: Timestamp) -> Option<Refused> {
+        if self.store.is_some() {
+            // What this node heard last may be over: others give back too. Only the store can refuse.
+            return None;
+        }
         let level = self.level(fence, now);
         let fence = self.books.raises().apply(fence, now);
         if level.used() < fence.cap {

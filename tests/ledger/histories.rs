@@ -228,7 +228,7 @@ impl World<'_> {
                     .iter()
                     .map(|(spot, amount)| place(&self.fences[spot.0], self.window(*spot), 0).row(*amount))
                     .collect();
-                self.gateway.settle(*id, 0, &rows).await;
+                self.gateway.settle(*id, &rows).await;
                 self.model.settle(*id, &charged);
             }
             Step::Renew { id } => {

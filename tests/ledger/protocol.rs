@@ -12,7 +12,7 @@ use turnpike::{
     ledger::{
         balances::Place,
         redis::{
-            protocol::{self, Ended, How, Settling, Swept, Taken, Taking},
+            protocol::{self, Before, Ended, How, Settlement, Swept, Taken, Taking},
             scripts::Wire,
         },
         row::PlaceRow,
@@ -80,9 +80,24 @@ impl Gateway {
         self.take(How::Hold, id, TTL, places).await
     }
 
-    pub async fn settle(&self, id: u128, position: u64, places: &[PlaceRow]) -> Ended {
-        let settling = Settling { node: self.node, position, id: Uuid::from_u128(id), row: "row", leased: false };
-        let cmd = protocol::settle(&self.wire, &self.epoch, &settling, places);
+    pub async fn settle(&self, id: u128, places: &[PlaceRow]) -> Before {
+        match self.ship(None, &[(0, id, places)]).await {
+            Ended::Done(states) => states[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Settles a batch that follows a position of the journal.
+    pub async fn ship(&self, after: Option<u64>, batch: &[(u64, u128, &[PlaceRow])]) -> Ended {
+        let settlements = batch.iter().map(|(position, id, places)| Settlement {
+            position: *position,
+            id: Uuid::from_u128(*id),
+            row: "row".to_owned(),
+            places,
+            moved: Vec::new(),
+        });
+        let batch: Vec<Settlement<'_>> = settlements.collect();
+        let cmd = protocol::settle(&self.wire, &self.epoch, self.node, after, &batch);
         protocol::ended(self.wire.send(&cmd).await.unwrap()).unwrap()
     }
 
@@ -125,13 +140,13 @@ async fn a_hold_takes_all_its_places_or_none_and_a_replay_changes_nothing() {
     assert_eq!(stands(&mut look, "e1", &day, &window(&day, now, 0)).await, (0, 4));
     assert!(matches!(gateway.hold(3, &places(3)).await, Taken::Held(_)));
     let charged: Vec<PlaceRow> = places(4).iter().map(|place| place.row(2)).collect();
-    assert_eq!(gateway.settle(1, 0, &charged).await, Ended::Done);
-    assert_eq!(gateway.settle(1, 0, &charged).await, Ended::Again);
+    assert_eq!(gateway.settle(1, &charged).await, Before::Open);
+    assert_eq!(gateway.settle(1, &charged).await, Before::Settled);
     assert_eq!(gateway.hold(1, &places(4)).await, Taken::Ended);
     assert_eq!(stands(&mut look, "e1", &day, &window(&day, now, 0)).await, (2, 3));
     assert_eq!(stands(&mut look, "e1", &at_once, &Window::ALWAYS).await, (0, 1));
     let charged: Vec<PlaceRow> = places(3).iter().map(|place| place.row(3)).collect();
-    gateway.settle(3, 0, &charged).await;
+    gateway.settle(3, &charged).await;
     let gauge: bool = look.exists("{tp:turnpike}:e1:b:team/search/concurrent:0").await.unwrap();
     assert!(!gauge, "a gauge that nobody holds leaves nothing behind");
     let ttl: i64 = look.ttl(format!("{{tp:turnpike}}:e1:b:{}:{}", day.id, charged[0].from)).await.unwrap();
@@ -195,11 +210,11 @@ async fn a_swept_hold_is_charged_and_a_late_settlement_corrects_it() {
     assert_eq!(stands(&mut look, "e1", &at_once, &Window::ALWAYS).await, (0, 1));
     assert!(gateway.sweep().await.is_empty());
     assert_eq!(gateway.take(How::More, 1, TTL, &places).await, Taken::Ended);
-    assert_eq!(gateway.settle(1, 0, &[places[0].row(20), places[1].row(0)]).await, Ended::Done);
+    assert_eq!(gateway.settle(1, &[places[0].row(20), places[1].row(0)]).await, Before::Swept);
     assert_eq!(stands(&mut look, "e1", &day, &window).await, (20, 0));
     // An id that the store has never heard of is charged, and remembered.
-    assert_eq!(gateway.settle(9, 0, &[places[0].row(5)]).await, Ended::Done);
-    assert_eq!(gateway.settle(9, 0, &[places[0].row(5)]).await, Ended::Again);
+    assert_eq!(gateway.settle(9, &[places[0].row(5)]).await, Before::Unknown);
+    assert_eq!(gateway.settle(9, &[places[0].row(5)]).await, Before::Settled);
     assert_eq!(gateway.hold(9, &places[..1]).await, Taken::Ended);
     assert_eq!(stands(&mut look, "e1", &day, &window).await, (25, 0));
     let rows: i64 = look.xlen_rows().await;
@@ -223,13 +238,18 @@ async fn the_position_in_a_journal_keeps_a_settlement_from_being_charged_twice_h
     let day = fence("search", Unit::Money, 100);
     let window = window(&day, Timestamp::now(), 0);
     let row = |amount: i64| [place(&day, window, 0).row(amount)];
-    assert_eq!(gateway.settle(1, 10, &row(5)).await, Ended::Done);
-    assert_eq!(gateway.settle(2, 20, &row(6)).await, Ended::Done);
+    let both: [(u64, u128, &[PlaceRow]); 2] = [(10, 1, &row(5)), (20, 2, &row(6))];
+    assert_eq!(gateway.ship(Some(0), &both).await, Ended::Done(vec![Before::Unknown; 2]));
     // The ids are forgotten, as after a quarter of an hour.
     let forgotten: i64 = look.del("{tp:turnpike}:e1:r:00000000-0000-0000-0000-000000000001").await.unwrap();
     assert_eq!(forgotten, 1);
-    assert_eq!(gateway.settle(1, 10, &row(5)).await, Ended::Again);
+    assert_eq!(gateway.ship(Some(0), &both).await, Ended::Done(vec![Before::Settled; 2]));
     assert_eq!(stands(&mut look, "e1", &day, &window).await, (11, 0));
+    // A store that went back in time takes nothing that would leave a gap.
+    let next: [(u64, u128, &[PlaceRow]); 1] = [(40, 4, &row(1))];
+    assert_eq!(gateway.ship(Some(30), &next).await, Ended::Behind(20));
+    assert_eq!(gateway.ship(Some(20), &next).await, Ended::Done(vec![Before::Unknown]));
+    assert_eq!(stands(&mut look, "e1", &day, &window).await, (12, 0));
 }
 
 #[tokio::test]
@@ -242,7 +262,7 @@ async fn a_script_that_the_server_forgot_is_loaded_again_and_another_epoch_takes
     assert!(matches!(gateway.hold(1, &places).await, Taken::Held(_)));
     server.tell("FLUSHALL").await;
     assert_eq!(gateway.hold(2, &places).await, Taken::Epoch(String::new()));
-    assert_eq!(gateway.settle(1, 1, &[places[0].row(1)]).await, Ended::Epoch(String::new()));
+    assert_eq!(gateway.ship(None, &[(0, 1, &[places[0].row(1)])]).await, Ended::Epoch(String::new()));
     server.tell("SET {tp:turnpike}:e e2").await;
     assert_eq!(gateway.hold(2, &places).await, Taken::Epoch("e2".to_owned()));
 }
@@ -257,6 +277,6 @@ async fn amounts_near_the_largest_budget_stay_exact() {
     assert!(matches!(gateway.hold(1, &[place(&day, window, most)]).await, Taken::Held(s) if s[0].held == most));
     assert!(matches!(gateway.hold(2, &[place(&day, window, 2)]).await, Taken::Short { used, .. } if used == most));
     assert!(matches!(gateway.hold(2, &[place(&day, window, 1)]).await, Taken::Held(_)));
-    gateway.settle(1, 0, &[place(&day, window, 0).row(most)]).await;
+    gateway.settle(1, &[place(&day, window, 0).row(most)]).await;
     assert_eq!(stands(&mut look, "e1", &day, &window).await, (most, 1));
 }

@@ -89,6 +89,12 @@ impl Server {
         cmd.query_async(&mut self.look().await).await.unwrap()
     }
 
+    /// Sends a signal to the process.
+    pub fn signal(&self, name: &str) {
+        let id = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

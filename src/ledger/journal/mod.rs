@@ -106,7 +106,7 @@ impl Journal {
     }
 
     /// Closes the segment and begins the next one.
-    fn roll(&mut self) -> io::Result<()> {
+    pub(in crate::ledger) fn roll(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
         let number = self.at.segment + 1;
         let mut file = segment(&self.folder, number)?;

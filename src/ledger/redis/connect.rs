@@ -49,19 +49,7 @@ pub async fn connect(config: &RedisConfig) -> Result<Wire, ConnectError> {
         }
         None => None,
     };
-    let mut connection = match &config.place {
-        RedisPlace::Single(url) => open(info(url)?, ca.as_deref()).await?,
-        RedisPlace::Cluster(seeds) => {
-            let key = format!("{{tp:{}}}:e", config.name);
-            first(seeds, async |seed| of_cluster(info(seed)?, &key, ca.as_deref()).await).await?
-        }
-        RedisPlace::Sentinel { sentinels, master, password } => {
-            first(sentinels, async |sentinel| {
-                of_sentinel(info(sentinel)?, master, password.as_ref(), ca.as_deref()).await
-            })
-            .await?
-        }
-    };
+    let mut connection = find(config, ca.as_deref()).await?;
     // A replica answers reads and would be found out by the first write only.
     let role = within(ask(&mut connection, &["ROLE"])).await?;
     if word(&role, 0).as_deref() != Some("master") {
@@ -91,19 +79,30 @@ async fn open(info: ConnectionInfo, ca: Option<&[u8]>) -> Result<MultiplexedConn
     within(async { Ok(client.get_multiplexed_async_connection_with_config(&config).await?) }).await
 }
 
-/// What `who` gives for the first of `urls` that gives anything; else the last error.
-async fn first(
-    urls: &[SecretString],
-    who: impl AsyncFn(&SecretString) -> Result<MultiplexedConnection, ConnectError>,
-) -> Result<MultiplexedConnection, ConnectError> {
-    let mut error = ConnectError::Unknown("no server is named".to_owned());
-    for url in urls {
-        match who(url).await {
-            Ok(connection) => return Ok(connection),
-            Err(other) => error = other,
+/// A connection to the master, by the first of those who are named that knows it.
+async fn find(config: &RedisConfig, ca: Option<&[u8]>) -> Result<MultiplexedConnection, ConnectError> {
+    let mut failed = ConnectError::Unknown("no server is named".to_owned());
+    match &config.place {
+        RedisPlace::Single(url) => return open(info(url)?, ca).await,
+        RedisPlace::Cluster(seeds) => {
+            let key = format!("{{tp:{}}}:e", config.name);
+            for seed in seeds {
+                match of_cluster(info(seed)?, &key, ca).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => failed = error,
+                }
+            }
+        }
+        RedisPlace::Sentinel { sentinels, master, password } => {
+            for sentinel in sentinels {
+                match of_sentinel(info(sentinel)?, master, password.as_ref(), ca).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => failed = error,
+                }
+            }
         }
     }
-    Err(error)
+    Err(failed)
 }
 
 async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> Result<Value, ConnectError> {

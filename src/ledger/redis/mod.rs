@@ -1,8 +1,22 @@
 //! Redis as the store: several gateways count against the same fences.
 //!
-//! A request takes its hold in one round trip, as one atomic script; its settlement goes to the journal first and
-//! from there, off the request's path and in order, to the store.
+//! A request takes its hold in one round trip, as one atomic script, or in none from a slice that its node leased. Its
+//! settlement goes to the journal first and from there, off the request's path and in order, to the store. `store` is
+//! what requests call, `link` the breaker between them and the connection, `keeper` the one task that connects, ships
+//! and looks after everything, `rebuild` what it does when the store has no data.
 
 pub mod connect;
+mod desk;
+mod keeper;
+mod lease;
+pub mod link;
 pub mod protocol;
+mod rebuild;
 pub mod scripts;
+pub mod source;
+mod store;
+mod upkeep;
+
+pub use desk::Terms;
+pub use source::{Source, Sums};
+pub use store::Store;

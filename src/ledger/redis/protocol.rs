@@ -91,15 +91,28 @@ pub enum Taken {
     Epoch(String),
 }
 
-/// What became of a settlement.
+/// What became of a batch of settlements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It is in.
-    Done,
-    /// It was in before.
-    Again,
+    /// They are in; what each request was before.
+    Done(Vec<Before>),
+    /// The store knows the node's journal up to this position only.
+    Behind(u64),
     /// Another epoch is in force.
     Epoch(String),
+}
+
+/// What a request was before its settlement came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Held.
+    Open,
+    /// Charged by a sweep, which the settlement corrects.
+    Swept,
+    /// Settled before: nothing has changed.
+    Settled,
+    /// Unknown: held from a slice, or while the store was away.
+    Unknown,
 }
 
 /// A hold that a sweep has ended.
@@ -120,7 +133,7 @@ pub struct Swept {
 #[error("the store answers in a way that this version does not know")]
 pub struct Unknown;
 
-const fn kind(unit: UnitRow) -> &'static str {
+pub(super) const fn kind(unit: UnitRow) -> &'static str {
     match unit {
         UnitRow::Usd => "u",
         UnitRow::Tokens => "t",
@@ -168,29 +181,38 @@ pub fn take_again(wire: &Wire, epoch: &str, taking: &Taking<'_>, places: &[Place
 }
 
 /// A settlement as it is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Settling<'a> {
-    /// Whose journal.
-    pub node: &'a str,
+#[derive(Clone, Debug)]
+pub struct Settlement<'a> {
     /// Its place in the journal; 0 outside one.
     pub position: u64,
     /// The request.
     pub id: Uuid,
     /// The row for the mirrors; empty for none.
-    pub row: &'a str,
-    /// Whether it was held from slices.
-    pub leased: bool,
+    pub row: String,
+    /// What is charged where.
+    pub places: &'a [PlaceRow],
+    /// What of it, place by place, the node had leased; what is missing is 0.
+    pub moved: Vec<i64>,
 }
 
-/// The call that charges `places`.
-pub fn settle(wire: &Wire, epoch: &str, settling: &Settling<'_>, places: &[PlaceRow]) -> Cmd {
+/// The call that settles a batch, which follows the position `after` in the journal of `node`; `None` for settlements
+/// that stand in no journal.
+pub fn settle(wire: &Wire, epoch: &str, node: &str, after: Option<u64>, batch: &[Settlement<'_>]) -> Cmd {
     let mut cmd = wire.call(Script::Settle);
-    let mut id = Uuid::encode_buffer();
-    cmd.arg(epoch).arg(settling.node).arg(settling.position);
-    cmd.arg(&*settling.id.hyphenated().encode_lower(&mut id)).arg(settling.row).arg(STREAM_LENGTH).arg(REMEMBER_MS);
-    for place in places {
-        cmd.arg(&*place.fence).arg(place.from).arg(place.to).arg(kind(place.unit)).arg(place.amount.min(LARGEST));
-        cmd.arg(i32::from(settling.leased));
+    cmd.arg(epoch).arg(node);
+    match after {
+        Some(position) => cmd.arg(position),
+        None => cmd.arg(""),
+    };
+    cmd.arg(STREAM_LENGTH).arg(REMEMBER_MS);
+    for settlement in batch {
+        let mut id = Uuid::encode_buffer();
+        cmd.arg(settlement.position).arg(&*settlement.id.hyphenated().encode_lower(&mut id));
+        cmd.arg(&settlement.row).arg(settlement.places.len());
+        for (index, place) in settlement.places.iter().enumerate() {
+            cmd.arg(&*place.fence).arg(place.from).arg(place.to).arg(kind(place.unit)).arg(place.amount.min(LARGEST));
+            cmd.arg(settlement.moved.get(index).copied().unwrap_or(0));
+        }
     }
     cmd
 }
@@ -308,8 +330,20 @@ fn index(words: &mut Words) -> Result<usize, Unknown> {
 pub fn ended(value: Value) -> Result<Ended, Unknown> {
     let mut words = Words::of(value)?;
     Ok(match &*words.text()? {
-        "done" => Ended::Done,
-        "again" => Ended::Again,
+        "done" => {
+            let mut states = Vec::with_capacity(words.left());
+            while words.left() > 0 {
+                states.push(match &*words.text()? {
+                    "open" => Before::Open,
+                    "swept" => Before::Swept,
+                    "settled" => Before::Settled,
+                    "" => Before::Unknown,
+                    _ => return Err(Unknown),
+                });
+            }
+            Ended::Done(states)
+        }
+        "behind" => Ended::Behind(u64::try_from(words.number()?).map_err(|_| Unknown)?),
         "epoch" => Ended::Epoch(words.text()?),
         _ => return Err(Unknown),
     })

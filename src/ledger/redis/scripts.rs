@@ -1,7 +1,5 @@
 //! The scripts: each is one atomic step in the store. Their texts lie beside this file.
 
-use std::time::Duration;
-
 use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 
 /// One script.
@@ -105,13 +103,5 @@ impl Wire {
             }
             answer => answer,
         }
-    }
-
-    /// As [`Wire::send`], for at most `patience`; `None` when nothing was heard.
-    ///
-    /// # Errors
-    /// What the server or the connection says.
-    pub async fn send_within(&self, cmd: &Cmd, patience: Duration) -> Option<Result<Value, RedisError>> {
-        tokio::time::timeout(patience, self.send(cmd)).await.ok()
     }
 }

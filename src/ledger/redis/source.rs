@@ -1,0 +1,40 @@
+//! What the store needs of a node's books: settlements in order, and what everything amounts to.
+
+use std::{io, sync::Arc};
+
+use crate::ledger::row::{HoldRow, PlaceRow, SettleRow};
+
+/// What a node's books amount to at one position of its journal.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    /// The position.
+    pub position: u64,
+    /// What is settled in windows that are still open.
+    pub settled: Vec<PlaceRow>,
+    /// Requests under way.
+    pub open: Vec<HoldRow>,
+}
+
+/// A node's books, as the store sees them.
+pub trait Source: Send + Sync + 'static {
+    /// The node's name, the same as long as its journal lives.
+    fn node(&self) -> &str;
+
+    /// Where the journal ends. Positions only grow.
+    fn end(&self) -> u64;
+
+    /// At most `most` settlements behind `after`, each with the position behind it. It may read files.
+    ///
+    /// # Errors
+    /// The system's error when the journal cannot be read.
+    fn settlements(&self, after: u64, most: usize) -> io::Result<Vec<(u64, Arc<SettleRow>)>>;
+
+    /// What the books amount to now.
+    ///
+    /// # Errors
+    /// The system's error while the journal cannot be written: the books then know more than it does.
+    fn sums(&self) -> io::Result<Sums>;
+
+    /// What is known of other nodes' settlements in windows that are still open.
+    fn mirrored(&self) -> Vec<(Arc<str>, Vec<PlaceRow>)>;
+}
