@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::bounds;
 use crate::config::{self, Environment, Loaded};
 
 /// What `check` takes.
@@ -55,7 +56,8 @@ pub fn text(
 ) -> Result<(String, String), String> {
     let loaded = config::load_at(path, environment, now).map_err(|faults| faults.render(colour))?;
     let warnings = loaded.warnings.iter().map(|warning| warning.render(colour) + "\n\n").collect();
-    Ok((warnings, summary(&loaded)))
+    let bounds = bounds::lines(&loaded.policies, now).into_iter().map(|line| format!("\n{line}"));
+    Ok((warnings, summary(&loaded) + &bounds.collect::<String>()))
 }
 
 fn summary(loaded: &Loaded) -> String {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod bounds;
 mod budget;
 pub mod check;
 mod demo;

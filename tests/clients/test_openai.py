@@ -212,3 +212,15 @@ def test_a_stream_that_breaks_raises(client):
         for _ in stream:
             pass
     assert raised.value.code == "upstream_error"
+
+
+def test_a_stream_that_outgrows_its_budget_raises():
+    with Counted("sk-short", max_retries=2) as client:
+        text = ""
+        with pytest.raises(openai.APIError) as raised:
+            for chunk in client.ask("long", stream=True):
+                assert chunk.choices[0].finish_reason is None
+                text += chunk.choices[0].delta.content or ""
+        assert raised.value.code == "budget_exceeded"
+        assert (raised.value.body["budget"], raised.value.body["limit"]) == ("month", "0.0065")
+        assert text.startswith("word word ") and client.sent == 1

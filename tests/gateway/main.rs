@@ -14,6 +14,7 @@
 mod answers;
 mod blame;
 mod books;
+mod budget;
 mod budgets;
 mod conversations;
 mod credentials;

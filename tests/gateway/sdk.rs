@@ -15,6 +15,7 @@ fn scripted(request: &Received, gate: &Gate) -> Script {
         "tools" => Script::calls("weather", r#"{"city":"Oslo","unit":"c"}"#),
         "json" => Script::says(r#"{"name": "Ada", "age": 36}"#),
         "endless" => Script::says("word ".repeat(50).as_str()).after_events(5, Fault::Wait(gate.clone())),
+        "long" => Script::says(&"word ".repeat(3_000)).pace(Duration::from_millis(1)),
         "cut" => Script::says("half of an answer").cut_after_events(3),
         "broken" => Script::error(500, "server_error", "broken"),
         "strict" => Script::fails(400, strict()),
@@ -39,8 +40,9 @@ async fn the_official_python_sdk_is_served() {
         .team("fenced", "sk-fenced", "{may_use: [good]}")
         .team("brisk", "sk-brisk", "{limits: {concurrent: 1}}")
         .team("rare", "sk-rare", "{limits: {tokens: 5/month}}")
-        .team("poor", "sk-poor", "{budgets: [{name: month, limit: 0.000001 USD, per: month}]}");
-    for name in ["good", "tools", "json", "endless", "cut", "broken", "strict"] {
+        .team("poor", "sk-poor", "{budgets: [{name: month, limit: 0.000001 USD, per: month}]}")
+        .team("short", "sk-short", "{budgets: [{name: month, limit: 0.0065 USD, per: month}]}");
+    for name in ["good", "tools", "json", "endless", "long", "cut", "broken", "strict"] {
         setup = setup.model(name, "one", name);
     }
     let gateway = setup.start().await;

@@ -9,6 +9,10 @@ use super::super::stake::{self, GUARD};
 const FEW: u64 = 1_000;
 /// Answers below this many tokens tell nothing of the rate between what is seen and what is billed.
 const TELLING: u64 = 32;
+/// By what share of the way margins come down with each bill. Prompts that are billed beyond their count are rare ones;
+/// how a server cuts its answers into events is the same for all of them.
+const INPUT_SLOWLY: u64 = 64;
+const OUTPUT_SLOWLY: u64 = 16;
 /// No margin passes these, whatever an upstream says.
 const MOST_TOKENS: u64 = 1 << 20;
 const MOST_PPM: u32 = 10_000_000;
@@ -31,10 +35,10 @@ impl Margin {
     fn learn(&mut self, bound: u64, billed: u64) {
         if bound < FEW {
             let beyond = billed.saturating_sub(bound.saturating_add(share(bound, self.ppm)));
-            self.tokens = follow(self.tokens, beyond.min(MOST_TOKENS));
+            self.tokens = follow(self.tokens, beyond.min(MOST_TOKENS), INPUT_SLOWLY);
         } else {
             let beyond = billed.saturating_sub(bound.saturating_add(self.tokens));
-            self.ppm = follow_ppm(self.ppm, ppm(beyond, bound));
+            self.ppm = follow_ppm(self.ppm, ppm(beyond, bound), INPUT_SLOWLY);
         }
     }
 }
@@ -65,17 +69,17 @@ impl Margins {
             return;
         }
         let sample = ppm(told.saturating_sub(seen), seen.max(TELLING));
-        self.output_ppm = Some(follow_ppm(self.output_ppm.unwrap_or(stake::UNSEEN_PPM), sample));
+        self.output_ppm = Some(follow_ppm(self.output_ppm.unwrap_or(stake::UNSEEN_PPM), sample, OUTPUT_SLOWLY));
     }
 }
 
-/// Up at once, an eighth beyond the sample; down by a 64th of the way.
-fn follow(now: u64, sample: u64) -> u64 {
-    if sample > now { sample.saturating_add(sample / 8) } else { now - (now - sample).div_ceil(64) }
+/// Up at once, an eighth beyond the sample; down by a share of the way.
+fn follow(now: u64, sample: u64, slowly: u64) -> u64 {
+    if sample > now { sample.saturating_add(sample / 8) } else { now - (now - sample).div_ceil(slowly) }
 }
 
-fn follow_ppm(now: u32, sample: u32) -> u32 {
-    let next = follow(now.into(), sample.into()).min(MOST_PPM.into());
+fn follow_ppm(now: u32, sample: u32, slowly: u64) -> u32 {
+    let next = follow(now.into(), sample.into(), slowly).min(MOST_PPM.into());
     u32::try_from(next).unwrap_or(MOST_PPM)
 }
 
