@@ -122,9 +122,19 @@ impl Stake {
 
     /// How many completion tokens to set aside next, where `held` are and `needed` may have been written: a quarter
     /// more at least, so that a long answer asks seldom; where that is refused, `little` is all that is asked for.
-    pub fn next(&self, held: u64, needed: u64, little: bool) -> u64 {
+    /// `None` at the cap.
+    pub fn next(&self, held: u64, needed: u64, little: bool) -> Option<u64> {
         let slice = if little { GUARD } else { SLICE.max(held / 4) };
-        held.saturating_add(slice).max(needed.saturating_add(GUARD)).min(self.cap)
+        let next = held.saturating_add(slice).max(needed.saturating_add(GUARD)).min(self.cap);
+        (next > held).then_some(next)
+    }
+
+    /// A stake for a test of what it is used for.
+    #[cfg(test)]
+    pub fn sample(output: u64, cap: u64, unseen_ppm: u32) -> Self {
+        let (input, counted, margin, answers, tells, first) = (100, true, 0, 1, true, Money::ZERO);
+        let (audio, asked, usual) = (false, Asked::default(), Tier::default());
+        Self { input, counted, margin, output, cap, answers, tells, unseen_ppm, first, audio, asked, usual }
     }
 }
 

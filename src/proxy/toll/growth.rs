@@ -6,10 +6,12 @@
 
 use std::task::{Context, Poll};
 
-use super::{Meter, Toll};
+use jiff::Timestamp;
+
+use super::Toll;
 use crate::{
     base::{money::Money, tenants::Midstream},
-    ledger::{Demand, Hold, HoldError, TopUp},
+    ledger::{Demand, Hold, HoldError, Raised, TopUp},
     policy::stake::{GUARD, Stake},
     proxy::refusal::{Code, Refusal},
 };
@@ -21,6 +23,37 @@ pub struct Stop {
     pub label: &'static str,
     /// What the client is told.
     pub refusal: Box<Refusal>,
+}
+
+/// What is seen of the stream.
+struct Sight<'a> {
+    stake: &'a Stake,
+    // Completion tokens at most.
+    most: u64,
+    ignores_cap: bool,
+    // What is held for so many completion tokens.
+    demand: &'a dyn Fn(u64) -> Demand,
+    // What it costs, once no more tokens will come.
+    bill: Option<Demand>,
+    midstream: Midstream,
+}
+
+/// What holds the money.
+trait Purse {
+    /// Asks for so much in all; `None` when it is there.
+    fn ask(&self, demand: Demand) -> Option<TopUp>;
+    /// Takes over what has come.
+    fn take(&mut self, raised: Raised);
+}
+
+impl Purse for (&mut Hold, Timestamp) {
+    fn ask(&self, demand: Demand) -> Option<TopUp> {
+        self.0.top_up(demand, &[], self.1)
+    }
+
+    fn take(&mut self, raised: Raised) {
+        self.0.raise(raised);
+    }
 }
 
 /// The hold of the attempt under way as it grows.
@@ -38,6 +71,8 @@ pub(super) struct Growth {
     adrift: bool,
     // A bill is larger than what is held, and no more could be set aside for it: the tokens are written already.
     owed: bool,
+    // The team lets the stream go on though a budget has nothing left for it.
+    pub(super) overdrawn: bool,
     under_way: Option<(u64, TopUp)>,
 }
 
@@ -65,22 +100,72 @@ impl Growth {
 
     /// What is to be set aside next: so many completion tokens, and all that they may cost with the prompt. An answer
     /// that is finished is settled by its bill, so that is what must be there.
-    fn wanted(&self, meter: &Meter, finished: bool) -> Option<(u64, Demand)> {
-        let (stake, price) = (&meter.ranked.stake, meter.ranked.price.as_ref());
-        if finished {
-            let usage = meter.usage();
-            let money = meter.price(&usage).map_or(Money::ZERO, |charge| charge.money);
-            let demand = Demand { money, tokens: usage.input.saturating_add(usage.output) };
-            return (!self.owed).then_some((self.covered, demand));
+    fn wanted(&self, sight: &Sight<'_>) -> Option<(u64, Demand)> {
+        if let Some(bill) = sight.bill {
+            return (!self.owed).then_some((self.covered, bill));
         }
-        let needed = meter.most();
         let ahead = if self.adrift { 0 } else { GUARD };
-        if self.covered >= stake.cap || needed.saturating_add(ahead) <= self.covered {
+        if sight.most.saturating_add(ahead) <= self.covered {
             return None;
         }
-        let target = stake.next(self.covered, needed, self.little);
-        let money = price.map_or(Money::ZERO, |price| stake.money(price, target));
-        Some((target, Demand { money, tokens: meter.ranked.tokens(target) }))
+        let target = sight.stake.next(self.covered, sight.most, self.little)?;
+        Some((target, (sight.demand)(target)))
+    }
+
+    /// Goes on as far as it can without waiting: ready when the stream may flow, pending when it has caught up.
+    fn poll(&mut self, sight: &Sight<'_>, purse: &mut dyn Purse, context: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        loop {
+            if let Some((target, under_way)) = &mut self.under_way {
+                let target = *target;
+                let Poll::Ready(answer) = under_way.as_mut().poll(context) else {
+                    let caught_up = sight.bill.is_some() || sight.most > self.covered;
+                    return if caught_up { Poll::Pending } else { Poll::Ready(Ok(())) };
+                };
+                self.under_way = None;
+                match answer {
+                    Ok(raised) => {
+                        purse.take(raised);
+                        self.covers(target, sight.stake);
+                    }
+                    Err(error) => self.short(&error, sight)?,
+                }
+                continue;
+            }
+            if sight.bill.is_none() && sight.ignores_cap {
+                return Poll::Ready(Err(Stop::past_the_cap()));
+            }
+            let asked = self.wanted(sight).map(|(target, demand)| (target, purse.ask(demand)));
+            match asked {
+                Some((target, Some(top_up))) => self.under_way = Some((target, top_up)),
+                // It is set aside already: the hold was the dearest candidate's.
+                Some((target, None)) if sight.bill.is_none() => self.covers(target, sight.stake),
+                Some((_, None)) | None => {
+                    self.told = false;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// No more could be set aside.
+    fn short(&mut self, error: &HoldError, sight: &Sight<'_>) -> Result<(), Stop> {
+        if sight.bill.is_some() {
+            self.owed = true;
+            return Ok(());
+        }
+        match error {
+            HoldError::Refused(_) if !self.little => self.little = true,
+            HoldError::Refused(_) if sight.midstream == Midstream::Finish => {
+                self.overdrawn = true;
+                self.covers(sight.stake.cap, sight.stake);
+            }
+            HoldError::Refused(_) => return Err(Stop { label: "budget", refusal: Box::new(Refusal::cut(error)) }),
+            HoldError::Away | HoldError::Journal(_) if sight.most > self.covered => {
+                return Err(Stop { label: "budget_store", refusal: Box::new(Refusal::cut(error)) });
+            }
+            HoldError::Away | HoldError::Journal(_) => self.adrift = true,
+        }
+        Ok(())
     }
 
     /// Nothing to be done after so many tokens were seen.
@@ -104,64 +189,22 @@ impl Toll {
     }
 
     fn poll_growth(&mut self, context: &mut Context<'_>, finished: bool) -> Poll<Result<(), Stop>> {
-        loop {
-            let (Some(meter), Some(hold)) = (&self.meter, &mut self.hold) else { return Poll::Ready(Ok(())) };
-            if let Some((target, under_way)) = &mut self.growth.under_way {
-                let target = *target;
-                let Poll::Ready(answer) = under_way.as_mut().poll(context) else {
-                    let caught_up = finished || meter.most() > self.growth.covered;
-                    return if caught_up { Poll::Pending } else { Poll::Ready(Ok(())) };
-                };
-                self.growth.under_way = None;
-                match answer {
-                    Ok(raised) => {
-                        hold.raise(raised);
-                        self.growth.covers(target, &meter.ranked.stake);
-                    }
-                    Err(error) => self.short(&error, finished)?,
-                }
-                continue;
-            }
-            if !finished && meter.ignores_cap() {
-                return Poll::Ready(Err(Stop::past_the_cap()));
-            }
-            let wanted = self.growth.wanted(meter, finished);
-            let top_up = wanted.map(|(target, demand)| (target, hold.top_up(demand, &[], self.gateway.now())));
-            match top_up {
-                Some((target, Some(top_up))) => self.growth.under_way = Some((target, top_up)),
-                Some((target, None)) if !finished => self.growth.covers(target, &meter.ranked.stake),
-                Some((_, None)) | None => {
-                    self.growth.told = false;
-                    return Poll::Ready(Ok(()));
-                }
-            }
+        let (Some(meter), Some(hold)) = (&self.meter, &mut self.hold) else { return Poll::Ready(Ok(())) };
+        let (stake, price) = (&meter.ranked.stake, meter.ranked.price.as_ref());
+        let money = |tokens| price.map_or(Money::ZERO, |price| stake.money(price, tokens));
+        let sight = Sight {
+            stake,
+            most: meter.most(),
+            ignores_cap: meter.ignores_cap(),
+            demand: &|tokens| Demand { money: money(tokens), tokens: meter.ranked.tokens(tokens) },
+            bill: finished.then(|| meter.bill()),
+            midstream: self.team.midstream,
+        };
+        let polled = self.growth.poll(&sight, &mut (hold, self.gateway.now()), context);
+        if self.growth.overdrawn && self.overdraft.is_none() {
+            self.overdraft = self.hold.as_ref().map(|hold| hold.charged() + money(stake.cap));
         }
-    }
-
-    /// No more could be set aside.
-    fn short(&mut self, error: &HoldError, finished: bool) -> Result<(), Stop> {
-        let Some(meter) = &self.meter else { return Ok(()) };
-        let growth = &mut self.growth;
-        if finished {
-            growth.owed = true;
-            return Ok(());
-        }
-        match error {
-            HoldError::Refused(_) if !growth.little => growth.little = true,
-            HoldError::Refused(_) if self.team.midstream == Midstream::Finish => {
-                let stake = &meter.ranked.stake;
-                let whole = meter.ranked.price.as_ref().map_or(Money::ZERO, |price| stake.money(price, stake.cap));
-                let charged = self.hold.as_ref().map_or(Money::ZERO, Hold::charged);
-                self.overdraft = Some(charged + whole);
-                growth.covers(stake.cap, stake);
-            }
-            HoldError::Refused(_) => return Err(Stop { label: "budget", refusal: Box::new(Refusal::cut(error)) }),
-            HoldError::Away | HoldError::Journal(_) if meter.most() > growth.covered => {
-                return Err(Stop { label: "budget_store", refusal: Box::new(Refusal::cut(error)) });
-            }
-            HoldError::Away | HoldError::Journal(_) => growth.adrift = true,
-        }
-        Ok(())
+        polled
     }
 }
 
@@ -171,3 +214,6 @@ impl Stop {
         Self { label: "past_cap", refusal: Box::new(Refusal::new(Code::UpstreamError, message)) }
     }
 }
+
+#[cfg(test)]
+mod tests;

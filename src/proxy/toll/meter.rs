@@ -9,7 +9,10 @@ use uuid::Uuid;
 use super::{Flight, Outcome};
 use crate::{
     base::{catalog::SpeedPrior, money::Money, price::Charge, tier::Tier, usage::Usage},
-    ledger::row::{About, PriceUsed, Row, Served, Tokens},
+    ledger::{
+        Demand,
+        row::{About, PriceUsed, Row, Served, Tokens},
+    },
     policy::{PriceInForce, Ranked, stake::GUARD},
 };
 
@@ -99,6 +102,13 @@ impl Meter {
         let certain = shown.max(self.text_bytes / BYTES_OF_LONGEST_TOKENS);
         let reported = self.reported.map_or(0, |usage| usage.output);
         certain.max(reported) > self.ranked.stake.cap.saturating_add(GUARD)
+    }
+
+    /// What it costs so far, for the fences.
+    pub(super) fn bill(&self) -> Demand {
+        let usage = self.usage();
+        let money = self.price(&usage).map_or(Money::ZERO, |charge| charge.money);
+        Demand { money, tokens: usage.input.saturating_add(usage.output) }
     }
 
     /// Tells what this attempt teaches of its upstream's bills. Only its own numbers teach.
