@@ -39,14 +39,14 @@ struct Sight<'a> {
 }
 
 /// What holds the money.
-trait Purse {
+trait Source {
     /// Asks for so much in all; `None` when it is there.
     fn ask(&self, demand: Demand) -> Option<TopUp>;
     /// Takes over what has come.
     fn take(&mut self, raised: Raised);
 }
 
-impl Purse for (&mut Hold, Timestamp) {
+impl Source for (&mut Hold, Timestamp) {
     fn ask(&self, demand: Demand) -> Option<TopUp> {
         self.0.top_up(demand, &[], self.1)
     }
@@ -113,7 +113,12 @@ impl Growth {
     }
 
     /// Goes on as far as it can without waiting: ready when the stream may flow, pending when it has caught up.
-    fn poll(&mut self, sight: &Sight<'_>, purse: &mut dyn Purse, context: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    fn poll(
+        &mut self,
+        sight: &Sight<'_>,
+        source: &mut dyn Source,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Stop>> {
         loop {
             if let Some((target, under_way)) = &mut self.under_way {
                 let target = *target;
@@ -124,7 +129,7 @@ impl Growth {
                 self.under_way = None;
                 match answer {
                     Ok(raised) => {
-                        purse.take(raised);
+                        source.take(raised);
                         self.covers(target, sight.stake);
                     }
                     Err(error) => self.short(&error, sight)?,
@@ -134,7 +139,7 @@ impl Growth {
             if sight.bill.is_none() && sight.ignores_cap {
                 return Poll::Ready(Err(Stop::past_the_cap()));
             }
-            let asked = self.wanted(sight).map(|(target, demand)| (target, purse.ask(demand)));
+            let asked = self.wanted(sight).map(|(target, demand)| (target, source.ask(demand)));
             match asked {
                 Some((target, Some(top_up))) => self.under_way = Some((target, top_up)),
                 // It is set aside already: the hold was the dearest candidate's.

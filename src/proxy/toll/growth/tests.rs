@@ -30,7 +30,7 @@ struct Slow {
     asked: Cell<u32>,
 }
 
-impl Purse for Slow {
+impl Source for Slow {
     fn ask(&self, demand: Demand) -> Option<TopUp> {
         let top_up = self.hold.top_up(demand, &[], NOW)?;
         self.asked.set(self.asked.get() + 1);
