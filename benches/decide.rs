@@ -119,6 +119,7 @@ fn policies(count: u32) -> Policies {
         key_fences: Default::default(),
         currencies: BTreeMap::from([(Currency::parse("CNY").unwrap(), vec![rate])]),
         scores,
+        notify: Vec::new(),
     }
 }
 

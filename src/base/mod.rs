@@ -7,6 +7,7 @@ pub mod fences;
 pub mod hex;
 pub mod money;
 pub mod names;
+pub mod notices;
 pub mod price;
 pub mod scores;
 pub mod store;

@@ -18,13 +18,13 @@ use crate::{
         self, Loaded, ServerConfig,
         watch::{Seen, Watcher},
     },
-    ledger::{Ledger, keys::KeyStore},
+    ledger::{Ledger, keys::KeyStore, outbox::Outbox},
     net::{
         listener::{self, Limits},
         pool::Pool,
         tls::{self, ServerTls},
     },
-    proxy::{Gateway, Settings},
+    proxy::{self, Gateway, Settings},
     telemetry,
 };
 
@@ -123,11 +123,14 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     if !from_file {
         return run::until_signalled(doors, state).await;
     }
+    let (outbox, pool) = (Arc::new(Outbox::open(&server.journal)?), Pool::new(tls::client_config(None)?));
     let watching = tokio::spawn(watch(gateway, server, sources));
     let uses = tokio::spawn(admin::keep_uses(Arc::clone(&state)));
+    let notices = tokio::spawn(proxy::deliver_notices(Arc::clone(&state.gateway), outbox, pool));
     let code = run::until_signalled(doors, Arc::clone(&state)).await;
     watching.abort();
     uses.abort();
+    notices.abort();
     admin::flush_uses(&state);
     code
 }

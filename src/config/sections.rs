@@ -2,6 +2,8 @@
 
 mod tenants;
 
+use crate::base::notices::EventKind;
+
 use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
 use tenants::{BUDGETS, DEFAULTS, KEY, LIMITS_OF_OWNERS, PROVIDER, TEAM};
 
@@ -88,9 +90,19 @@ pub const POLICIES: Shape = Shape {
         may("defaults", Kind::Shape(&DEFAULTS), "what holds for every team that does not say otherwise"),
         may("teams", Table(&Kind::Shape(&TEAM)), "who pays, and within which fences"),
         may("keys", List(&Kind::Shape(&KEY), Least::None), "client keys, as hashes"),
+        may("notify", List(&Kind::Shape(&NOTIFY), Least::None), "where operators are told of what"),
         may("providers", Table(&Kind::Shape(&PROVIDER)), "what may be spent on all backends of a provider"),
     ],
-    later: &["notify"],
+    later: &[],
+};
+
+const NOTIFY: Shape = Shape {
+    name: "a receiver of notices",
+    fields: &[
+        must("webhook", Secret, "the address that is called, as in `https://host/path`"),
+        must("on", List(&Word(&EventKind::WORDS), Least::One), "of what it is told"),
+    ],
+    later: &[],
 };
 
 /// Tiers of service.

@@ -11,6 +11,7 @@ mod hold;
 mod index;
 pub mod journal;
 pub mod keys;
+pub mod outbox;
 pub mod raises;
 pub mod redis;
 pub mod report;

@@ -17,6 +17,7 @@ use crate::base::{
     fences::Fence,
     money::{Currency, ExchangeRate, Money},
     names::{BackendName, KeyId, ModelName, RouteName, TeamName},
+    notices::Webhook,
     scores::Scores,
     tenants::{Key, Team},
 };
@@ -63,6 +64,8 @@ pub struct Policies {
     pub currencies: BTreeMap<Currency, Vec<ExchangeRate>>,
     /// The register of scores with its fit.
     pub scores: Scores,
+    /// Where operators are told of what.
+    pub notify: Vec<Webhook>,
 }
 
 impl Policies {

@@ -165,6 +165,7 @@ impl World {
             key_fences: HashMap::new(),
             currencies: BTreeMap::new(),
             scores,
+            notify: Vec::new(),
         };
         let facts = Facts {
             model: "auto".into(),

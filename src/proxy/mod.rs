@@ -15,6 +15,7 @@ mod funds;
 mod head;
 mod live;
 mod models;
+mod notices;
 mod receipts;
 mod refusal;
 mod relay;
@@ -40,13 +41,17 @@ use jiff::{SignedDuration, Timestamp};
 pub use answer::Answer;
 use auth::Door;
 pub use auth::OPEN_TEAM;
+pub use notices::deliver as deliver_notices;
 pub use refusal::{Code, Refusal};
 pub use serve::serve;
 
 use crate::{
-    base::{fences::Unit, money::Money},
+    base::{
+        fences::{Fence, Unit},
+        money::Money,
+    },
     ledger::{
-        Ledger,
+        Ledger, Refused,
         keys::{KeyRing, KeySnapshot},
     },
     net::pool::Pool,
@@ -83,6 +88,7 @@ pub struct Gateway {
     pub metrics: Metrics,
     log: RequestLog,
     receipts: receipts::Receipts,
+    notices: notices::Notices,
     vocabularies: vocabularies::Vocabularies,
 }
 
@@ -109,6 +115,7 @@ impl Gateway {
             metrics: Metrics::default(),
             log: RequestLog::start()?,
             receipts: receipts::Receipts::default(),
+            notices: notices::Notices::default(),
             vocabularies: vocabularies::Vocabularies::default(),
         };
         gateway.adopt(&policies);
@@ -123,6 +130,7 @@ impl Gateway {
         let before = self.live.load_full();
         self.live.store(Arc::new(Live::new(Arc::clone(&policies), Some(&before), &self.pool)));
         self.announce(&policies);
+        self.notices.reloaded(&before.policies, &policies, self.now());
     }
 
     /// Puts the store's keys in force: whatever arrives from then on is measured by them, also on open connections.
@@ -150,6 +158,24 @@ impl Gateway {
 
     fn door(&self) -> Door<'_> {
         if self.is_open() { Door::Open } else { Door::Keys(&self.keys) }
+    }
+
+    /// What operators are told of.
+    fn notices(&self) -> &notices::Notices {
+        &self.notices
+    }
+
+    /// Tells operators of a budget that has refused a request.
+    fn told_empty(&self, refused: &Refused) {
+        self.notices.refused(&self.live().policies.notify, refused, self.now());
+    }
+
+    /// Tells operators of budgets in which something was settled, if that passed a share that they warn of.
+    fn told_settled(&self, fences: &[Arc<Fence>]) {
+        let (live, now) = (self.live(), self.now());
+        for fence in fences {
+            self.notices.settled(&live.policies.notify, fence, self.ledger.level(fence, now), now);
+        }
     }
 
     /// Budgets, holds and books.

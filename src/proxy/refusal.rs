@@ -144,6 +144,8 @@ pub struct Refusal {
     pub team: Option<TeamName>,
     /// What the request's fences have left, once they are known.
     pub standing: Option<Box<Standing>>,
+    /// The budget that has too little left.
+    pub empty: Option<Box<Refused>>,
 }
 
 /// The wait that a 503 names when nothing better is known.
@@ -171,6 +173,7 @@ impl Refusal {
             verbatim: None,
             team: None,
             standing: None,
+            empty: None,
         }
     }
 
@@ -244,6 +247,7 @@ impl Refusal {
             .detail("unit", unit.as_str())
             .detail("limit", plain(unit, fence.cap))
             .detail("used", plain(unit, refused.used));
+        let refusal = Self { empty: Some(Box::new(refused.clone())), ..refusal };
         match refused.renews_at {
             Some(at) => refusal.detail("renews_at", seconds(at).to_string()),
             None => refusal,

@@ -34,7 +34,12 @@ pub async fn serve(gateway: Arc<Gateway>, request: Request<Incoming>) -> Respons
         Endpoint::Cost(request) => about(&gateway, &head, |_, caller| cost(&gateway, caller, &request)),
         Endpoint::Unknown => Err(unknown(&gateway, &id, &head)),
     }
-    .unwrap_or_else(|refusal| refusal.response());
+    .unwrap_or_else(|refusal| {
+        if let Some(empty) = &refusal.empty {
+            gateway.told_empty(empty);
+        }
+        refusal.response()
+    });
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }

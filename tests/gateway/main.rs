@@ -31,6 +31,7 @@ mod limits;
 mod malformed;
 mod models;
 mod money;
+mod notices;
 mod raises;
 mod reload;
 mod scripts;

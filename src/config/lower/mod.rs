@@ -18,6 +18,7 @@ pub mod amounts;
 mod backends;
 mod fences;
 mod models;
+mod notify;
 mod prices;
 mod routes;
 pub mod rows;
@@ -72,8 +73,21 @@ pub fn lower(work: &mut Work<'_, '_>, hash: Arc<str>) -> Policies {
     let aliases = routes::aliases(work);
     let (teams, keys) = teams::lower(work);
     let key_fences = teams::key_fences(work);
-    let policies =
-        Policies { hash, backends, models, candidates, routes, aliases, teams, keys, key_fences, currencies, scores };
+    let notify = notify::lower(work);
+    let policies = Policies {
+        hash,
+        backends,
+        models,
+        candidates,
+        routes,
+        aliases,
+        teams,
+        keys,
+        key_fences,
+        currencies,
+        scores,
+        notify,
+    };
     warnings::note(work, &policies, &own_prices);
     policies
 }

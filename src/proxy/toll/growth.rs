@@ -209,6 +209,11 @@ impl Toll {
         if self.growth.overdrawn && self.overdraft.is_none() {
             self.overdraft = self.hold.as_ref().map(|hold| hold.charged() + money(stake.cap));
         }
+        if let Poll::Ready(Err(Stop { refusal, .. })) = &polled
+            && let Some(empty) = &refusal.empty
+        {
+            self.gateway.told_empty(empty);
+        }
         polled
     }
 }

@@ -281,7 +281,13 @@ impl Toll {
         if !std::mem::replace(&mut self.open, false) {
             return;
         }
+        let places = self.hold.as_ref().map(Hold::places).unwrap_or_default().iter();
+        let warning = places.filter(|place| !place.fence.warn_ppm.is_empty());
+        let warning: Vec<Arc<Fence>> = warning.map(|place| Arc::clone(&place.fence)).collect();
         let settled = self.hold.take().map(Hold::settle).unwrap_or_default();
+        if !warning.is_empty() {
+            self.gateway.told_settled(&warning);
+        }
         let allowed = self.overdraft.map_or(Money::ZERO, |most| most - (settled.charged - settled.beyond));
         let overdraft = allowed.max(Money::ZERO).min(settled.beyond);
         self.record.code = code;
