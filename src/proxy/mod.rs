@@ -53,6 +53,7 @@ use crate::{
     ledger::{
         Ledger, Refused,
         keys::{KeyRing, KeySnapshot},
+        redis::Store,
     },
     net::pool::Pool,
     policy::Policies,
@@ -168,6 +169,13 @@ impl Gateway {
     /// Tells operators of a budget that has refused a request.
     fn told_empty(&self, refused: &Refused) {
         self.notices.refused(&self.live().policies.notify, refused, self.now());
+    }
+
+    /// Tells operators of the store, if it is away.
+    fn told_store(&self) {
+        if let Some(why) = self.ledger.store().and_then(Store::trouble) {
+            self.notices.store_lost(&self.live().policies.notify, &why, self.now());
+        }
     }
 
     /// Tells operators of budgets in which something was settled, if that passed a share that they warn of.

@@ -10,12 +10,18 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{Event, receiver};
 use crate::{
     base::notices::Webhook,
-    ledger::outbox::{Message, Outbox, OutboxError},
+    ledger::{
+        outbox::{Message, Outbox, OutboxError},
+        redis::Store,
+    },
     net::{body::UpstreamBody, pool::Pool},
     proxy::Gateway,
 };
@@ -24,6 +30,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait after the first failure, and at most; it doubles in between.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// How long the store must have been away before somebody is told: a slow answer is no news.
+const STEADY: Duration = Duration::from_secs(3);
 /// A receiver that has refused a message for so many seconds will not take it.
 const GIVE_UP: i64 = 3 * 24 * 3600;
 /// The longest answer that is read, so that the connection may be used again.
@@ -36,10 +44,17 @@ pub async fn deliver(gateway: Arc<Gateway>, outbox: Arc<Outbox>, pool: Pool) {
         Err(error) => return tracing::error!(%error, "nobody is notified of anything"),
     };
     let Some(mut events) = gateway.notices().begin(marks) else { return };
+    // How the store stands at the start is looked at, too.
+    let mut watch = gateway.ledger().store().map(Store::watch);
+    let mut look_at = watch.as_ref().map(|_| Instant::now() + STEADY);
     let mut courier = Courier { gateway, outbox, pool, rests: HashMap::new() };
     loop {
         courier.round().await;
-        let rest = courier.rests.values().map(|rest| rest.until).min();
+        if look_at.is_some_and(|at| at <= Instant::now()) {
+            look_at = None;
+            courier.gateway.told_store();
+        }
+        let rest = courier.rests.values().map(|rest| rest.until).chain(look_at).min();
         let wait = async {
             match rest {
                 Some(until) => tokio::time::sleep_until(until).await,
@@ -51,9 +66,21 @@ pub async fn deliver(gateway: Arc<Gateway>, outbox: Arc<Outbox>, pool: Pool) {
                 Some(event) => courier.write_down(event, &mut events).await,
                 None => return,
             },
+            () = changed(&mut watch) => look_at = Some(Instant::now() + STEADY),
             () = wait => {}
         }
     }
+}
+
+/// Waits until the store stands otherwise than before; for ever where there is none.
+async fn changed<T>(watch: &mut Option<watch::Receiver<T>>) {
+    if let Some(watching) = watch
+        && watching.changed().await.is_ok()
+    {
+        return;
+    }
+    *watch = None;
+    std::future::pending().await
 }
 
 /// A receiver that failed is left alone for a while.

@@ -29,6 +29,8 @@ use crate::{
     policy::Policies,
 };
 
+/// How often it is told that the store is away, in seconds.
+const STORE_LOST_EVERY: i64 = 300;
 /// Events that wait to be written down.
 const QUEUE: usize = 1024;
 
@@ -118,6 +120,21 @@ impl Notices {
                 || json!({"backend": name, "why": why.as_ref(), "text": format!("backend `{name}` is off: {why}")}),
             );
         }
+    }
+
+    /// Notes that the store of budgets cannot be asked; told once in five minutes.
+    pub fn store_lost(&self, webhooks: &[Webhook], why: &str, now: Timestamp) {
+        if !self.wanted(webhooks, EventKind::StoreLost) {
+            return;
+        }
+        let slot = now.as_second().div_euclid(STORE_LOST_EVERY);
+        let mark = Mark { name: format!("store/{slot}"), until: (slot + 1) * STORE_LOST_EVERY };
+        self.tell(
+            EventKind::StoreLost,
+            Some(mark),
+            now,
+            || json!({"why": why, "text": format!("the store of budgets is away: {why}")}),
+        );
     }
 
     /// Hands an event over, unless its mark stands.

@@ -114,3 +114,18 @@ fn an_empty_budget_is_told_once_and_a_limit_never() {
 fn shares_are_told_as_they_are_written() {
     assert_eq!([800_000, 955_000, 1_000_000, 1].map(percent), ["80", "95.5", "100", "0.0001"]);
 }
+
+#[test]
+fn a_lost_store_is_told_once_in_five_minutes() {
+    let notices = Notices::default();
+    let mut events = notices.begin(Vec::new()).unwrap();
+    let webhooks = webhooks(&[EventKind::StoreLost]);
+    let later = |seconds| now().checked_add(SignedDuration::from_secs(seconds)).unwrap();
+    for at in [0, 1, 299, 300, 301] {
+        notices.store_lost(&webhooks, "connection refused", later(at));
+    }
+    let told = told(&mut events);
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0].body["text"], "the store of budgets is away: connection refused");
+    assert_ne!(told[0].body["id"], told[1].body["id"]);
+}
