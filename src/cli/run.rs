@@ -82,6 +82,9 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
             ExitCode::FAILURE
         }
     };
+    if let Some(store) = state.gateway.ledger().store() {
+        store.close(STORE_CLOSE).await;
+    }
     state.gateway.ledger().books().close();
     // The log's thread is given the time to write what it gathers.
     tokio::time::sleep(2 * GATHER).await;
@@ -90,6 +93,9 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
     operators.abort();
     Ok(code)
 }
+
+/// How long the end waits for settlements to get into the budget store; the rest is in the journal.
+const STORE_CLOSE: Duration = Duration::from_secs(5);
 
 struct Signals {
     terminate: Signal,

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use anyhow::bail;
@@ -14,6 +15,7 @@ use tokio::net::TcpListener;
 use super::run::{self, Doors};
 use crate::{
     admin::{self, Admin},
+    base::store::StoreConfig,
     config::{
         self, Loaded, ServerConfig,
         watch::{Seen, Watcher},
@@ -36,6 +38,8 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
+/// How long a start waits for the budget store: as long as filling an empty one takes.
+const STORE_WAIT: Duration = Duration::from_secs(8);
 /// The file that is read when none is named.
 const DEFAULT_CONFIG: &str = "turnpike.yaml";
 
@@ -81,6 +85,11 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     let keys = if from_file { Some(KeyStore::open(&server.journal)?) } else { None };
     let stored = keys.as_ref().map(KeyStore::export).transpose()?.unwrap_or_default();
     let ledger = if from_file { open_books(&server)? } else { Ledger::default() };
+    if let Some(store) = ledger.store()
+        && !store.wait(STORE_WAIT).await
+    {
+        tracing::warn!(cause = store.trouble().as_deref(), "serving without the budget store until it is there");
+    }
     let tls = server.tls.as_ref().map(|tls| ServerTls::load(&tls.cert, &tls.key)).transpose()?;
     let settings = Settings {
         body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
@@ -138,7 +147,10 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
 /// Opens the books, and says what was found in them.
 fn open_books(server: &ServerConfig) -> anyhow::Result<Ledger> {
     let folder = server.journal.join("books");
-    let (ledger, found) = Ledger::embedded(&folder, Timestamp::now())?;
+    let (ledger, found) = match &server.store {
+        StoreConfig::Embedded => Ledger::embedded(&folder, Timestamp::now())?,
+        StoreConfig::Redis(config) => Ledger::redis(&folder, config.clone(), Timestamp::now())?,
+    };
     if found.torn > 0 {
         tracing::warn!(bytes = found.torn, "the end of the journal was torn and is cut off");
     }

@@ -30,6 +30,7 @@ mod secrets;
 mod sections;
 mod server;
 mod shape;
+mod store;
 mod tree;
 mod units;
 pub mod watch;

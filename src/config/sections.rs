@@ -62,7 +62,38 @@ const TLS: Shape = Shape {
     later: &[],
 };
 
-const STORE: Shape = Shape { name: "`store`", fields: &[], later: &["redis", "cluster", "sentinel", "lease"] };
+const STORE: Shape = Shape {
+    name: "`store`",
+    fields: &[
+        may("redis", Filled, "one server, as in `redis://10.0.0.5:6379`; `rediss://` for TLS"),
+        may("cluster", List(&Filled, Least::One), "some servers of a cluster; they tell of the others"),
+        may("sentinel", Kind::Shape(&SENTINEL), "sentinels that know the server"),
+        may("ca", Text, "a PEM file of certificates to trust instead of the system's, relative to this file"),
+        may("name", Text, "gateways with one name count together; `turnpike` unless stated"),
+        may("timeout", DURATION, "how long a request may wait for the store; 250ms unless stated"),
+        may("lease", Kind::Shape(&LEASE), "what a gateway sets aside in advance"),
+    ],
+    later: &[],
+};
+
+const SENTINEL: Shape = Shape {
+    name: "`sentinel`",
+    fields: &[
+        must("master", Text, "the name under which the sentinels know the server"),
+        must("sentinels", List(&Filled, Least::One), "their addresses, as in `redis://10.0.0.5:26379`"),
+        may("password", Secret, "the server's own password"),
+    ],
+    later: &[],
+};
+
+const LEASE: Shape = Shape {
+    name: "`lease`",
+    fields: &[
+        may("share", Amount(Unit::Share), "at most so much of what is left; 1% unless stated, 0% for no leases"),
+        may("ttl", DURATION, "a slice that is not used for so long is returned; 60s unless stated"),
+    ],
+    later: &[],
+};
 
 const LIMITS: Shape = Shape {
     name: "`limits`",

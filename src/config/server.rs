@@ -9,7 +9,8 @@ use std::{
 use jiff::civil;
 use secrecy::SecretString;
 
-use super::{diagnostic::Report, secrets::Secrets, sections, tree::Node, units};
+use super::{diagnostic::Report, secrets::Secrets, sections, store, tree::Node, units};
+use crate::base::store::StoreConfig;
 
 /// What `turnpike.yaml` says.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct ServerConfig {
     pub policies: PathBuf,
     /// The folder of books and keys.
     pub journal: PathBuf,
+    /// Where budgets are counted.
+    pub store: StoreConfig,
     /// Catalog rows that begin after this day are not used; `None` = all are.
     pub catalog: Option<civil::Date>,
     /// Bounds on what clients may send.
@@ -99,6 +102,7 @@ impl Default for ServerConfig {
             tls: None,
             policies: PathBuf::from("policies"),
             journal: PathBuf::from("data"),
+            store: StoreConfig::Embedded,
             catalog: None,
             limits: Limits { body: 32 << 20, connections: 20_000 },
             drain: Duration::from_secs(600),
@@ -123,6 +127,7 @@ impl ServerConfig {
                 .and_then(|tls| Some(Tls { cert: folder.join(tls.word("cert")?), key: folder.join(tls.word("key")?) })),
             policies: path("policies", &usual.policies),
             journal: path("journal", &usual.journal),
+            store: node.get("store").map_or(usual.store, |node| store::read(report, secrets, node, folder)),
             catalog: node.read("catalog", units::day),
             limits: Limits {
                 body: limit("body", units::bytes).unwrap_or(usual.limits.body),

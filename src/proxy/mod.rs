@@ -222,6 +222,9 @@ impl Gateway {
         }
         metrics.budget_limit.clear();
         metrics.budget_left.clear();
+        if let Some(store) = self.ledger.store() {
+            store.revise(u64::try_from(self.now().as_millisecond()).unwrap_or(0));
+        }
     }
 
     /// Puts together the store's keys and those of the policies in force. The lock is held throughout, so that what
@@ -257,6 +260,10 @@ impl Gateway {
             metrics.breaker_state.get_or_create(&labels).set(live.breaker(candidate));
         }
         metrics.holds_open.set(self.ledger.holds_open());
+        let store = self.ledger.store();
+        metrics.store_up.set(store.is_none_or(Store::is_up).into());
+        metrics.lease.set(dollars(Money::from_nanousd(store.map_or(0, Store::leased_nanousd))));
+        metrics.settle_lag.set(store.map_or(0.0, |store| store.lag().as_secs_f64()));
         metrics.log_dropped.set(i64::try_from(self.log.dropped()).unwrap_or(i64::MAX));
         metrics.render()
     }

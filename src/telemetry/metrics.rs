@@ -135,6 +135,12 @@ metrics! {
         "budget_overdraft_usd", "Charged beyond holds by streams that their team lets finish";
     holds_open: Number = Number::default(),
         "holds_open", "Holds that are not settled yet";
+    store_up: Number = Number::default(),
+        "store_up", "1 while the budget store answers; always 1 for the embedded one";
+    lease: Amount = Amount::default(),
+        "lease_usd", "Set aside in the shared store in advance, by this gateway";
+    settle_lag: Amount = Amount::default(),
+        "settle_lag_seconds", "How long the oldest settlement has waited to get into the shared store";
     breaker_state: Family<CandidateLabels, Number> = Family::default(),
         "breaker_state", "0 closed, 1 half open, 2 open";
     switched_off: Family<SwitchLabels, Number> = Family::default(),

@@ -3,6 +3,8 @@
 
 mod faults;
 mod histories;
+mod leases;
 mod node;
 mod protocol;
 mod server;
+mod topology;

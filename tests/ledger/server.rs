@@ -19,6 +19,8 @@ pub struct Server {
     pub port: u16,
     pub folder: TempDir,
     options: Vec<String>,
+    /// Whether it is a sentinel, whose configuration is a file in the folder.
+    sentinel: bool,
 }
 
 /// A port that nobody listens on. Somebody may take it before the server does, which then tries another.
@@ -34,7 +36,22 @@ impl Server {
             port: free_port(),
             folder: tempfile::tempdir().unwrap(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
+            sentinel: false,
         };
+        server.run().await;
+        server
+    }
+
+    /// A sentinel that alone decides over the server at `port`, which it calls `main`.
+    pub async fn sentinel(port: u16) -> Self {
+        let (own, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let text = format!(
+            "port {own}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {port} 1\n\
+             sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n",
+            folder.path().display()
+        );
+        std::fs::write(folder.path().join("sentinel.conf"), text).unwrap();
+        let mut server = Self { process: None, port: own, folder, options: Vec::new(), sentinel: true };
         server.run().await;
         server
     }
@@ -43,8 +60,12 @@ impl Server {
     pub async fn run(&mut self) {
         let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
         let mut command = Command::new("redis-server");
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]);
-        command.arg("--dir").arg(self.folder.path()).args(&self.options);
+        if self.sentinel {
+            command.arg(self.folder.path().join("sentinel.conf")).arg("--sentinel");
+        } else {
+            command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]);
+            command.arg("--dir").arg(self.folder.path()).args(&self.options);
+        }
         self.process = Some(command.stdout(log).stderr(Stdio::null()).spawn().expect("redis-server is not installed"));
         for _ in 0..500 {
             if self.plain().await.is_some() {

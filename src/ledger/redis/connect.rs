@@ -12,7 +12,7 @@ use ::redis::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::scripts::Wire;
+use super::{link::cause, scripts::Wire};
 use crate::base::store::{RedisConfig, RedisPlace};
 
 /// How long a connection may take to be made, with its handshake.
@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// What the server or the connection says.
-    #[error("{0}")]
+    #[error("{}", cause(.0))]
     Redis(#[from] RedisError),
     /// Nothing was heard in time.
     #[error("no answer within {} s", CONNECT.as_secs())]

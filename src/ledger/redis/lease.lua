@@ -1,7 +1,7 @@
 -- Grants a node a slice of a place, or takes some of it back from its owner. What is leased counts as used for
 -- everybody else until the owner has settled or returned it: a lease can strand an amount, never overspend it.
 -- ARGV: epoch, node, fence, from, to, kind, cap, revision, number of the request, wanted (negative: returned),
---       share of what is left in parts per million, least.
+--       share of what is left in parts per million, least, what raises add to the cap.
 -- Answers: ok granted left | window 0 now running | epoch current
 
 local node, fence, from, to, kind = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -30,7 +30,7 @@ else
     end
   end
   local stands = standing(place, from, to, ARGV[7], ARGV[8])
-  left = math.max(0, stands.cap - stands.s - stands.r - stands.l)
+  left = math.max(0, stands.cap + tonumber(ARGV[13]) - stands.s - stands.r - stands.l)
   granted = math.min(wanted, math.floor(left / 1000000 * number(ARGV[11])), left)
   if granted < number(ARGV[12]) then
     granted = 0

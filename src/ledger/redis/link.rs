@@ -84,17 +84,15 @@ impl Link {
         self.standing.send_replace(Standing::Up(live));
     }
 
-    /// Takes the connection out of use.
+    /// Takes the connection out of use; or tells the newest reason why there is none.
     pub fn down(&self, why: &str) {
-        self.standing.send_if_modified(|standing| {
+        self.standing.send_modify(|standing| {
             let since = match standing {
-                Standing::Down(..) => return false,
                 // Requests have waited since it became slow: they are not to wait once more.
-                Standing::Slow(_, since) => *since,
+                Standing::Down(_, since) | Standing::Slow(_, since) => *since,
                 Standing::Up(_) => Instant::now(),
             };
             *standing = Standing::Down(why.into(), since);
-            true
         });
     }
 
@@ -213,6 +211,7 @@ pub(super) fn cause(error: &RedisError) -> Arc<str> {
         ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain) => {
             "the slot has moved to another server"
         }
+        ErrorKind::AuthenticationFailed => "the password is wrong or missing",
         ErrorKind::Server(ServerErrorKind::NoPerm) => "the user may not run scripts or use keys that begin with `{tp:`",
         _ => match error.code() {
             Some("OOM") => "the server is out of memory; hint: raise `maxmemory`, and keep `noeviction`",

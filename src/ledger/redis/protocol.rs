@@ -161,8 +161,9 @@ pub fn take(wire: &Wire, epoch: &str, taking: &Taking<'_>, places: &[Place], bin
     for place in places {
         let Place { fence, window, amount } = place;
         cmd.arg(&*fence.id).arg(window.start.as_second()).arg(window.end.as_second());
-        cmd.arg(kind(fence.unit.into())).arg((*amount).min(LARGEST)).arg(fence.cap.min(LARGEST));
-        cmd.arg(taking.revision).arg(i32::from(binds(fence)));
+        cmd.arg(kind(fence.unit.into())).arg((*amount).min(LARGEST)).arg((fence.cap - fence.raised).min(LARGEST));
+        // What raises add goes beside the cap: they come and go without another revision of the policies.
+        cmd.arg(taking.revision).arg(fence.raised.min(LARGEST)).arg(i32::from(binds(fence)));
     }
     cmd
 }
@@ -175,7 +176,7 @@ pub fn take_again(wire: &Wire, epoch: &str, taking: &Taking<'_>, places: &[Place
     for place in places {
         cmd.arg(&*place.fence).arg(place.from).arg(place.to).arg(kind(place.unit)).arg(place.amount.min(LARGEST));
         // Revision 0 gives way to every cap that a gateway brings.
-        cmd.arg(0).arg(0).arg(0);
+        cmd.arg(0).arg(0).arg(0).arg(0);
     }
     cmd
 }

@@ -11,19 +11,20 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     task::AbortHandle,
-    time::Instant,
+    time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
 
 use super::{
     desk::{Desk, Terms},
     keeper,
+    lease::Slices,
     link::{Failure, Link, Standing},
     protocol::{self, How, Taken, Taking},
     source::Source,
-    upkeep::Peer,
+    upkeep::{self, Peer},
 };
 use crate::{
     base::{fences::Fence, store::RedisConfig, tenants::OnStoreLoss},
@@ -315,9 +316,32 @@ impl Store {
         }
     }
 
-    /// How it stands, for those who wait for it.
-    pub fn watch(&self) -> watch::Receiver<Standing> {
-        self.inner.link.watch()
+    /// Waits until it answers, at most for `most`; whether it does.
+    pub async fn wait(&self, most: Duration) -> bool {
+        let mut watch = self.inner.link.watch();
+        let up = watch.wait_for(|standing| matches!(standing, Standing::Up(_)));
+        matches!(timeout(most, up).await, Ok(Ok(_)))
+    }
+
+    /// Brings everything to the store and returns what was leased, as at the end of the process, for at most `most`.
+    /// What does not get there is in the journal.
+    pub async fn close(&self, most: Duration) {
+        let shipped = async {
+            while !self.is_caught_up() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let shipped = timeout(most, shipped).await.is_ok();
+        self.keeper.abort();
+        if !shipped || self.inner.desk().slices.all().is_empty() {
+            return;
+        }
+        self.inner.desk().slices = Slices::default();
+        let node = self.inner.source.node();
+        let returned = self.inner.link.call(|live| upkeep::claim(&live.wire, &live.epoch, node, &[])).await;
+        if let Err(error) = returned {
+            tracing::warn!(%error, "what this gateway leased is not returned: it is when it starts again");
+        }
     }
 
     /// What this node leases, in nano-USD.

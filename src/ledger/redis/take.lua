@@ -1,6 +1,6 @@
 -- hold, top_up, and holds that are brought again after a loss.
 -- ARGV: how (`hold`, `more`, `again`), epoch, id, time to live in ms, node, about;
--- then for each place: fence, from, to, kind, amount, cap, revision, binds (1 or 0).
+-- then for each place: fence, from, to, kind, amount, cap, its revision, what raises add to it, binds (1 or 0).
 -- Answers: ok now (s r l cap)* | short index used cap | window index now running | ended state | epoch current
 
 local how, epoch, id = ARGV[1], ARGV[2], ARGV[3]
@@ -25,9 +25,9 @@ local replayed = state == 'open' and how ~= 'more'
 local wanted, answer = {}, {'ok', now}
 
 -- Everything is looked at before anything is taken: all places or none.
-for i = 7, #ARGV, 8 do
+for i = 7, #ARGV, 9 do
   local fence, from, to, kind, amount = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
-  local index = (i - 7) / 8
+  local index = (i - 7) / 9
   if kind ~= 'g' and not replayed and how ~= 'again' then
     local wrong = wrong_window(index, fence, from, to, now)
     if wrong then
@@ -37,13 +37,14 @@ for i = 7, #ARGV, 8 do
   local place = fence .. ':' .. from
   local stands = standing(place, from, to, ARGV[i + 5], ARGV[i + 6])
   local had = mine[place] and mine[place].amount or 0
+  local most = stands.cap + tonumber(ARGV[i + 7])
   local used = stands.s + stands.r + stands.l - had
-  if ARGV[i + 7] == '1' and not replayed and used + amount > stands.cap then
-    return {'short', index, used, stands.cap}
+  if ARGV[i + 8] == '1' and not replayed and used + amount > most then
+    return {'short', index, used, most}
   end
   wanted[place] = {kind = kind, to = to, amount = amount}
   local reserved = replayed and stands.r or stands.r - had + amount
-  for _, value in ipairs({stands.s, reserved, stands.l, stands.cap}) do
+  for _, value in ipairs({stands.s, reserved, stands.l, most}) do
     answer[#answer + 1] = value
   end
 end

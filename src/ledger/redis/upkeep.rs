@@ -74,7 +74,14 @@ pub fn lease(wire: &Wire, epoch: &str, node: &str, revision: u64, request: u64, 
     let mut cmd = wire.call(Script::Lease);
     let row = wish.place.row(wish.place.amount);
     cmd.arg(epoch).arg(node).arg(&*row.fence).arg(row.from).arg(row.to).arg(kind(row.unit));
-    cmd.arg(wish.place.fence.cap).arg(revision).arg(request).arg(row.amount).arg(share_ppm).arg(wish.least);
+    let fence = &wish.place.fence;
+    cmd.arg(fence.cap - fence.raised)
+        .arg(revision)
+        .arg(request)
+        .arg(row.amount)
+        .arg(share_ppm)
+        .arg(wish.least)
+        .arg(fence.raised);
     cmd
 }
 
