@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    harness::{Gateway, Setup, Site, chat, until},
-    upstream::{Script, Upstream},
+    harness::{Gateway, Setup, Site, chat, streamed, until},
+    upstream::{Gate, Script, Upstream},
 };
 
 const READER: &str = "token-of-a-dashboard";
@@ -121,6 +121,44 @@ async fn an_audit_proves_that_the_books_balance_and_names_what_does_not() {
     let damaged = site.run(&["audit"]);
     assert_eq!(damaged.code, Some(1), "{damaged:?}");
     assert!(damaged.stdout.contains("are no entry"), "{damaged:?}");
+}
+
+#[tokio::test]
+async fn the_books_balance_after_a_kill_and_tell_what_was_swept() {
+    let (upstream, gateway) = gateway().await;
+    upstream.always(Script::says("a b c"));
+    let thrifty = gateway.client_with("sk-thrifty");
+    thrifty.post(PATH, &chat("one-model")).await.says("a b c");
+    let gate = Gate::closed();
+    upstream.always(Script::says("a b c").behind(&gate));
+    let under_way: Vec<_> = [chat("one-model"), streamed("one-model")]
+        .map(|body| {
+            let client = gateway.client_with("sk-thrifty");
+            // The connection breaks with the gateway, and with it the task.
+            tokio::spawn(async move { client.post(PATH, &body).await })
+        })
+        .into();
+    until("two holds are open", async || gateway.metric("turnpike_holds_open", &[]).await == 2.0).await;
+    let site = gateway.site().clone();
+    drop(gateway);
+    for asked in under_way {
+        let _ = asked.await;
+    }
+    // Nobody has swept yet: the holds are under way for all that the books know.
+    let between = site.run(&["audit", "--json"]).json();
+    assert_eq!((&between["balanced"], &between["under_way"]), (&true.into(), &2.into()), "{between}");
+    let _gateway = site.start().await;
+    let after = site.run_with(&[TOKEN], &["audit", "--json"]).json();
+    assert_eq!(
+        (&after["balanced"], &after["requests"], &after["under_way"]),
+        (&true.into(), &3.into(), &0.into()),
+        "{after}"
+    );
+    let swept = nano(&after["swept_usd"]);
+    assert!(swept > 0 && nano(&after["charge_usd"]) >= billed(&upstream), "{after}");
+    let told = usage(&site, &["--by", "outcome"]);
+    assert_eq!(nano(&told["total"]["swept_usd"]), swept);
+    assert_eq!(told["lines"][1]["group"]["outcome"], "swept", "{told}");
 }
 
 fn first_segment(site: &Site) -> std::path::PathBuf {
