@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::AbortHandle,
     time::{Instant, sleep, timeout},
 };
@@ -314,6 +314,11 @@ impl Store {
             Standing::Slow(..) => Some("it does not answer".into()),
             Standing::Down(why, _) => Some(Arc::clone(why)),
         }
+    }
+
+    /// How it stands, for those who wait for it.
+    pub fn watch(&self) -> watch::Receiver<Standing> {
+        self.inner.link.watch()
     }
 
     /// Waits until it answers, at most for `most`; whether it does.
