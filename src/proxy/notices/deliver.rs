@@ -10,18 +10,12 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{Event, receiver};
 use crate::{
     base::notices::Webhook,
-    ledger::{
-        outbox::{Message, Outbox, OutboxError},
-        redis::Store,
-    },
+    ledger::outbox::{Message, Outbox, OutboxError},
     net::{body::UpstreamBody, pool::Pool},
     proxy::Gateway,
 };
@@ -30,7 +24,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait after the first failure, and at most; it doubles in between.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// How long the store must have been away before somebody is told: a slow answer is no news.
+/// How often it is looked how the store stands: away twice in a row is news, a slow answer is none.
 const STEADY: Duration = Duration::from_secs(3);
 /// A receiver that has refused a message for so many seconds will not take it.
 const GIVE_UP: i64 = 3 * 24 * 3600;
@@ -44,15 +38,18 @@ pub async fn deliver(gateway: Arc<Gateway>, outbox: Arc<Outbox>, pool: Pool) {
         Err(error) => return tracing::error!(%error, "nobody is notified of anything"),
     };
     let Some(mut events) = gateway.notices().begin(marks) else { return };
-    // How the store stands at the start is looked at, too.
-    let mut watch = gateway.ledger().store().map(Store::watch);
-    let mut look_at = watch.as_ref().map(|_| Instant::now() + STEADY);
+    let mut look_at = gateway.ledger().store().map(|_| Instant::now() + STEADY);
+    let mut was_away = false;
     let mut courier = Courier { gateway, outbox, pool, rests: HashMap::new() };
     loop {
         courier.round().await;
         if look_at.is_some_and(|at| at <= Instant::now()) {
-            look_at = None;
-            courier.gateway.told_store();
+            look_at = Some(Instant::now() + STEADY);
+            let away = courier.gateway.ledger().store().is_some_and(|store| !store.is_up());
+            if away && was_away {
+                courier.gateway.told_store();
+            }
+            was_away = away;
         }
         let rest = courier.rests.values().map(|rest| rest.until).chain(look_at).min();
         let wait = async {
@@ -66,21 +63,9 @@ pub async fn deliver(gateway: Arc<Gateway>, outbox: Arc<Outbox>, pool: Pool) {
                 Some(event) => courier.write_down(event, &mut events).await,
                 None => return,
             },
-            () = changed(&mut watch) => look_at = Some(Instant::now() + STEADY),
             () = wait => {}
         }
     }
-}
-
-/// Waits until the store stands otherwise than before; for ever where there is none.
-async fn changed<T>(watch: &mut Option<watch::Receiver<T>>) {
-    if let Some(watching) = watch
-        && watching.changed().await.is_ok()
-    {
-        return;
-    }
-    *watch = None;
-    std::future::pending().await
 }
 
 /// A receiver that failed is left alone for a while.
