@@ -26,6 +26,24 @@ pub enum Entry {
     Raise(RaiseRow),
 }
 
+/// What other nodes have settled in windows that are not over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MirrorRow {
+    /// The last entry of the store's stream that is in it.
+    pub after: String,
+    /// By node.
+    pub peers: BTreeMap<String, PeerRow>,
+}
+
+/// What one node has settled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// Up to this position of its journal.
+    pub at: u64,
+    /// The sums.
+    pub settled: Vec<PlaceRow>,
+}
+
 /// A budget that is raised for a while, by whom and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RaiseRow {

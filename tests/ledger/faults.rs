@@ -9,7 +9,11 @@ use turnpike::{
         store::RedisConfig,
         tenants::OnStoreLoss,
     },
-    ledger::HoldError,
+    ledger::{
+        HoldError,
+        row::{RaiseRow, UnitRow},
+        window::Window,
+    },
 };
 
 use crate::{
@@ -248,4 +252,53 @@ async fn a_gateway_that_was_killed_settles_what_it_held_when_it_comes_back() {
     assert_eq!(there(&server, &day).await, (0, 30, 0));
     let node = Node::over(copy, plain(&server)).await;
     assert_eq!(balanced(&server, &day, &[&node]).await, 30);
+}
+
+#[tokio::test]
+async fn what_a_node_settled_that_is_gone_for_good_is_known_to_the_others() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let day = budget(100);
+    a.spend(&[&day], 40, 40).await.unwrap();
+    b.spend(&[&day], 30, 30).await.unwrap();
+    balanced(&server, &day, &[&a, &b]).await;
+    // It reads what others have settled, and keeps it when it ends.
+    let from = Window::of(&day, jiff::Timestamp::now()).start.as_second();
+    until("nothing is heard of the other", || a.ledger.store().unwrap().elsewhere(&day.id, from) == 30).await;
+    drop(b);
+    let a = a.again(plain(&server)).await;
+    a.wait_up().await;
+    server.tell("FLUSHALL").await;
+    a.wait_down().await;
+    a.wait_up().await;
+    assert_eq!(there(&server, &day).await, (70, 0, 0));
+}
+
+#[tokio::test]
+async fn a_raise_at_one_gateway_is_in_force_at_all_and_ends_there_too() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let day = budget(100);
+    b.spend(&[&day], 100, 100).await.unwrap();
+    b.caught_up().await;
+    assert!(matches!(b.hold(&[&day], 20).await, Err(HoldError::Refused(_))));
+    let now = jiff::Timestamp::now().as_millisecond();
+    let raise = RaiseRow {
+        id: uuid::Uuid::from_u128(7),
+        fence: Arc::clone(&day.id),
+        unit: UnitRow::Usd,
+        amount: 50,
+        from_ms: now,
+        until_ms: now + 6_000,
+        who: "ops".to_owned(),
+        why: "a launch".to_owned(),
+    };
+    a.ledger.books().raise(raise).unwrap();
+    let raised = || !b.ledger.books().raises().rows(jiff::Timestamp::now()).is_empty();
+    until("the raise does not get around", raised).await;
+    b.spend(&[&day], 20, 20).await.unwrap();
+    until("the raise does not end", || !raised()).await;
+    b.caught_up().await;
+    assert!(matches!(b.hold(&[&day], 1).await, Err(HoldError::Refused(_))));
+    assert_eq!(balanced(&server, &day, &[&a, &b]).await, 120);
 }

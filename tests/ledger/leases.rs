@@ -131,8 +131,9 @@ async fn slices_of_a_node_that_is_gone_count_as_spent_when_the_store_lost_its_da
     until_leased(&a, &day).await;
     a.caught_up().await;
     // Everybody hears of it with the next signs of life.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
-    let leased = a.ledger.store().unwrap().leased_nanousd();
+    let heard = || b.ledger.store().unwrap().peers().iter().any(|peer| !peer.slices.is_empty());
+    until("nobody hears of the slices", heard).await;
+    let leased = there(&server, &day).await.2;
     drop(a.ledger);
     server.tell("FLUSHALL").await;
     b.wait_down().await;

@@ -56,6 +56,7 @@ impl Node {
     /// Starts it again over the same folder, after an orderly end. Nobody may hold anything.
     pub async fn again(self, config: RedisConfig) -> Self {
         let Self { ledger: before, folder } = self;
+        before.store().unwrap().close(Duration::from_secs(20)).await;
         drop(before);
         Self::over(folder, config).await
     }

@@ -17,7 +17,7 @@ use super::{Books, BooksError, Recovery};
 use crate::ledger::{
     journal::{Position, Reader, Reading},
     redis::{Source, Sums},
-    row::{Checkpoint, Entry, PlaceRow, SettleRow},
+    row::{Checkpoint, Entry, MirrorRow, RaiseRow, SettleRow},
 };
 
 /// So many settlements are kept in memory; further ones are read from the journal.
@@ -162,10 +162,29 @@ impl Source for Shared {
         Ok(Sums { position: number(at), settled: sums.settled, open: sums.open })
     }
 
-    fn mirrored(&self) -> Vec<(Arc<str>, Vec<PlaceRow>)> {
-        Vec::new()
+    fn raises(&self) -> Vec<RaiseRow> {
+        self.books.raises().rows(Timestamp::now())
+    }
+
+    fn learn(&self, raise: RaiseRow) -> io::Result<()> {
+        self.books.raise(raise)
+    }
+
+    fn mirror(&self) -> MirrorRow {
+        // A damaged file is worth as much as none: the sums are a lower bound anyway.
+        let kept = std::fs::read(self.folder.join(MIRROR)).ok();
+        kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    fn keep_mirror(&self, mirror: &MirrorRow) -> io::Result<()> {
+        let (path, new) = (self.folder.join(MIRROR), self.folder.join("mirror.new"));
+        std::fs::write(&new, serde_json::to_vec(mirror)?)?;
+        std::fs::rename(new, path)
     }
 }
+
+/// What other nodes have settled, in the journal's folder.
+const MIRROR: &str = "mirror.json";
 
 /// The name of the node whose journal is in `folder`: made once, as long-lived as the journal.
 fn node(folder: &Path) -> io::Result<String> {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     connect::connect,
+    exchange,
     link::{Failure, Live, Standing},
     protocol::{self, Ended, How, Settlement, Taken, Taking},
     rebuild,
@@ -29,11 +30,13 @@ use crate::ledger::row::{HoldRow, SettleRow};
 /// Between two attempts to connect, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// A call of the keeper's own without an answer for so long ends the connection: it may be half open.
-const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 /// Settlements in one script: what else waits for the store must not wait long.
 const BATCH: usize = 16;
 /// Holds that are brought again or renewed in one go.
 const RENEWED: usize = 500;
+/// What others have settled is kept on the disk each so many seconds.
+const KEPT: u64 = 10;
 /// Swept in one go.
 const SWEPT: usize = 100;
 
@@ -232,6 +235,11 @@ async fn upkeep(inner: &Arc<Inner>, live: &Arc<Live>, seconds: u64) -> Result<()
         release(inner, live, id).await?;
     }
     lease(inner, live).await?;
+    exchange::raises(inner, live).await?;
+    exchange::rows(inner, live).await?;
+    if seconds.is_multiple_of(KEPT) {
+        exchange::keep(inner, Timestamp::now().as_second());
+    }
     if seconds.is_multiple_of(HOLD_TTL.as_secs() / 3) {
         let held = inner.desk().remote();
         for ids in held.chunks(RENEWED) {

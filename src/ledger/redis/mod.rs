@@ -7,9 +7,11 @@
 
 pub mod connect;
 mod desk;
+mod exchange;
 mod keeper;
 mod lease;
 pub mod link;
+mod mirror;
 pub mod protocol;
 mod rebuild;
 pub mod scripts;
@@ -20,3 +22,4 @@ mod upkeep;
 pub use desk::Terms;
 pub use source::{Source, Sums};
 pub use store::Store;
+pub use upkeep::Peer;

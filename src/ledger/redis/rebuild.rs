@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -78,7 +79,11 @@ async fn stand_in(
     done: &[String],
     absent: &[(Peer, bool)],
 ) -> Result<(), Broken> {
-    for (node, settled) in inner.source.mirrored() {
+    let mirrored = {
+        let mirror = inner.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        mirror.sums(Timestamp::now().as_second())
+    };
+    for (node, settled) in mirrored {
         if !done.iter().any(|name| **name == *node) && *node != *inner.source.node() {
             errand(wire, &upkeep::part(wire, epoch, &node, None, &settled)).await?;
         }

@@ -27,11 +27,13 @@ pub enum Script {
     Part,
     /// Ends it.
     Finish,
+    /// Tells of raises.
+    Raises,
 }
 
 /// All scripts in the order of the enum, with the first line that names and versions them: the line is part of the
 /// digest under which the server knows a script, so two releases of the gateway never run each other's.
-const TEXTS: [&str; 11] = [
+const TEXTS: [&str; 12] = [
     concat!("-- turnpike/1 take\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("take.lua")),
     concat!("-- turnpike/1 settle\n", include_str!("common.lua"), include_str!("settle.lua")),
     concat!("-- turnpike/1 sweep\n", include_str!("common.lua"), include_str!("sweep.lua")),
@@ -43,6 +45,7 @@ const TEXTS: [&str; 11] = [
     concat!("-- turnpike/1 begin\n", include_str!("common.lua"), include_str!("begin.lua")),
     concat!("-- turnpike/1 part\n", include_str!("common.lua"), include_str!("part.lua")),
     concat!("-- turnpike/1 finish\n", include_str!("common.lua"), include_str!("finish.lua")),
+    concat!("-- turnpike/1 raises\n", include_str!("common.lua"), include_str!("raises.lua")),
 ];
 
 /// One connection that knows the scripts.

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use crate::ledger::row::{HoldRow, PlaceRow, SettleRow};
+use crate::ledger::row::{HoldRow, MirrorRow, PlaceRow, RaiseRow, SettleRow};
 
 /// What a node's books amount to at one position of its journal.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,21 @@ pub trait Source: Send + Sync + 'static {
     /// The system's error while the journal cannot be written: the books then know more than it does.
     fn sums(&self) -> io::Result<Sums>;
 
-    /// What is known of other nodes' settlements in windows that are still open.
-    fn mirrored(&self) -> Vec<(Arc<str>, Vec<PlaceRow>)>;
+    /// The raises of budgets that hold now.
+    fn raises(&self) -> Vec<RaiseRow>;
+
+    /// Books a raise that another node has told of.
+    ///
+    /// # Errors
+    /// The system's error when the journal cannot be written.
+    fn learn(&self, raise: RaiseRow) -> io::Result<()>;
+
+    /// What was last kept of other nodes' settlements.
+    fn mirror(&self) -> MirrorRow;
+
+    /// Keeps what is known of other nodes' settlements.
+    ///
+    /// # Errors
+    /// The system's error when it cannot be written.
+    fn keep_mirror(&self, mirror: &MirrorRow) -> io::Result<()>;
 }

@@ -19,9 +19,10 @@ use uuid::Uuid;
 
 use super::{
     desk::{Desk, Terms},
-    keeper,
+    exchange, keeper,
     lease::Slices,
     link::{Failure, Link, Standing},
+    mirror::Mirror,
     protocol::{self, How, Taken, Taking},
     source::Source,
     upkeep::{self, Peer},
@@ -71,6 +72,8 @@ pub(super) struct Inner {
     pub(super) behind: Mutex<Option<Instant>>,
     /// The nodes that were heard of, and when: kept here for the case that the store forgets them.
     pub(super) peers: Mutex<Vec<(Peer, Instant)>>,
+    /// What the others have settled.
+    pub(super) mirror: Mutex<Mirror>,
     desk: Mutex<Desk>,
 }
 
@@ -120,6 +123,7 @@ impl Store {
         let inner = Arc::new(Inner {
             link: Link::new(config.timeout),
             config,
+            mirror: Mutex::new(Mirror::from_row(source.mirror())),
             source,
             revision: AtomicU64::new(1),
             wake: Notify::new(),
@@ -338,6 +342,7 @@ impl Store {
         };
         let shipped = timeout(most, shipped).await.is_ok();
         self.keeper.abort();
+        exchange::keep(&self.inner, Timestamp::now().as_second());
         if !shipped || self.inner.desk().slices.all().is_empty() {
             return;
         }
@@ -347,6 +352,21 @@ impl Store {
         if let Err(error) = returned {
             tracing::warn!(%error, "what this gateway leased is not returned: it is when it starts again");
         }
+    }
+
+    /// What other nodes have settled against the fence `id` in the window that begins at `from` (seconds since 1970),
+    /// as far as this node has read it.
+    pub fn elsewhere(&self, id: &str, from: i64) -> i64 {
+        let mirror = self.inner.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = mirror.sums(i64::MIN);
+        let places = sums.iter().flat_map(|(_, places)| places);
+        places.filter(|place| &*place.fence == id && place.from == from).map(|place| place.amount).sum()
+    }
+
+    /// The nodes that count in this store, with their slices, as they were last heard.
+    pub fn peers(&self) -> Vec<Peer> {
+        let peers = self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().map(|(peer, _)| peer.clone()).collect()
     }
 
     /// What this node leases, in nano-USD.
