@@ -33,6 +33,9 @@ mod models;
 mod money;
 mod notices;
 mod raises;
+#[allow(dead_code, reason = "tests of the ledger use the rest")]
+#[path = "../ledger/server.rs"]
+mod redis_server;
 mod reload;
 mod scripts;
 mod sdk;

@@ -1,16 +1,19 @@
 //! Budgets under load, before a scripted upstream that keeps its own tally: `exact` admits as many as are paid for and
-//! not one more, `midstream` cuts what outgrows its budget, `tail` spends a budget to its end.
+//! not one more, `midstream` cuts what outgrows its budget, `tail` spends a budget to its end, `weather` lets gateways
+//! and their store fail.
 //!
 //! Each is written against a [`Site`]: how many gateways there are, and where their ledger is.
 
 mod exact;
 mod midstream;
 mod tail;
+mod weather;
 
 use serde_json::{Value, json};
 
 use crate::{
     harness::{Gateway, Setup, until},
+    redis_server::Server,
     upstream::Upstream,
 };
 
@@ -24,27 +27,33 @@ pub const OUT: u64 = 8_000;
 pub enum Store {
     /// In each gateway: there can be only one.
     Embedded,
-}
-
-impl Store {
-    fn server(self) -> &'static str {
-        match self {
-            Self::Embedded => "",
-        }
-    }
+    /// In a Redis of the site's own.
+    Redis,
 }
 
 /// Gateways with one ledger, before one upstream.
 pub struct Site {
     pub gateways: Vec<Gateway>,
     pub upstream: Upstream,
+    /// Dropped behind the gateways, which would tell of its end otherwise.
+    pub redis: Option<Server>,
 }
 
 impl Site {
     /// Starts as many gateways with these teams: name, budget for the month in nano-dollars, further keys.
     pub async fn start(store: Store, gateways: usize, teams: &[(&str, u64, &str)]) -> Self {
+        Self::start_with(store, &[], gateways, teams).await
+    }
+
+    /// The same with options of the Redis server.
+    pub async fn start_with(store: Store, options: &[&str], gateways: usize, teams: &[(&str, u64, &str)]) -> Self {
         let upstream = Upstream::start().await;
-        let mut setup = Setup::new().backend("one", &upstream.base_url()).server(store.server());
+        let redis = match store {
+            Store::Embedded => None,
+            Store::Redis => Some(Server::start(options).await),
+        };
+        let shared = redis.as_ref().map(|redis| format!("store: {{redis: \"{}\"}}", redis.url()));
+        let mut setup = Setup::new().backend("one", &upstream.base_url()).server(&shared.unwrap_or_default());
         for (name, budget, keys) in teams {
             let team = format!("{{budgets: [{{name: month, limit: {} USD, per: month}}]{keys}}}", dollars(*budget));
             setup = setup.team(name, &key(name), &team);
@@ -53,7 +62,12 @@ impl Site {
         for _ in 0..gateways {
             started.push(setup.start().await);
         }
-        Self { gateways: started, upstream }
+        let site = Self { gateways: started, upstream, redis };
+        if site.redis.is_some() {
+            let up = async || site.metric("turnpike_store_up", &[]).await == gateways as f64;
+            until("every gateway has its store", up).await;
+        }
+        site
     }
 
     /// What the upstream would bill, in nano-dollars.

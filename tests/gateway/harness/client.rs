@@ -31,7 +31,7 @@ impl Client {
     }
 
     /// A whole answer to a GET, or why there is none.
-    pub async fn try_get(&self, path: &str) -> Result<Answer, Box<dyn std::error::Error>> {
+    pub async fn try_get(&self, path: &str) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
         Answer::read(self.send("GET", path, Bytes::new()).await?).await
     }
 
@@ -43,6 +43,11 @@ impl Client {
     /// A whole answer to a POST of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_bytes(path, body.to_string()).await
+    }
+
+    /// A whole answer to a POST of JSON, or why there is none.
+    pub async fn try_post(&self, path: &str, body: &Value) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+        Answer::read(self.send("POST", path, body.to_string().into()).await?).await
     }
 
     /// A whole answer to a POST of these bytes.
@@ -66,7 +71,7 @@ impl Client {
         method: &str,
         path: &str,
         body: Bytes,
-    ) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
+    ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
         let sending = async {
             let stream = TcpStream::connect(self.address).await?;
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -96,7 +101,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn read(response: Response<Incoming>) -> Result<Self, Box<dyn std::error::Error>> {
+    async fn read(response: Response<Incoming>) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let (head, body) = response.into_parts();
         let body = tokio::time::timeout(PATIENCE, body.collect()).await??.to_bytes();
         Ok(Self { status: head.status, headers: head.headers, body })

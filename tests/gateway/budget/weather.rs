@@ -1,0 +1,230 @@
+//! Gateways and a Redis that fail under load. After every fault: books = store = the upstream's own tally.
+//!
+//! Clients ask steadily through both gateways. An answer of 503 `budget_store_unavailable` is what the policy asked for
+//! while the store is away and what was leased is spent; every other refusal is a failure.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+
+use super::{IN, OUT, PATH, Site, Store, key, request};
+use crate::{
+    harness::{Client, Gateway, until},
+    upstream::Script,
+};
+
+/// Tokens of each answer.
+const ANSWER: u64 = 5;
+/// What the prompt is billed at.
+const PROMPT: u64 = 9;
+/// Steady clients.
+const CLIENTS: usize = 8;
+/// 90 USD: never reached, so that leases are worth their while.
+const BUDGET: u64 = 90_000_000_000;
+
+/// What became of the requests.
+#[derive(Default)]
+struct Ends {
+    served: AtomicU64,
+    /// Told that the store is away.
+    away: AtomicU64,
+    /// The connection broke, as it does when its gateway is killed.
+    broken: AtomicU64,
+    over: AtomicBool,
+}
+
+/// Asks until it is over, through one gateway after the other, streamed and not.
+async fn ask_steadily(addresses: Vec<Client>, number: usize, ends: Arc<Ends>) {
+    let mut turn = number;
+    while !ends.over.load(Ordering::Relaxed) {
+        turn += 1;
+        let stream = turn.is_multiple_of(3);
+        match addresses[turn % addresses.len()].try_post(PATH, &request(ANSWER, stream)).await {
+            Ok(answer) if answer.status == 200 => ends.served.fetch_add(1, Ordering::Relaxed),
+            Ok(answer) => {
+                answer.is_refused(503, "budget_store_unavailable");
+                ends.away.fetch_add(1, Ordering::Relaxed)
+            }
+            Err(_) => ends.broken.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+}
+
+struct Load {
+    ends: Arc<Ends>,
+    asking: JoinSet<()>,
+}
+
+impl Load {
+    fn start(site: &Site) -> Self {
+        site.upstream.always(Script::says("a b c d e").prompt_tokens(PROMPT));
+        let ends = Arc::new(Ends::default());
+        let clients: Vec<Client> = site.gateways.iter().map(|gateway| gateway.client_with(&key("steady"))).collect();
+        let mut asking = JoinSet::new();
+        for number in 0..CLIENTS {
+            asking.spawn(ask_steadily(clients.clone(), number, Arc::clone(&ends)));
+        }
+        Self { ends, asking }
+    }
+
+    /// Waits until so many more requests were served.
+    async fn served(&self, more: u64) {
+        let goal = self.ends.served.load(Ordering::Relaxed) + more;
+        until(&format!("{more} more are served"), async || self.ends.served.load(Ordering::Relaxed) >= goal).await;
+    }
+
+    async fn stop(self) -> Arc<Ends> {
+        self.ends.over.store(true, Ordering::Relaxed);
+        self.asking.join_all().await;
+        self.ends
+    }
+}
+
+/// Two gateways and their Redis.
+async fn site(options: &[&str]) -> Site {
+    Site::start_with(Store::Redis, options, 2, &[("steady", BUDGET, "")]).await
+}
+
+/// What the store has settled of the budget.
+async fn in_store(site: &Site) -> u64 {
+    let mut redis = site.redis.as_ref().unwrap().look().await;
+    let epoch: String = redis::cmd("GET").arg("{tp:turnpike}:e").query_async(&mut redis).await.unwrap_or_default();
+    let pattern = format!("{{tp:turnpike}}:{epoch}:b:team/steady/month:*");
+    let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+    let mut sum = 0;
+    for key in keys {
+        let settled: Option<u64> = redis::cmd("HGET").arg(key).arg("s").query_async(&mut redis).await.unwrap();
+        sum += settled.unwrap_or(0);
+    }
+    sum
+}
+
+/// Waits until the store is there and has everything, then compares all three.
+async fn balances(site: &Site) {
+    let all = site.gateways.len() as f64;
+    until("every gateway has its store", async || site.metric("turnpike_store_up", &[]).await == all).await;
+    let booked = site.settled().await;
+    assert_eq!(booked, site.billed(), "the books are the upstream's tally");
+    until(&format!("the store has {booked}"), async || in_store(site).await == booked).await;
+    assert_eq!(site.metric("turnpike_budget_overspend_usd_total", &[]).await, 0.0);
+    for gateway in &site.gateways {
+        gateway.site().run(&["audit"]).done();
+    }
+}
+
+async fn after(what: &str, site: &Site, load: Load) {
+    load.served(100).await;
+    let ends = load.stop().await;
+    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    println!("{what}: {} served, {} told that the store is away", count(&ends.served), count(&ends.away));
+    assert_eq!(count(&ends.broken), 0);
+    balances(site).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_and_comes_back_with_its_data_costs_nothing() {
+    let mut site = site(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let load = Load::start(&site);
+    load.served(100).await;
+    let redis = site.redis.as_mut().unwrap();
+    redis.kill();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    redis.run().await;
+    after("killed, back with its data", &site, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_comes_back_empty_is_filled_from_the_books() {
+    let mut site = site(&[]).await;
+    let load = Load::start(&site);
+    load.served(100).await;
+    let redis = site.redis.as_mut().unwrap();
+    redis.kill();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    redis.run().await;
+    after("killed, back empty", &site, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_flushed_is_filled_from_the_books() {
+    let site = site(&[]).await;
+    let load = Load::start(&site);
+    load.served(100).await;
+    site.redis.as_ref().unwrap().tell("FLUSHALL").await;
+    after("flushed", &site, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_stalls_piles_nothing_up() {
+    let site = site(&[]).await;
+    let load = Load::start(&site);
+    load.served(100).await;
+    let redis = site.redis.as_ref().unwrap();
+    redis.signal("-STOP");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    redis.signal("-CONT");
+    after("stalled", &site, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_forgets_its_scripts_is_told_them_again() {
+    let site = site(&[]).await;
+    let load = Load::start(&site);
+    for _ in 0..5 {
+        load.served(30).await;
+        site.redis.as_ref().unwrap().tell("SCRIPT FLUSH").await;
+    }
+    let ends = load.stop().await;
+    assert_eq!(ends.away.load(Ordering::Relaxed), 0);
+    balances(&site).await;
+}
+
+/// Gateways are killed one after the other, as often as `TURNPIKE_KILLS` says (8 unless set).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_killed_under_load_lose_and_invent_nothing() {
+    let mut site = site(&[]).await;
+    let kills = std::env::var("TURNPIKE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8);
+    let load = Load::start(&site);
+    for kill in 0..kills {
+        load.served(60).await;
+        let folder = site.gateways[kill % 2].site().clone();
+        let killed: Gateway = site.gateways.remove(kill % 2);
+        drop(killed);
+        site.gateways.insert(kill % 2, folder.start().await);
+    }
+    load.served(60).await;
+    let ends = load.stop().await;
+    let all = site.gateways.len() as f64;
+    until("every gateway has its store", async || site.metric("turnpike_store_up", &[]).await == all).await;
+    until("all holds are settled", async || site.metric("turnpike_holds_open", &[]).await == 0.0).await;
+    let (mut booked, mut swept) = (0, 0);
+    for gateway in &site.gateways {
+        let folder = gateway.site();
+        let usage = folder.run(&["usage", "--json", "--by", "outcome"]).json();
+        for line in usage["lines"].as_array().unwrap() {
+            let charge = (line["charge_usd"].as_f64().unwrap() * 1e9).round() as u64;
+            booked += charge;
+            swept += if line["group"]["outcome"] == "swept" { charge } else { 0 };
+        }
+        folder.run(&["audit"]).done();
+    }
+    let billed = site.billed();
+    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    println!(
+        "{kills} kills: {} served, {} broken, {} told that the store is away; booked {booked}, of this swept {swept}, \
+         billed {billed}",
+        count(&ends.served),
+        count(&ends.broken),
+        count(&ends.away)
+    );
+    assert!(booked >= billed, "{booked} booked, {billed} billed");
+    assert!(booked - billed <= swept, "what is booked beyond the tally is what was swept");
+    assert!(booked >= count(&ends.served) * (PROMPT * IN + ANSWER * OUT), "nothing that was served is lost");
+    until(&format!("the store has {booked}"), async || in_store(&site).await == booked).await;
+}
