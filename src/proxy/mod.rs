@@ -207,6 +207,9 @@ impl Gateway {
     }
 
     fn announce(&self, policies: &Policies) {
+        if let Some(store) = self.ledger.store() {
+            store.follow(policies.fences());
+        }
         self.refresh_keys();
         // The fit of the scores is made here, so that no request pays for it.
         policies.scores.fit(self.now().to_zoned(jiff::tz::TimeZone::UTC).date());

@@ -64,6 +64,17 @@ pub struct Desk {
     ahead_ms: i64,
 }
 
+/// What all gateways have used of a fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Settled.
+    pub settled: i64,
+    /// Held by requests.
+    pub held: i64,
+    /// Leased to nodes.
+    pub leased: i64,
+}
+
 /// Levels of more fences than this are forgotten: they come again with the next answer.
 const LEVELS: usize = 100_000;
 
@@ -162,13 +173,19 @@ impl Desk {
         if let Some(footing) = self.footings.get_mut(&id) {
             footing.remote = true;
         }
+        for (place, stand) in places.iter().zip(stands) {
+            let used = Used { settled: stand.settled, held: stand.held, leased: stand.leased };
+            self.used(&place.fence, place.window, used);
+        }
+    }
+
+    /// Takes what the store says of a fence.
+    pub fn used(&mut self, fence: &Fence, window: Window, used: Used) {
         if self.levels.len() > LEVELS {
             self.levels.clear();
         }
-        for (place, stand) in places.iter().zip(stands) {
-            let level = Level { window: place.window, settled: stand.settled, held: stand.held + stand.leased };
-            self.levels.insert(Arc::clone(&place.fence.id), level);
-        }
+        let level = Level { window, settled: used.settled, held: used.held + used.leased };
+        self.levels.insert(Arc::clone(&fence.id), level);
     }
 
     /// Lets a request without the store spend `amount` of what its team may: at most `limit` altogether.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     connect::connect,
-    exchange,
+    exchange, levels,
     link::{Failure, Live, Standing},
     protocol::{self, Ended, How, Settlement, Taken, Taking},
     rebuild,
@@ -31,6 +31,8 @@ use crate::ledger::row::{HoldRow, SettleRow};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// A call of the keeper's own without an answer for so long ends the connection: it may be half open.
 pub(super) const SILENCE: Duration = Duration::from_secs(1);
+/// How often the store is told and asked what is due anyway.
+const UPKEEP: Duration = Duration::from_secs(1);
 /// Settlements in one script: what else waits for the store must not wait long.
 const BATCH: usize = 16;
 /// Holds that are brought again or renewed in one go.
@@ -57,7 +59,7 @@ impl From<protocol::Unknown> for Broken {
     }
 }
 
-fn lost() -> Broken {
+pub(super) fn lost() -> Broken {
     Broken("it has lost its data".to_owned())
 }
 
@@ -199,7 +201,7 @@ fn ttl_ms() -> u64 {
 
 /// Uses the connection until it fails.
 async fn serve(inner: &Arc<Inner>, live: &Arc<Live>) -> Broken {
-    let mut second = interval(Duration::from_secs(1));
+    let mut second = interval(UPKEEP);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut standing = inner.link.watch();
     let mut seconds: u64 = 0;
@@ -240,6 +242,7 @@ async fn upkeep(inner: &Arc<Inner>, live: &Arc<Live>, seconds: u64) -> Result<()
     if seconds.is_multiple_of(KEPT) {
         exchange::keep(inner, Timestamp::now().as_second());
     }
+    levels::refresh(inner, live).await?;
     if seconds.is_multiple_of(HOLD_TTL.as_secs() / 3) {
         let held = inner.desk().remote();
         for ids in held.chunks(RENEWED) {

@@ -1,22 +1,27 @@
 //! The connection as requests see it: up, slow or down, with a breaker that answers for it while it is not up.
 //!
-//! A call that has no answer after [`TRIP`] opens the breaker: from then on new calls wait only while the silence is
-//! younger than the configured timeout, then they are told at once that the store is away. Calls that are under way go
-//! on waiting, and any answer closes the breaker again. So a stall costs each request at most the timeout, and nothing
-//! piles up behind it.
+//! It is the store's silence that counts, not how long one call waits: while answers to others come, a call waits its
+//! turn, for [`QUEUE`] timeouts at most. A silence of [`TRIP`] with a call under way opens the breaker: from then on
+//! new calls wait only while the silence is younger than the configured timeout, then they are told at once that the
+//! store is away. Calls that are under way go on waiting, and any answer closes the breaker again. So a stall costs
+//! each request at most the timeout, and nothing piles up behind it.
 
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::{
     sync::{Semaphore, watch},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::scripts::Wire;
 
 /// A call without an answer for so long opens the breaker.
 const TRIP: Duration = Duration::from_millis(25);
+/// A clock that rings later than this says that this process was busy, and nothing of the store.
+const LATE: Duration = Duration::from_millis(10);
+/// How many timeouts a call may wait behind others that are answered.
+const QUEUE: u32 = 20;
 /// Calls under way at once; further ones wait for their turn within their timeout.
 const CALLS: usize = 1024;
 
@@ -60,13 +65,20 @@ pub struct Link {
     standing: watch::Sender<Standing>,
     calls: Semaphore,
     patience: Duration,
+    /// When the last answer came, whoever had asked.
+    heard: watch::Sender<Instant>,
 }
 
 impl Link {
     /// A link that is down until the first connection. A call waits at most `patience`.
     pub fn new(patience: Duration) -> Self {
         let down = Standing::Down("not connected yet".into(), Instant::now());
-        Self { standing: watch::Sender::new(down), calls: Semaphore::new(CALLS), patience }
+        Self {
+            standing: watch::Sender::new(down),
+            calls: Semaphore::new(CALLS),
+            patience,
+            heard: watch::Sender::new(Instant::now()),
+        }
     }
 
     /// How it stands, and how that changes.
@@ -109,6 +121,7 @@ impl Link {
 
     /// Notes an answer over `live`.
     fn answered(&self, live: &Arc<Live>) {
+        self.heard.send_replace(Instant::now());
         self.standing.send_if_modified(|standing| match standing {
             Standing::Slow(current, _) if Arc::ptr_eq(current, live) => {
                 *standing = Standing::Up(Arc::clone(live));
@@ -124,15 +137,20 @@ impl Link {
             return Ok(Arc::clone(live));
         }
         let mut watch = self.watch();
+        let mut not_before = Instant::now();
         loop {
             let (since, why) = match &*watch.borrow_and_update() {
                 Standing::Up(live) => return Ok(Arc::clone(live)),
                 Standing::Slow(_, since) => (*since, Arc::from("it does not answer")),
                 Standing::Down(why, since) => (*since, Arc::clone(why)),
             };
-            let changed = timeout_at(since + self.patience, watch.changed()).await;
-            if !matches!(changed, Ok(Ok(()))) {
-                return Err(Failure::Away(why));
+            let until = since + self.patience;
+            match timeout_at(until.max(not_before), watch.changed()).await {
+                Ok(Ok(())) => {}
+                Err(_) if not_before < until && Instant::now() > until.max(not_before) + LATE => {
+                    not_before = Instant::now() + self.patience;
+                }
+                _ => return Err(Failure::Away(why)),
             }
         }
     }
@@ -143,7 +161,7 @@ impl Link {
     /// [`Failure`].
     pub async fn call(&self, make: impl FnOnce(&Live) -> Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
-        let Ok(turn) = timeout(self.patience, self.calls.acquire()).await else {
+        let Some(turn) = self.unless_silent(self.patience, self.calls.acquire()).await else {
             return Err(Failure::Away("too many calls are under way".into()));
         };
         let answer = self.send(&live, &make(&live), self.patience).await;
@@ -157,13 +175,12 @@ impl Link {
     /// # Errors
     /// [`Failure`].
     pub async fn send(&self, live: &Arc<Live>, cmd: &Cmd, patience: Duration) -> Result<Value, Failure> {
-        let deadline = Instant::now() + patience;
         let mut answer = std::pin::pin!(live.wire.send(cmd));
-        let answer = match timeout(TRIP.min(patience), &mut answer).await {
-            Ok(answer) => Some(answer),
-            Err(_) => {
+        let answer = match self.unless_silent(TRIP.min(patience), &mut answer).await {
+            Some(answer) => Some(answer),
+            None => {
                 self.slow(live);
-                timeout_at(deadline, answer).await.ok()
+                self.unless_silent(patience, answer).await
             }
         };
         match answer {
@@ -173,6 +190,30 @@ impl Link {
             }
             Some(Err(error)) => Err(self.failed(live, &error)),
             None => Err(Failure::Unanswered),
+        }
+    }
+
+    /// What `doing` gives, unless the store has been silent for `patience` before it does.
+    async fn unless_silent<T>(&self, patience: Duration, doing: impl Future<Output = T>) -> Option<T> {
+        let begun = Instant::now();
+        let last = begun + QUEUE * self.patience.max(patience);
+        let mut doing = std::pin::pin!(doing);
+        let mut since = begun;
+        loop {
+            since = since.max(*self.heard.borrow());
+            let until = (since + patience).min(last);
+            if let Ok(done) = timeout_at(until, &mut doing).await {
+                return Some(done);
+            }
+            let now = Instant::now();
+            if now >= last {
+                return None;
+            }
+            if now > until + LATE {
+                since = now;
+            } else if *self.heard.borrow() <= since {
+                return None;
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod desk;
 mod exchange;
 mod keeper;
 mod lease;
+mod levels;
 pub mod link;
 mod mirror;
 pub mod protocol;

@@ -29,11 +29,13 @@ pub enum Script {
     Finish,
     /// Tells of raises.
     Raises,
+    /// What stands against fences.
+    Levels,
 }
 
 /// All scripts in the order of the enum, with the first line that names and versions them: the line is part of the
 /// digest under which the server knows a script, so two releases of the gateway never run each other's.
-const TEXTS: [&str; 12] = [
+const TEXTS: [&str; 13] = [
     concat!("-- turnpike/1 take\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("take.lua")),
     concat!("-- turnpike/1 settle\n", include_str!("common.lua"), include_str!("settle.lua")),
     concat!("-- turnpike/1 sweep\n", include_str!("common.lua"), include_str!("sweep.lua")),
@@ -46,6 +48,7 @@ const TEXTS: [&str; 12] = [
     concat!("-- turnpike/1 part\n", include_str!("common.lua"), include_str!("part.lua")),
     concat!("-- turnpike/1 finish\n", include_str!("common.lua"), include_str!("finish.lua")),
     concat!("-- turnpike/1 raises\n", include_str!("common.lua"), include_str!("raises.lua")),
+    concat!("-- turnpike/1 levels\n", include_str!("common.lua"), include_str!("levels.lua")),
 ];
 
 /// One connection that knows the scripts.

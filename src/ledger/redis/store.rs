@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::{
     sync::{Notify, watch},
@@ -64,6 +65,8 @@ pub(super) struct Inner {
     pub(super) source: Arc<dyn Source>,
     /// The revision of the policies that caps come from.
     pub(super) revision: AtomicU64,
+    /// The fences of the policies in force: how they stand is asked for every second.
+    pub(super) fences: ArcSwap<Vec<Arc<Fence>>>,
     /// Rung when there is something to ship.
     pub(super) wake: Notify,
     /// Up to where the journal is in the store.
@@ -126,6 +129,7 @@ impl Store {
             mirror: Mutex::new(Mirror::from_row(source.mirror())),
             source,
             revision: AtomicU64::new(1),
+            fences: ArcSwap::default(),
             wake: Notify::new(),
             acknowledged: AtomicU64::new(0),
             behind: Mutex::new(None),
@@ -140,6 +144,11 @@ impl Store {
     /// compared, so they should be instants.
     pub fn revise(&self, revision: u64) {
         self.inner.revision.fetch_max(revision.max(1), Ordering::Relaxed);
+    }
+
+    /// Says which fences the policies in force have: how they stand is asked for every second.
+    pub fn follow<'a>(&self, fences: impl Iterator<Item = &'a Arc<Fence>>) {
+        self.inner.fences.store(Arc::new(fences.cloned().collect()));
     }
 
     /// Sets `demand` aside in all `fences` for a request that begins: all or none.

@@ -22,6 +22,9 @@ pub const PATH: &str = "/v1/chat/completions";
 pub const IN: u64 = 2_000;
 pub const OUT: u64 = 8_000;
 
+/// The token of whoever reads the books.
+pub const READER: &str = "token-of-a-dashboard";
+
 /// Where the ledger of a [`Site`] is.
 #[derive(Clone, Copy, Debug)]
 pub enum Store {
@@ -54,6 +57,7 @@ impl Site {
         };
         let shared = redis.as_ref().map(|redis| format!("store: {{redis: \"{}\"}}", redis.url()));
         let mut setup = Setup::new().backend("one", &upstream.base_url()).server(&shared.unwrap_or_default());
+        setup = setup.token("reader", READER, "read");
         for (name, budget, keys) in teams {
             let team = format!("{{budgets: [{{name: month, limit: {} USD, per: month}}]{keys}}}", dollars(*budget));
             setup = setup.team(name, &key(name), &team);

@@ -23,6 +23,7 @@ use crate::{
 const ANSWER: u64 = 5;
 /// What the prompt is billed at.
 const PROMPT: u64 = 9;
+const TOKEN: (&str, &str) = ("TURNPIKE_TOKEN", super::READER);
 /// Steady clients.
 const CLIENTS: usize = 8;
 /// 90 USD: never reached, so that leases are worth their while.
@@ -114,7 +115,7 @@ async fn balances(site: &Site) {
     until(&format!("the store has {booked}"), async || in_store(site).await == booked).await;
     assert_eq!(site.metric("turnpike_budget_overspend_usd_total", &[]).await, 0.0);
     for gateway in &site.gateways {
-        gateway.site().run(&["audit"]).done();
+        gateway.site().run_with(&[TOKEN], &["audit"]).done();
     }
 }
 
@@ -206,13 +207,13 @@ async fn gateways_killed_under_load_lose_and_invent_nothing() {
     let (mut booked, mut swept) = (0, 0);
     for gateway in &site.gateways {
         let folder = gateway.site();
-        let usage = folder.run(&["usage", "--json", "--by", "outcome"]).json();
+        let usage = folder.run_with(&[TOKEN], &["usage", "--json", "--by", "outcome"]).json();
         for line in usage["lines"].as_array().unwrap() {
             let charge = (line["charge_usd"].as_f64().unwrap() * 1e9).round() as u64;
             booked += charge;
             swept += if line["group"]["outcome"] == "swept" { charge } else { 0 };
         }
-        folder.run(&["audit"]).done();
+        folder.run_with(&[TOKEN], &["audit"]).done();
     }
     let billed = site.billed();
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
