@@ -142,7 +142,7 @@ pub fn raise(
         return unfit("that is more than a budget can hold\nhint: at most `9007199.254740992 USD` with all raises");
     }
     let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
-    ledger.books().raise(RaiseRow {
+    ledger.raise(RaiseRow {
         id: uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid(),
         fence: Arc::clone(&fence.id),
         unit: fence.unit.into(),

@@ -165,6 +165,7 @@ async fn act<T: Send + 'static>(
         let done = work(store, &admin.gateway.policies(), &deed);
         admin.gateway.replace_keys(store.export()?);
         let (key, done) = done?;
+        admin.gateway.ledger().key_changed(&key);
         tracing::info!(by = %deed.by.name, %key, "a key was {what}");
         Ok(done)
     })

@@ -5,6 +5,7 @@ mod body;
 pub mod books;
 pub mod budgets;
 mod keys;
+pub mod switches;
 mod uses;
 
 use std::sync::{
@@ -39,7 +40,7 @@ pub struct Admin {
     /// Accepting requests: false while draining.
     pub ready: AtomicBool,
     /// The store of client keys; `None` without a journal.
-    pub keys: Option<KeyStore>,
+    pub keys: Option<Arc<KeyStore>>,
     /// Who may act.
     pub tokens: Vec<AdminToken>,
     /// Metrics need no token.
@@ -59,6 +60,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/api/v1/budgets", get(budgets::list))
         .route("/api/v1/budgets/raise", post(budgets::raise_one))
+        .route("/api/v1/switches", get(switches::list).post(switches::switch))
         .route("/api/v1/usage", get(books::usage))
         .route("/api/v1/audit", get(books::audit))
         .fallback(nothing_here)

@@ -11,6 +11,7 @@ mod remote;
 mod run;
 mod schema;
 mod serve;
+mod switch;
 mod usage;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -37,6 +38,10 @@ enum Command {
     Key(key::Args),
     /// Budgets now; a raise until a date, with a reason.
     Budget(budget::Args),
+    /// Switch a backend, provider, model, team or key off, at all gateways at once; or list what is off.
+    Off(switch::Off),
+    /// Switch it on again.
+    On(switch::On),
     /// Spend and tokens from the books.
     Usage(Box<usage::Args>),
     /// Prove that the books balance, or compare them with a vendor's bill; exit 1 when they differ.
@@ -63,6 +68,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Key(args) => key::run(args),
         Command::Budget(args) => budget::run(args),
+        Command::Off(args) => switch::off(args),
+        Command::On(args) => switch::on(args),
         Command::Usage(args) => usage::run(*args),
         Command::Audit(args) => audit::run(*args),
         Command::Books(args) => books::ship::run(args),

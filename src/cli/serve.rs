@@ -40,6 +40,8 @@ pub struct Args {
 
 /// How long a start waits for the budget store: as long as filling an empty one takes.
 const STORE_WAIT: Duration = Duration::from_secs(8);
+/// How long a start waits for keys, raises and switches from a store that is up.
+const SHARE_WAIT: Duration = Duration::from_secs(3);
 /// The file that is read when none is named.
 const DEFAULT_CONFIG: &str = "turnpike.yaml";
 
@@ -82,14 +84,10 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     }
     let Loaded { server, policies, sources, texts, .. } = loaded;
     // Without a file there is no folder that would be ours to write into.
-    let keys = if from_file { Some(KeyStore::open(&server.journal)?) } else { None };
-    let stored = keys.as_ref().map(KeyStore::export).transpose()?.unwrap_or_default();
+    let keys = if from_file { Some(Arc::new(KeyStore::open(&server.journal)?)) } else { None };
+    let stored = keys.as_deref().map(KeyStore::export).transpose()?.unwrap_or_default();
     let ledger = if from_file { open_books(&server)? } else { Ledger::default() };
-    if let Some(store) = ledger.store()
-        && !store.wait(STORE_WAIT).await
-    {
-        tracing::warn!(cause = store.trouble().as_deref(), "serving without the budget store until it is there");
-    }
+    reach(&ledger).await;
     let tls = server.tls.as_ref().map(|tls| ServerTls::load(&tls.cert, &tls.key)).transpose()?;
     let settings = Settings {
         body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
@@ -97,6 +95,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         clock_offset: SignedDuration::ZERO,
     };
     let gateway = Gateway::new(settings, policies, stored, Arc::new(ledger), Pool::new(tls::client_config(None)?))?;
+    share(&gateway, keys.as_ref()).await;
     if stale {
         gateway.reload_failed();
     }
@@ -142,6 +141,29 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     notices.abort();
     admin::flush_uses(&state);
     code
+}
+
+/// Waits a moment for the budget store, if there is one.
+async fn reach(ledger: &Ledger) {
+    if let Some(store) = ledger.store()
+        && !store.wait(STORE_WAIT).await
+    {
+        tracing::warn!(cause = store.trouble().as_deref(), "serving without the budget store until it is there");
+    }
+}
+
+/// Shares what operators do with the other gateways, and waits a moment for what they have done.
+async fn share(gateway: &Arc<Gateway>, keys: Option<&Arc<KeyStore>>) {
+    let (Some(keys), Some(store)) = (keys, gateway.ledger().store()) else { return };
+    let (to, stored) = (Arc::downgrade(gateway), Arc::clone(keys));
+    gateway.ledger().share(Arc::clone(keys), move |news| {
+        if let Some(gateway) = to.upgrade() {
+            gateway.heard(news, &stored);
+        }
+    });
+    if store.is_up() && !store.wait_whole(SHARE_WAIT).await {
+        tracing::warn!("serving before all is known that operators did at other gateways");
+    }
 }
 
 /// Opens the books, and says what was found in them.

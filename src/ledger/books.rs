@@ -4,6 +4,7 @@
 //! hold is free again. Whatever ends the process, every settled row is in the journal, and what was under way is
 //! swept at the next start: charged as it was held.
 
+mod acts;
 mod feed;
 mod keeper;
 
@@ -28,7 +29,8 @@ use super::{
     index::Index,
     journal::{Encoded, Journal, Position, Reader, Reading, encode},
     raises::Raises,
-    row::{Checkpoint, Entry, HoldRow, PlaceRow, RaiseRow, Row, SettleRow, TopUpRow},
+    row::{Checkpoint, Entry, HoldRow, PlaceRow, RaiseRow, Row, SettleRow, TopUpRow, switches::SwitchRow},
+    switches::Switches,
     window::Window,
 };
 use crate::base::{fences::Fence, money::Money};
@@ -72,6 +74,7 @@ pub struct Recovery {
 pub struct Books {
     state: Mutex<State>,
     raises: Raises,
+    switches: Switches,
     folder: Option<PathBuf>,
     index: Option<Index>,
     /// Something has been written since the last sync.
@@ -91,6 +94,8 @@ struct State {
     checkpoint: Position,
     /// Raises that have not ended, as a checkpoint needs them.
     raises: Vec<RaiseRow>,
+    /// The newest word on everything that was ever switched.
+    switches: Vec<SwitchRow>,
     /// What goes on to a store that several nodes share; `None` without one.
     feed: Option<Feed>,
 }
@@ -142,10 +147,12 @@ impl Books {
         }
         state.journal = Some(journal);
         let raises = Raises::of(state.raises.iter().cloned());
+        let switches = Switches::of(state.switches.iter().cloned());
         let (state, folder) = (Mutex::new(state), Some(folder.to_owned()));
         let books = Arc::new(Self {
             state,
             raises,
+            switches,
             folder,
             index: Some(index),
             dirty: AtomicBool::new(false),
@@ -270,27 +277,6 @@ impl Books {
         state.fold(entry);
         drop(state);
         self.wrote();
-    }
-
-    /// Books a raise; it is in force when this returns.
-    ///
-    /// # Errors
-    /// As [`Books::begin`]; then nothing is raised.
-    pub fn raise(&self, row: RaiseRow) -> io::Result<()> {
-        let entry = Entry::Raise(row.clone());
-        let encoded = encode(&entry)?;
-        let mut state = self.lock();
-        state.write(&encoded)?;
-        state.fold(entry);
-        drop(state);
-        self.raises.add(&row);
-        self.wrote();
-        Ok(())
-    }
-
-    /// The raises of all fences.
-    pub fn raises(&self) -> &Raises {
-        &self.raises
     }
 
     /// What stands against `fence` now.
@@ -436,6 +422,7 @@ impl State {
     fn begin_from(&mut self, checkpoint: Checkpoint) -> Position {
         self.balances.book(&checkpoint.settled);
         self.raises = checkpoint.raises;
+        self.switches = checkpoint.switches;
         self.open = checkpoint.open.into_iter().map(|row| (row.id, row)).collect();
         Position { segment: checkpoint.segment, offset: checkpoint.offset }
     }
@@ -456,10 +443,8 @@ impl State {
                 self.open.remove(&row.id);
                 self.balances.book(&row.places);
             }
-            Entry::Raise(row) => {
-                self.raises.retain(|other| other.until_ms > row.from_ms && other.id != row.id);
-                self.raises.push(row);
-            }
+            Entry::Raise(row) => self.keep_raise(row),
+            Entry::Switch(row) => self.keep_switch(row),
         }
     }
 
@@ -478,6 +463,7 @@ impl State {
             settled: settled.collect(),
             open: self.open.values().cloned().collect(),
             raises: self.raises.clone(),
+            switches: self.switches.clone(),
         }
     }
 }

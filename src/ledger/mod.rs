@@ -5,6 +5,7 @@
 //! against which cap; [`Balances`](balances::Balances) are what stands against them; [`Books`](books::Books) write
 //! everything down first.
 
+pub mod acts;
 pub mod balances;
 pub mod books;
 mod hold;
@@ -16,6 +17,7 @@ pub mod raises;
 pub mod redis;
 pub mod report;
 pub mod row;
+pub mod switches;
 pub mod window;
 
 use std::{

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::row::RaiseRow;
 use crate::base::fences::Fence;
@@ -50,6 +51,11 @@ impl Raises {
         fence.raised_by(self.extra(&fence.id, now))
     }
 
+    /// The one of that id, unless it is over and forgotten.
+    pub fn find(&self, id: Uuid) -> Option<RaiseRow> {
+        self.by_fence.load().values().flatten().find(|row| row.id == id).cloned()
+    }
+
     /// All that hold at `now`.
     pub fn rows(&self, now: Timestamp) -> Vec<RaiseRow> {
         self.by_fence.load().values().flatten().filter(|row| holds(row, now)).cloned().collect()
@@ -63,7 +69,6 @@ fn holds(row: &RaiseRow, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;
-    use uuid::Uuid;
 
     use super::*;
     use crate::{

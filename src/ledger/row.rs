@@ -2,6 +2,7 @@
 //! loses its meaning keeps its name.
 
 pub mod keys;
+pub mod switches;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::switches::SwitchRow;
 use super::window::Window;
 use crate::base::{fences::Unit, money::Money, price::Rate, usage::Usage};
 
@@ -24,6 +26,8 @@ pub enum Entry {
     Settle(SettleRow),
     /// A budget is raised for a while.
     Raise(RaiseRow),
+    /// Something is switched off, or on again.
+    Switch(SwitchRow),
 }
 
 /// What other nodes have settled in windows that are not over.
@@ -127,6 +131,9 @@ pub struct Checkpoint {
     /// Raises that have not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raises: Vec<RaiseRow>,
+    /// The newest word on everything that was ever switched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub switches: Vec<SwitchRow>,
 }
 
 /// An amount in one window of one fence.
@@ -216,13 +223,13 @@ impl HoldRow {
 }
 
 impl Entry {
-    /// When it was written, in milliseconds since 1970; `None` for a top-up, which stands behind its hold.
+    /// When it was written, in milliseconds since 1970; `None` for a top-up, which stands behind its hold, and for what
+    /// operators do, which may have been done at another gateway and long before.
     pub const fn at_ms(&self) -> Option<i64> {
         match self {
             Self::Hold(row) => Some(row.at_ms),
-            Self::TopUp(_) => None,
+            Self::TopUp(_) | Self::Raise(_) | Self::Switch(_) => None,
             Self::Settle(row) => Some(row.at_ms),
-            Self::Raise(row) => Some(row.from_ms),
         }
     }
 }

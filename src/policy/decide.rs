@@ -242,6 +242,9 @@ struct Scale<'a> {
 /// Weighs one candidate alone. An open breaker is left in [`Ranked::seen`], for the caller to judge.
 fn weigh(candidate: &Arc<Candidate>, scale: &Scale<'_>) -> Result<Ranked, Rejected> {
     let fence = &scale.fence;
+    if let Some(why) = scale.observations.off(candidate) {
+        return Err(Rejected { candidate: candidate.clone(), why: Rejection::Off { why }, terms: None });
+    }
     let mut seen: Seen = scale.observations.seen(candidate);
     let out = |why, terms| Rejected { candidate: candidate.clone(), why, terms };
     fence.before(candidate, &seen).map_err(|why| out(why, None))?;

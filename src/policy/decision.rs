@@ -152,7 +152,7 @@ pub struct Rejected {
 pub enum Rejection {
     /// A rule took it out.
     Rule(Arc<str>),
-    /// An operator switched its backend off.
+    /// An operator switched it off, its backend or its provider.
     Off {
         /// Why.
         why: Arc<str>,

@@ -287,6 +287,12 @@ pub trait Observations: Sync {
         let _ = route;
         self.seen(candidate).answer_p90
     }
+
+    /// Why an operator has switched that candidate off, apart from the policies.
+    fn off(&self, candidate: &Candidate) -> Option<Arc<str>> {
+        let _ = candidate;
+        None
+    }
 }
 
 /// One request as the decision sees it.

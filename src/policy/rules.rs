@@ -186,6 +186,7 @@ impl<'a> Scope<'a> {
             })),
             Call::Available(model) => truth(self.any_candidate(model, |candidate, observations, _| {
                 candidate.backend.off.is_none()
+                    && observations.off(candidate).is_none()
                     && filter::served(candidate, self.now).is_ok()
                     && observations.seen(candidate).unavailable.is_none()
             })),

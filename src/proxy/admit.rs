@@ -87,7 +87,7 @@ pub async fn admit(
     body: Incoming,
 ) -> Result<Ask, Refusal> {
     let live = gateway.live();
-    let caller = auth::authenticate(&head.headers, gateway.door(), &live.policies, gateway.now())?;
+    let caller = auth::authenticate(gateway, &head.headers, &live.policies, gateway.now())?;
     let team = caller.team.name.clone();
     let ask = admit_caller(gateway, live, caller, id, arrival, head, body).await;
     ask.map_err(|refusal| refusal.to_team(&team))

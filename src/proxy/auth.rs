@@ -5,7 +5,10 @@ use std::sync::Arc;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 
-use super::refusal::{Code, Refusal};
+use super::{
+    Gateway,
+    refusal::{Code, Refusal},
+};
 use crate::{
     base::{
         names::{KeyId, TeamName},
@@ -41,15 +44,22 @@ pub enum Door<'a> {
 /// Finds the caller by the key in `authorization` or `x-api-key`.
 ///
 /// # Errors
-/// `invalid_api_key` for a key that is missing, unknown, expired, replaced, revoked, or whose team is gone.
+/// `invalid_api_key` for a key that is missing, unknown, expired, replaced, revoked, or whose team is gone;
+/// `key_store_unavailable` for an unknown one while another gateway may have made it unheard; `switched_off`.
 pub fn authenticate(
+    gateway: &Gateway,
     headers: &HeaderMap,
-    door: Door<'_>,
     policies: &Policies,
     now: Timestamp,
 ) -> Result<Caller, Refusal> {
+    let caller = identify(gateway, headers, policies, now)?;
+    gateway.let_in(&caller)?;
+    Ok(caller)
+}
+
+fn identify(gateway: &Gateway, headers: &HeaderMap, policies: &Policies, now: Timestamp) -> Result<Caller, Refusal> {
     let refused = |message: &str| Refusal::new(Code::InvalidApiKey, message);
-    let Door::Keys(ring) = door else {
+    let Door::Keys(ring) = gateway.door() else {
         let team = policies.teams.get(&TeamName::from(OPEN_TEAM)).cloned();
         let team = team.ok_or_else(|| refused("this gateway has no keys and no team `default`"))?;
         return Ok(Caller { team, key: KeyId::from("") });
@@ -57,7 +67,13 @@ pub fn authenticate(
     let presented = presented(headers).ok_or_else(|| {
         refused("no key was sent\nhint: send `authorization: Bearer tpk_…`; an SDK takes it as its api key")
     })?;
-    let held = ring.find(presented).ok_or_else(|| refused("the key is not known to this gateway"))?;
+    let held = ring.find(presented).ok_or_else(|| {
+        if gateway.ledger.knows_all_keys() {
+            return refused("the key is not known to this gateway");
+        }
+        let message = "the key is not known here, and the store that may tell of it is away";
+        Refusal::new(Code::KeyStoreUnavailable, message)
+    })?;
     match held.standing(now) {
         Standing::Valid => {}
         Standing::Expired => return Err(refused("the key has expired")),

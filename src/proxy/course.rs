@@ -15,6 +15,7 @@ use super::{
     relay::Relay,
     report,
     standing::Standing,
+    switches::{self, Cut},
     toll::{self, Bill, Outcome, Toll, Verdict},
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
         fences::{Fence, Unit},
         money::Money,
     },
-    ledger::{Demand, HoldError, Order},
+    ledger::{Demand, HoldError, Order, row::switches::SwitchRow},
     policy::{
         BudgetSeen, Decision, Question, Ranked, Rejection, Unavailable,
         decide::decide,
@@ -126,7 +127,9 @@ fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, funds: &Funds, fai
         budgeted: ask.fences.iter().any(|fence| fence.unit == Unit::Money),
         exhausted: &funds.exhausted,
     };
-    let decision = decide(&ask.live.policies, &ask.live.watching(ask.turn), &question);
+    let switches = gateway.ledger.books().switches().load();
+    let watching = ask.live.watching(ask.turn).heeding(Arc::clone(&switches), question.now);
+    let decision = decide(&ask.live.policies, &watching, &question);
     gateway.metrics.rule_errors.inc_by(u64::from(decision.rule_errors));
     decision
 }
@@ -178,14 +181,38 @@ impl Leg {
                 }
                 return Err(self.give_up(Some(Refusal::hold(&error))));
             }
+            let mut cut = Cut::enter(&self.gateway, &self.ask.caller, &ranked.candidate);
+            if let Some(row) = self.gateway.in_the_way(&self.ask.caller, &ranked.candidate) {
+                self.leave(&row, &ranked)?;
+                continue;
+            }
             let (account, endpoint) = (flight.account().name.clone(), flight.endpoint());
             let thinking = value::thinks(&ranked.candidate.model, &self.ask.chat.facts);
             self.toll.dispatch(&ranked, flight, thinking);
-            match attempt(&self.ask, &ranked, &mut self.toll).await {
-                Ok(given) => return Ok(self.deliver(given, &ranked, &account)),
-                Err(failed) => self.after(failed, &ranked, endpoint).await?,
+            let given = tokio::select! {
+                biased;
+                row = &mut cut => Err(row),
+                given = attempt(&self.ask, &ranked, &mut self.toll) => Ok(given),
+            };
+            match given {
+                Ok(Ok(given)) => return Ok(self.deliver(given, &ranked, &account, cut)),
+                Ok(Err(failed)) => self.after(failed, &ranked, endpoint).await?,
+                Err(row) => self.leave(&row, &ranked)?,
             }
         }
+    }
+
+    /// Goes elsewhere, since an operator has switched off what was about to answer or was answering; if that is the
+    /// caller itself, nobody may.
+    fn leave(&mut self, row: &SwitchRow, ranked: &Ranked) -> Result<(), Refusal> {
+        let (message, verdict) = (switches::told(row), Verdict::Unknown);
+        self.toll.close(Outcome { label: "switched_off", status: 0, message, verdict, bill: Bill::Metered });
+        if switches::is_of_caller(row) {
+            return Err(self.give_up(Some(switches::refusal(row))));
+        }
+        self.missed.push(ranked.candidate.id);
+        self.resolve();
+        Ok(())
     }
 
     /// Takes in that there was no more to be held; whether a new decision may find a way.
@@ -235,7 +262,7 @@ impl Leg {
         self.decision = redecide(&self.gateway, &self.ask, self.standing.budget, &self.funds, &out);
     }
 
-    fn deliver(mut self, given: Given, ranked: &Ranked, account: &str) -> Delivery {
+    fn deliver(mut self, given: Given, ranked: &Ranked, account: &str, cut: Cut) -> Delivery {
         let reason = self.decision.reason();
         self.toll.won(ranked, account, &reason);
         let mut head = Head::new(&self.ask, &self.decision, ranked, account, reason, self.toll.attempts());
@@ -252,7 +279,7 @@ impl Leg {
             }
             Given::Stream(opening) => {
                 self.toll.first_byte(200);
-                Delivery::Stream { head, relay: Box::new(Relay::new(*opening, self.toll)) }
+                Delivery::Stream { head, relay: Box::new(Relay::new(*opening, self.toll, cut)) }
             }
         }
     }

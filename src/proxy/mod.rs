@@ -22,6 +22,7 @@ mod relay;
 mod report;
 mod serve;
 mod standing;
+mod switches;
 mod toll;
 mod users;
 mod vocabularies;
@@ -59,7 +60,7 @@ use crate::{
     policy::Policies,
     telemetry::{
         log::RequestLog,
-        metrics::{BudgetLabels, CandidateLabels, Label, Metrics, PolicyLabels, SwitchLabels, dollars},
+        metrics::{BudgetLabels, CandidateLabels, Label, Metrics, PolicyLabels, dollars},
     },
 };
 use live::Live;
@@ -81,8 +82,10 @@ pub struct Gateway {
     live: ArcSwap<Live>,
     keys: KeyRing,
     stored_keys: Mutex<KeySnapshot>,
-    /// There was no key at the start. A first key closes the gateway; losing the last one never opens it again.
+    /// There was no key at the start. A first key closes the gateway; losing the last one never opens it again. One
+    /// that shares a store is never open: the others' keys may not have come yet.
     open: AtomicBool,
+    running: switches::Running,
     ledger: Arc<Ledger>,
     pool: Pool,
     /// Every number that is exported.
@@ -110,7 +113,8 @@ impl Gateway {
             live: ArcSwap::from_pointee(Live::new(Arc::clone(&policies), None, &pool)),
             keys: KeyRing::default(),
             stored_keys: Mutex::new(stored_keys),
-            open: AtomicBool::new(true),
+            open: AtomicBool::new(ledger.store().is_none()),
+            running: switches::Running::default(),
             ledger,
             pool,
             metrics: Metrics::default(),
@@ -218,11 +222,6 @@ impl Gateway {
         metrics.policy_info.get_or_create(&PolicyLabels { hash: Label(Arc::clone(&policies.hash)) }).set(1);
         metrics.reload_successful.set(1);
         metrics.reload_timestamp.set(Timestamp::now().as_second());
-        metrics.switched_off.clear();
-        for backend in policies.backends.values() {
-            let labels = SwitchLabels { kind: Label("backend".into()), name: Label(backend.name.shared()) };
-            metrics.switched_off.get_or_create(&labels).set(i64::from(backend.off.is_some()));
-        }
         metrics.budget_limit.clear();
         metrics.budget_left.clear();
         if let Some(store) = self.ledger.store() {
@@ -262,6 +261,7 @@ impl Gateway {
             let labels = CandidateLabels { model: Label(model), backend: Label(backend) };
             metrics.breaker_state.get_or_create(&labels).set(live.breaker(candidate));
         }
+        self.show_switches(&live);
         metrics.holds_open.set(self.ledger.holds_open());
         let store = self.ledger.store();
         metrics.store_up.set(store.is_none_or(Store::is_up).into());

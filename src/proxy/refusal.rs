@@ -32,6 +32,8 @@ pub enum Code {
     InvalidApiKey,
     /// A budget has too little left.
     BudgetExceeded,
+    /// An operator has switched the key or its team off, or what was answering.
+    SwitchedOff,
     /// The team may not name this route or model.
     ModelNotAllowed,
     /// No candidate is where the team's data may go.
@@ -52,6 +54,8 @@ pub enum Code {
     Overloaded,
     /// The store of budgets or the journal cannot be used, and what cannot be booked is not spent.
     BudgetStoreUnavailable,
+    /// The key is not known here, and the store that may know it is away.
+    KeyStoreUnavailable,
     /// The request's time ran out.
     DeadlineExceeded,
 }
@@ -66,6 +70,7 @@ impl Code {
             Self::ModelHasNoPrice => "model_has_no_price",
             Self::InvalidApiKey => "invalid_api_key",
             Self::BudgetExceeded => "budget_exceeded",
+            Self::SwitchedOff => "switched_off",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::LocationNotAllowed => "location_not_allowed",
             Self::ModelNotFound => "model_not_found",
@@ -76,6 +81,7 @@ impl Code {
             Self::NoCandidate => "no_candidate",
             Self::Overloaded => "overloaded",
             Self::BudgetStoreUnavailable => "budget_store_unavailable",
+            Self::KeyStoreUnavailable => "key_store_unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
         }
     }
@@ -88,12 +94,14 @@ impl Code {
             }
             Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
             Self::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
-            Self::ModelNotAllowed | Self::LocationNotAllowed => StatusCode::FORBIDDEN,
+            Self::SwitchedOff | Self::ModelNotAllowed | Self::LocationNotAllowed => StatusCode::FORBIDDEN,
             Self::ModelNotFound | Self::EndpointNotSupported => StatusCode::NOT_FOUND,
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamError => StatusCode::BAD_GATEWAY,
-            Self::NoCandidate | Self::Overloaded | Self::BudgetStoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoCandidate | Self::Overloaded | Self::BudgetStoreUnavailable | Self::KeyStoreUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -103,12 +111,13 @@ impl Code {
         match self {
             Self::BudgetExceeded => "insufficient_quota",
             Self::InvalidApiKey => "authentication_error",
-            Self::ModelNotAllowed | Self::LocationNotAllowed => "permission_error",
+            Self::SwitchedOff | Self::ModelNotAllowed | Self::LocationNotAllowed => "permission_error",
             Self::RateLimitExceeded => "rate_limit_error",
             Self::UpstreamError
             | Self::NoCandidate
             | Self::Overloaded
             | Self::BudgetStoreUnavailable
+            | Self::KeyStoreUnavailable
             | Self::DeadlineExceeded => "server_error",
             Self::InvalidRequest
             | Self::ContextLengthExceeded
@@ -160,7 +169,11 @@ impl Refusal {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let overloaded = matches!(
             code,
-            Code::NoCandidate | Code::Overloaded | Code::BudgetStoreUnavailable | Code::RateLimitExceeded
+            Code::NoCandidate
+                | Code::Overloaded
+                | Code::BudgetStoreUnavailable
+                | Code::KeyStoreUnavailable
+                | Code::RateLimitExceeded
         );
         Self {
             code,

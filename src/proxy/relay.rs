@@ -3,7 +3,11 @@
 //! It is driven by the client's connection alone; no task stands behind it. When the client goes away the relay is
 //! dropped, which closes the upstream's connection and settles what was metered.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,9 +18,10 @@ use super::{
         tap::{Broken, Tap, Tapped},
     },
     refusal::{Code, Refusal},
+    switches::{self, Cut},
     toll::{Bill, Outcome, Stop, Toll, Verdict},
 };
-use crate::base::failure::Fault;
+use crate::{base::failure::Fault, ledger::row::switches::SwitchRow};
 
 /// See the module's text.
 pub struct Relay {
@@ -24,6 +29,7 @@ pub struct Relay {
     tap: Tap,
     toll: Box<Toll>,
     prelude: Vec<Bytes>,
+    cut: Cut,
     state: State,
 }
 
@@ -36,10 +42,10 @@ enum State {
 }
 
 impl Relay {
-    /// Takes over an opened stream with its toll.
-    pub fn new(opening: Opening, toll: Box<Toll>) -> Self {
+    /// Takes over an opened stream with its toll; `cut` says when it has to end.
+    pub fn new(opening: Opening, toll: Box<Toll>, cut: Cut) -> Self {
         let Opening { events, tap, prelude, .. } = opening;
-        Self { events, tap, toll, prelude, state: State::Running }
+        Self { events, tap, toll, prelude, cut, state: State::Running }
     }
 
     /// The next bytes for the client; `None` at the end.
@@ -47,6 +53,11 @@ impl Relay {
         let mut out = Out::default();
         for bytes in std::mem::take(&mut self.prelude) {
             out.push(bytes);
+        }
+        if self.state == State::Running
+            && let Poll::Ready(row) = Pin::new(&mut self.cut).poll(context)
+        {
+            out.push(self.switched_off(&row));
         }
         while self.state == State::Running {
             match self.toll.poll_paid(context, self.tap.finished) {
@@ -120,6 +131,15 @@ impl Relay {
         let Stop { label, refusal } = stop;
         let message = refusal.message.clone();
         self.end(Outcome { label, status: 200, message, verdict: Verdict::Unknown, bill: Bill::Metered });
+        self.toll.settle(refusal.code.as_str(), "cut");
+        refusal.event()
+    }
+
+    /// An operator has switched off who asks or who answers, and what is under way with it.
+    fn switched_off(&mut self, row: &SwitchRow) -> Bytes {
+        let (refusal, verdict) = (switches::ending(row), Verdict::Unknown);
+        let message = refusal.message.clone();
+        self.end(Outcome { label: "switched_off", status: 200, message, verdict, bill: Bill::Metered });
         self.toll.settle(refusal.code.as_str(), "cut");
         refusal.event()
     }

@@ -122,7 +122,7 @@ fn about(
     answer: impl FnOnce(&Live, &Caller) -> Result<Bytes, Refusal>,
 ) -> Result<Response<Answer>, Refusal> {
     let live = gateway.live();
-    let caller = authenticate(&head.headers, gateway.door(), &live.policies, gateway.now())?;
+    let caller = authenticate(gateway, &head.headers, &live.policies, gateway.now())?;
     Ok(json_response(answer(&live, &caller)?))
 }
 

@@ -144,7 +144,7 @@ metrics! {
     breaker_state: Family<CandidateLabels, Number> = Family::default(),
         "breaker_state", "0 closed, 1 half open, 2 open";
     switched_off: Family<SwitchLabels, Number> = Family::default(),
-        "switched_off", "1 for a backend that the policies switch off";
+        "switched_off", "1 for what is switched off; 0 for a backend that is not; keys are counted, not named";
     rule_errors: Counter = Counter::default(),
         "rule_errors", "Rules that failed while running and so did not match";
     log_dropped: Number = Number::default(),

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and compares what is measured as floats"
 )]
 
+mod acts;
 mod answers;
 mod blame;
 mod books;
@@ -39,6 +40,7 @@ mod redis_server;
 mod reload;
 mod scripts;
 mod sdk;
+mod switches;
 mod tiers;
 mod timeouts;
 #[path = "../upstream/mod.rs"]

@@ -11,6 +11,7 @@ use turnpike::{
     },
     ledger::{
         HoldError,
+        keys::KeyStore,
         row::{RaiseRow, UnitRow},
         window::Window,
     },
@@ -278,6 +279,10 @@ async fn what_a_node_settled_that_is_gone_for_good_is_known_to_the_others() {
 async fn a_raise_at_one_gateway_is_in_force_at_all_and_ends_there_too() {
     let server = Server::start(&[]).await;
     let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    for node in [&a, &b] {
+        let keys = KeyStore::open(node.folder.path()).unwrap();
+        node.ledger.share(Arc::new(keys), |_| {});
+    }
     let day = budget(100);
     b.spend(&[&day], 100, 100).await.unwrap();
     b.caught_up().await;
@@ -293,7 +298,7 @@ async fn a_raise_at_one_gateway_is_in_force_at_all_and_ends_there_too() {
         who: "ops".to_owned(),
         why: "a launch".to_owned(),
     };
-    a.ledger.books().raise(raise).unwrap();
+    a.ledger.raise(raise).unwrap();
     let raised = || !b.ledger.books().raises().rows(jiff::Timestamp::now()).is_empty();
     until("the raise does not get around", raised).await;
     b.spend(&[&day], 20, 20).await.unwrap();

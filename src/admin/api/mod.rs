@@ -3,6 +3,7 @@
 mod books;
 mod budgets;
 mod keys;
+mod switches;
 
 pub use books::{
     AuditAnswer, BillAnswer, BillLine, BillNumber, Decimal, FindingLine, PartLine, RateUsed, UsageAnswer, UsageLine,
@@ -10,3 +11,4 @@ pub use books::{
 };
 pub use budgets::{BudgetLine, BudgetList, RaiseBudget, RaiseLine};
 pub use keys::{CreateKey, KeyActLine, KeyDetail, KeyLine, KeyList, NewSecret, RevokeKey, RotateKey};
+pub use switches::{Switch, SwitchLine, SwitchList};

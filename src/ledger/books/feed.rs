@@ -17,7 +17,7 @@ use super::{Books, BooksError, Recovery};
 use crate::ledger::{
     journal::{Position, Reader, Reading},
     redis::{Source, Sums},
-    row::{Checkpoint, Entry, MirrorRow, RaiseRow, SettleRow},
+    row::{Checkpoint, Entry, MirrorRow, SettleRow},
 };
 
 /// So many settlements are kept in memory; further ones are read from the journal.
@@ -160,14 +160,6 @@ impl Source for Shared {
         let sums = self.books.sums().ok_or_else(|| io::Error::other("settlements wait to be written"))?;
         let at = Position { segment: sums.segment, offset: sums.offset };
         Ok(Sums { position: number(at), settled: sums.settled, open: sums.open })
-    }
-
-    fn raises(&self) -> Vec<RaiseRow> {
-        self.books.raises().rows(Timestamp::now())
-    }
-
-    fn learn(&self, raise: RaiseRow) -> io::Result<()> {
-        self.books.raise(raise)
     }
 
     fn mirror(&self) -> MirrorRow {

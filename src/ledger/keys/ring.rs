@@ -111,6 +111,11 @@ impl KeyRing {
         bool::from(held.hash.ct_eq(&hash)).then(|| Arc::clone(held))
     }
 
+    /// Whether there is a key of that id, whatever it is worth.
+    pub fn has(&self, id: &str) -> bool {
+        self.keys.load().uses.contains_key(id)
+    }
+
     /// Whether there is no key at all, not even one that no longer opens anything.
     pub fn is_empty(&self) -> bool {
         self.keys.load().by_hash.is_empty()

@@ -108,6 +108,23 @@ impl KeyStore {
         Ok(KeySnapshot { revision: revision.map_or(0, |number| number.value()), keys: rows.collect::<Result<_, _>>()? })
     }
 
+    /// The rows of those keys; unknown ones have none.
+    ///
+    /// # Errors
+    /// As [`Self::export`].
+    pub fn find<'i>(&self, ids: impl IntoIterator<Item = &'i str>) -> Result<Vec<StoredKey>, KeyStoreError> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let table = read.open_table(KEYS).map_err(failed)?;
+        let mut rows = Vec::new();
+        for id in ids {
+            if let Some(bytes) = table.get(id).map_err(failed)? {
+                let row = StoredKey::from_bytes(bytes.value());
+                rows.push(row.ok_or_else(|| KeyStoreError::Damaged(id.to_owned()))?);
+            }
+        }
+        Ok(rows)
+    }
+
     /// Takes in rows and acts from another store. For each key the row that [`StoredKey::merged`] chooses is kept;
     /// acts that are known are passed over. The ids of the keys that changed.
     ///

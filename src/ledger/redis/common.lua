@@ -6,7 +6,7 @@
 --   {tp:<name>}:c                      the rebuild under way: `<epoch> <begun, ms>`
 --   {tp:<name>}:n                      hash: node -> `<last heard, ms> <its slices>`
 --   {tp:<name>}:rows                   stream: what was settled, for the other nodes' mirrors
---   {tp:<name>}:x                      hash: id of a raise -> `<end, ms> <row>`
+--   {tp:<name>}:a, a:at, a:n, a:id     the board: see post.lua
 --   {tp:<name>}:<epoch>:b:<fence>:<from>   hash: s settled, r reserved, l leased, c cap, v revision of the cap
 --   {tp:<name>}:<epoch>:w:<fence>      the running window: `<from>:<to>`, gone when the window ends
 --   {tp:<name>}:<epoch>:r:<id>         hash of a hold: st state, node, about, and an amount for each place

@@ -1,47 +1,21 @@
-//! What nodes tell each other through the store, each second: raises of budgets, and what was settled.
+//! What nodes learn of each other's settlements through the store, each second.
 //!
-//! A raise is booked by every node, under its own id. Of settlements each node keeps sums by node, so that a node
-//! that is gone can be stood in for when the store has lost its data.
+//! Each node keeps sums by node, so that a node that is gone can be stood in for when the store has lost its data.
 
 use std::sync::{Arc, PoisonError};
 
-use ::redis::{Cmd, Value};
+use ::redis::Value;
 
 use super::{
     keeper::{Broken, SILENCE},
     link::Live,
     protocol::{Unknown, Words, place_row},
-    scripts::{Script, Wire},
     store::Inner,
 };
-use crate::ledger::row::{PlaceRow, RaiseRow, SettleRow};
+use crate::ledger::row::{PlaceRow, SettleRow};
 
 /// Rows that are read in one go.
 const ROWS: usize = 500;
-
-/// Tells of our raises and books those of the others.
-pub(super) async fn raises(inner: &Inner, live: &Arc<Live>) -> Result<(), Broken> {
-    let ours = inner.source.raises();
-    let mut words = Words::of(inner.link.send(live, &tell(&live.wire, &ours), SILENCE).await?)?;
-    words.text()?;
-    while words.left() > 0 {
-        let Ok(row) = serde_json::from_str::<RaiseRow>(&words.text()?) else { continue };
-        if !ours.iter().any(|our| our.id == row.id)
-            && let Err(error) = inner.source.learn(row)
-        {
-            return Err(Broken(format!("the journal cannot be written: {error}")));
-        }
-    }
-    Ok(())
-}
-
-fn tell(wire: &Wire, raises: &[RaiseRow]) -> Cmd {
-    let mut cmd = wire.call(Script::Raises);
-    for row in raises {
-        cmd.arg(row.id.to_string()).arg(row.until_ms).arg(serde_json::to_string(row).unwrap_or_default());
-    }
-    cmd
-}
 
 /// Reads what other nodes have settled since the last look.
 pub(super) async fn rows(inner: &Inner, live: &Arc<Live>) -> Result<(), Broken> {

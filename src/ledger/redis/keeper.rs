@@ -237,7 +237,6 @@ async fn upkeep(inner: &Arc<Inner>, live: &Arc<Live>, seconds: u64) -> Result<()
         release(inner, live, id).await?;
     }
     lease(inner, live).await?;
-    exchange::raises(inner, live).await?;
     exchange::rows(inner, live).await?;
     if seconds.is_multiple_of(KEPT) {
         exchange::keep(inner, Timestamp::now().as_second());

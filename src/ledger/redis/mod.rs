@@ -3,8 +3,10 @@
 //! A request takes its hold in one round trip, as one atomic script, or in none from a slice that its node leased. Its
 //! settlement goes to the journal first and from there, off the request's path and in order, to the store. `store` is
 //! what requests call, `link` the breaker between them and the connection, `keeper` the one task that connects, ships
-//! and looks after everything, `rebuild` what it does when the store has no data.
+//! and looks after everything, `rebuild` what it does when the store has no data. `board` carries what operators do from
+//! one gateway to the others.
 
+pub mod board;
 pub mod connect;
 mod desk;
 mod exchange;
@@ -20,6 +22,7 @@ pub mod source;
 mod store;
 mod upkeep;
 
+pub use board::{Item, Keeping, Unkept};
 pub use desk::Terms;
 pub use source::{Source, Sums};
 pub use store::Store;

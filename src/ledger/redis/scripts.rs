@@ -27,15 +27,17 @@ pub enum Script {
     Part,
     /// Ends it.
     Finish,
-    /// Tells of raises.
-    Raises,
     /// What stands against fences.
     Levels,
+    /// Puts items up on the board.
+    Post,
+    /// Asks for new ones.
+    Pull,
 }
 
 /// All scripts in the order of the enum, with the first line that names and versions them: the line is part of the
 /// digest under which the server knows a script, so two releases of the gateway never run each other's.
-const TEXTS: [&str; 13] = [
+const TEXTS: [&str; 14] = [
     concat!("-- turnpike/1 take\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("take.lua")),
     concat!("-- turnpike/1 settle\n", include_str!("common.lua"), include_str!("settle.lua")),
     concat!("-- turnpike/1 sweep\n", include_str!("common.lua"), include_str!("sweep.lua")),
@@ -47,8 +49,9 @@ const TEXTS: [&str; 13] = [
     concat!("-- turnpike/1 begin\n", include_str!("common.lua"), include_str!("begin.lua")),
     concat!("-- turnpike/1 part\n", include_str!("common.lua"), include_str!("part.lua")),
     concat!("-- turnpike/1 finish\n", include_str!("common.lua"), include_str!("finish.lua")),
-    concat!("-- turnpike/1 raises\n", include_str!("common.lua"), include_str!("raises.lua")),
     concat!("-- turnpike/1 levels\n", include_str!("common.lua"), include_str!("levels.lua")),
+    concat!("-- turnpike/1 post\n", include_str!("common.lua"), include_str!("post.lua")),
+    concat!("-- turnpike/1 pull\n", include_str!("common.lua"), include_str!("pull.lua")),
 ];
 
 /// One connection that knows the scripts.
@@ -93,6 +96,11 @@ impl Wire {
     /// The key of the stream of settled rows.
     pub fn rows_key(&self) -> String {
         self.key.strip_suffix('e').unwrap_or_default().to_owned() + "rows"
+    }
+
+    /// The key of the board.
+    pub fn board_key(&self) -> String {
+        self.key.strip_suffix('e').unwrap_or_default().to_owned() + "a"
     }
 
     /// Sends `cmd` and waits for the answer. A script that the server has forgotten is loaded again, once.

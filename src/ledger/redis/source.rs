@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use crate::ledger::row::{HoldRow, MirrorRow, PlaceRow, RaiseRow, SettleRow};
+use crate::ledger::row::{HoldRow, MirrorRow, PlaceRow, SettleRow};
 
 /// What a node's books amount to at one position of its journal.
 #[derive(Clone, Debug, Default)]
@@ -34,15 +34,6 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// The system's error while the journal cannot be written: the books then know more than it does.
     fn sums(&self) -> io::Result<Sums>;
-
-    /// The raises of budgets that hold now.
-    fn raises(&self) -> Vec<RaiseRow>;
-
-    /// Books a raise that another node has told of.
-    ///
-    /// # Errors
-    /// The system's error when the journal cannot be written.
-    fn learn(&self, raise: RaiseRow) -> io::Result<()>;
 
     /// What was last kept of other nodes' settlements.
     fn mirror(&self) -> MirrorRow;

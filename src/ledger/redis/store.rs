@@ -19,6 +19,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    board::Board,
     desk::{Desk, Terms},
     exchange, keeper,
     lease::Slices,
@@ -77,6 +78,7 @@ pub(super) struct Inner {
     pub(super) peers: Mutex<Vec<(Peer, Instant)>>,
     /// What the others have settled.
     pub(super) mirror: Mutex<Mirror>,
+    pub(super) board: Board,
     desk: Mutex<Desk>,
 }
 
@@ -97,6 +99,7 @@ impl Inner {
 impl Drop for Store {
     fn drop(&mut self) {
         self.keeper.abort();
+        self.inner.board.abort();
     }
 }
 
@@ -134,10 +137,15 @@ impl Store {
             acknowledged: AtomicU64::new(0),
             behind: Mutex::new(None),
             peers: Mutex::new(Vec::new()),
+            board: Board::default(),
             desk: Mutex::new(Desk::default()),
         });
         let keeper = tokio::spawn(keeper::keep(Arc::clone(&inner))).abort_handle();
         Self { inner, keeper }
+    }
+
+    pub(super) const fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// Says from which revision of the policies caps come from now on. Revisions grow; those of several gateways are

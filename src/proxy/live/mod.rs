@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::{
@@ -24,6 +25,7 @@ use self::{
     warm::{Place, Turn, Warm},
 };
 use super::{
+    switches,
     toll::{Timing, Verdict},
     users::Users,
 };
@@ -34,6 +36,7 @@ use crate::{
         names::{BackendName, ModelName, RouteName},
         usage::Usage,
     },
+    ledger::switches::Known,
     net::pool::{Origin, Pool},
     policy::{
         Observations, Policies, Seen, Unavailable,
@@ -109,6 +112,7 @@ pub struct Flight {
 pub struct Watching<'a> {
     live: &'a Live,
     last: Option<Place>,
+    switches: Option<(Arc<Known>, Timestamp)>,
 }
 
 /// How long a server that failed is asked only if no other is left.
@@ -178,7 +182,7 @@ impl Live {
 
     /// What has been seen of every candidate, with what this conversation left warm at one of them.
     pub fn watching(&self, turn: Turn) -> Watching<'_> {
-        Watching { live: self, last: self.warm.find(turn) }
+        Watching { live: self, last: self.warm.find(turn), switches: None }
     }
 
     /// The right to send one request to a candidate, on an endpoint that is not among `tried` if there is one.
@@ -243,6 +247,14 @@ impl Observations for Live {
     }
 }
 
+impl Watching<'_> {
+    /// The same, heeding what operators have switched off.
+    #[must_use]
+    pub fn heeding(self, switches: Arc<Known>, now: Timestamp) -> Self {
+        Self { switches: Some((switches, now)), ..self }
+    }
+}
+
 impl Observations for Watching<'_> {
     fn seen(&self, candidate: &Candidate) -> Seen {
         let seen = self.live.seen(candidate);
@@ -262,6 +274,11 @@ impl Observations for Watching<'_> {
 
     fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
         self.live.answer_p90(candidate, route)
+    }
+
+    fn off(&self, candidate: &Candidate) -> Option<Arc<str>> {
+        let (switches, now) = self.switches.as_ref()?;
+        switches::off(switches, candidate, *now).map(|row| switches::told(row).into())
     }
 }
 

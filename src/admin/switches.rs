@@ -1,0 +1,214 @@
+//! `/api/v1/switches`: what is switched off, and the switch itself; the same for commands that open the books
+//! themselves.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+
+use super::{
+    Admin,
+    api::{Switch, SwitchLine, SwitchList},
+    body, error,
+};
+use crate::{
+    config::{self, Right},
+    ledger::{
+        Books,
+        row::switches::{SwitchKind, SwitchRow},
+    },
+    policy::Policies,
+};
+
+/// The longest reason, in bytes.
+const MAX_WHY: usize = 500;
+
+/// Why nothing is switched.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// There is no such thing.
+    #[error("there is no {kind} `{name}`\nhint: {hint}")]
+    Unknown {
+        /// What kind of thing.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What is close.
+        hint: String,
+    },
+    /// It is on already.
+    #[error("{target} is not switched off\nhint: {hint}")]
+    On {
+        /// What.
+        target: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The target, the end or the reason is not one.
+    #[error("{0}")]
+    Unfit(String),
+    /// It cannot be booked.
+    #[error("the journal cannot be written: {0}")]
+    Journal(#[from] std::io::Error),
+}
+
+/// What is off, by an operator or by the policies.
+pub fn lines(policies: &Policies, books: &Books, now: Timestamp) -> Vec<SwitchLine> {
+    let known = books.switches().load();
+    let mut lines: Vec<SwitchLine> = known.rows().filter(|row| row.is_off(now)).map(|row| line(row)).collect();
+    let of_policies = |(name, why): (&str, &Arc<str>)| SwitchLine {
+        target: format!("backend:{name}"),
+        off: true,
+        since: None,
+        until: None,
+        cut: false,
+        who: None,
+        why: why.to_string(),
+    };
+    let off = policies.backends.values().filter_map(|backend| Some((backend.name.as_str(), backend.off.as_ref()?)));
+    lines.extend(off.map(of_policies));
+    lines.sort_by(|a, b| (&a.target, a.since).cmp(&(&b.target, b.since)));
+    lines
+}
+
+/// One row as operators see it.
+pub fn line(row: &SwitchRow) -> SwitchLine {
+    let instant = |millis: i64| Timestamp::from_millisecond(millis).ok();
+    SwitchLine {
+        target: target(row.kind, &row.name),
+        off: row.off,
+        since: instant(row.from_ms),
+        until: row.until_ms.and_then(instant),
+        cut: row.cut,
+        who: Some(row.who.clone()),
+        why: row.why.clone(),
+    }
+}
+
+fn target(kind: SwitchKind, name: &str) -> String {
+    format!("{}:{name}", kind.as_str())
+}
+
+/// The row that does what `wanted` says; nothing is booked yet. `has_key`: whether there is a key of that id.
+///
+/// # Errors
+/// [`SwitchError`] for what is no switch, or is of nothing that there is.
+pub fn order(
+    policies: &Policies,
+    books: &Books,
+    has_key: impl Fn(&str) -> bool,
+    wanted: &Switch,
+    who: &str,
+    now: Timestamp,
+) -> Result<SwitchRow, SwitchError> {
+    let (kind, name) = read_target(&wanted.target)?;
+    let unfit = |text: &str| Err(SwitchError::Unfit(text.to_owned()));
+    let why = wanted.why.trim();
+    if why.is_empty() || why.len() > MAX_WHY || why.chars().any(char::is_control) {
+        return unfit("a switch needs a reason of at most 500 bytes on one line");
+    }
+    if wanted.until.is_some_and(|until| until <= now) {
+        return unfit("the end lies in the past");
+    }
+    let known = books.switches().load().newest(kind, name).cloned();
+    if wanted.off {
+        exists(policies, has_key, kind, name)?;
+    } else if wanted.until.is_some() || wanted.cut {
+        return unfit("what is switched on stays on and cuts nothing\nhint: `turnpike off` takes an end and `--cut`");
+    } else if !known.as_ref().is_some_and(|row| row.is_off(now)) {
+        let of_policies = kind == SwitchKind::Backend && policies.backends.get(name).is_some_and(|it| it.off.is_some());
+        let hint = if of_policies {
+            "the policies say `off:` of it; edit them"
+        } else {
+            "`turnpike off --list` names what is"
+        };
+        return Err(SwitchError::On { target: target(kind, name), hint });
+    }
+    let millis = now.as_millisecond();
+    Ok(SwitchRow {
+        id: uuid::Builder::from_unix_timestamp_millis(u64::try_from(millis).unwrap_or(0), &rand::random()).into_uuid(),
+        kind,
+        name: name.into(),
+        off: wanted.off,
+        cut: wanted.cut,
+        // Newer than what it builds on, whatever the clock says.
+        from_ms: known.map_or(millis, |row| millis.max(row.from_ms + 1)),
+        until_ms: wanted.until.map(Timestamp::as_millisecond),
+        who: who.to_owned(),
+        why: why.to_owned(),
+    })
+}
+
+fn read_target(text: &str) -> Result<(SwitchKind, &str), SwitchError> {
+    let known = text.split_once(':').filter(|(_, name)| !name.is_empty());
+    let known =
+        known.and_then(|(kind, name)| Some((SwitchKind::ALL.into_iter().find(|known| known.as_str() == kind)?, name)));
+    known.ok_or_else(|| {
+        let hint = "write `backend:X`, `provider:X`, `model:X`, `team:X` or `key:X`";
+        SwitchError::Unfit(format!("`{}` is nothing that can be switched\nhint: {hint}", text.escape_debug()))
+    })
+}
+
+fn exists(
+    policies: &Policies,
+    has_key: impl Fn(&str) -> bool,
+    kind: SwitchKind,
+    name: &str,
+) -> Result<(), SwitchError> {
+    let names: Vec<&str> = match kind {
+        SwitchKind::Backend => policies.backends.keys().map(|name| name.as_str()).collect(),
+        SwitchKind::Provider => policies.backends.values().map(|backend| backend.provider).collect(),
+        SwitchKind::Model => policies.models.keys().map(|name| name.as_str()).collect(),
+        SwitchKind::Team => policies.teams.keys().map(|name| name.as_str()).collect(),
+        SwitchKind::Key if has_key(name) => return Ok(()),
+        SwitchKind::Key => Vec::new(),
+    };
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let otherwise = if kind == SwitchKind::Key { "`turnpike key list` names them" } else { "the policies name none" };
+    let hint = config::close_names(name, names, otherwise);
+    Err(SwitchError::Unknown { kind: kind.as_str(), name: name.to_owned(), hint })
+}
+
+/// What is off.
+pub(super) async fn list(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    if let Err(refused) = admin.authorise(&headers, Right::Read) {
+        return *refused;
+    }
+    let gateway = &admin.gateway;
+    let switches = lines(&gateway.policies(), gateway.ledger().books(), Timestamp::now());
+    Json(SwitchList { switches }).into_response()
+}
+
+/// Switches something off or on.
+pub(super) async fn switch(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Body) -> Response {
+    let answer = async {
+        let who = admin.authorise(&headers, Right::Switch)?.to_owned();
+        let wanted: Switch = body::json(body).await?;
+        let gateway = &admin.gateway;
+        let (policies, books) = (gateway.policies(), gateway.ledger().books());
+        let has_key = |id: &str| gateway.keys().has(id);
+        let row =
+            order(&policies, books, has_key, &wanted, &who, Timestamp::now()).map_err(|failed| refused(&failed))?;
+        gateway.switch(row.clone()).map_err(|failed| refused(&failed.into()))?;
+        Ok((StatusCode::CREATED, Json(line(&row))).into_response())
+    };
+    answer.await.unwrap_or_else(|refused: Box<Response>| *refused)
+}
+
+fn refused(failed: &SwitchError) -> Box<Response> {
+    let (status, code) = match failed {
+        SwitchError::Unknown { .. } => (StatusCode::NOT_FOUND, "unknown_target"),
+        SwitchError::On { .. } => (StatusCode::CONFLICT, "not_switched_off"),
+        SwitchError::Unfit(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+        SwitchError::Journal(_) => (StatusCode::SERVICE_UNAVAILABLE, "budget_store_unavailable"),
+    };
+    Box::new(error(status, code, &failed.to_string()))
+}
