@@ -35,6 +35,8 @@ struct Ends {
     served: AtomicU64,
     /// Told that the store is away.
     away: AtomicU64,
+    /// Told that the budget is spent.
+    empty: AtomicU64,
     /// The connection broke, as it does when its gateway is killed.
     broken: AtomicU64,
     over: AtomicBool,
@@ -48,6 +50,7 @@ async fn ask_steadily(addresses: Vec<Client>, number: usize, ends: Arc<Ends>) {
         let stream = turn.is_multiple_of(3);
         match addresses[turn % addresses.len()].try_post(PATH, &request(ANSWER, stream)).await {
             Ok(answer) if answer.status == 200 => ends.served.fetch_add(1, Ordering::Relaxed),
+            Ok(answer) if answer.status == 402 => ends.empty.fetch_add(1, Ordering::Relaxed),
             Ok(answer) => {
                 answer.is_refused(503, "budget_store_unavailable");
                 ends.away.fetch_add(1, Ordering::Relaxed)
@@ -89,7 +92,11 @@ impl Load {
 
 /// Two gateways and their Redis.
 async fn site(options: &[&str]) -> Site {
-    Site::start_with(Store::Redis, options, 2, &[("steady", BUDGET, "")]).await
+    site_with(options, BUDGET).await
+}
+
+async fn site_with(options: &[&str], budget: u64) -> Site {
+    Site::start_with(Store::Redis, options, 2, &[("steady", budget, "")]).await
 }
 
 /// What the store has settled of the budget.
@@ -124,7 +131,7 @@ async fn after(what: &str, site: &Site, load: Load) {
     let ends = load.stop().await;
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
     println!("{what}: {} served, {} told that the store is away", count(&ends.served), count(&ends.away));
-    assert_eq!(count(&ends.broken), 0);
+    assert_eq!((count(&ends.broken), count(&ends.empty)), (0, 0));
     balances(site).await;
 }
 
@@ -186,21 +193,23 @@ async fn a_redis_that_forgets_its_scripts_is_told_them_again() {
     balances(&site).await;
 }
 
-/// Gateways are killed one after the other, as often as `TURNPIKE_KILLS` says (8 unless set).
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gateways_killed_under_load_lose_and_invent_nothing() {
-    let mut site = site(&[]).await;
-    let kills = std::env::var("TURNPIKE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8);
-    let load = Load::start(&site);
+/// Kills one gateway after the other `kills` times, each once `served` more requests were served or refused.
+async fn kill_in_turn(site: &mut Site, load: &Load, kills: usize, more: u64) {
+    let asked = || load.ends.served.load(Ordering::Relaxed) + load.ends.empty.load(Ordering::Relaxed);
     for kill in 0..kills {
-        load.served(60).await;
+        let goal = asked() + more;
+        until("the gateways go on", async || asked() >= goal).await;
         let folder = site.gateways[kill % 2].site().clone();
         let killed: Gateway = site.gateways.remove(kill % 2);
         drop(killed);
         site.gateways.insert(kill % 2, folder.start().await);
     }
-    load.served(60).await;
-    let ends = load.stop().await;
+    let goal = asked() + more;
+    until("the gateways go on", async || asked() >= goal).await;
+}
+
+/// What both gateways have booked, and how much of it was swept; `audit` finds nothing in either.
+async fn booked(site: &Site) -> (u64, u64) {
     let all = site.gateways.len() as f64;
     until("every gateway has its store", async || site.metric("turnpike_store_up", &[]).await == all).await;
     until("all holds are settled", async || site.metric("turnpike_holds_open", &[]).await == 0.0).await;
@@ -215,11 +224,27 @@ async fn gateways_killed_under_load_lose_and_invent_nothing() {
         }
         folder.run_with(&[TOKEN], &["audit"]).done();
     }
+    (booked, swept)
+}
+
+/// How often gateways are killed: `TURNPIKE_KILLS`, 8 unless set. A hundred take two minutes.
+fn kills() -> usize {
+    std::env::var("TURNPIKE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_killed_under_load_lose_and_invent_nothing() {
+    let mut site = site(&[]).await;
+    let load = Load::start(&site);
+    kill_in_turn(&mut site, &load, kills(), 60).await;
+    let ends = load.stop().await;
+    let (booked, swept) = booked(&site).await;
     let billed = site.billed();
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
     println!(
-        "{kills} kills: {} served, {} broken, {} told that the store is away; booked {booked}, of this swept {swept}, \
+        "{} kills: {} served, {} broken, {} told that the store is away; booked {booked}, of this swept {swept}, \
          billed {billed}",
+        kills(),
         count(&ends.served),
         count(&ends.broken),
         count(&ends.away)
@@ -227,5 +252,19 @@ async fn gateways_killed_under_load_lose_and_invent_nothing() {
     assert!(booked >= billed, "{booked} booked, {billed} billed");
     assert!(booked - billed <= swept, "what is booked beyond the tally is what was swept");
     assert!(booked >= count(&ends.served) * (PROMPT * IN + ANSWER * OUT), "nothing that was served is lost");
+    until(&format!("the store has {booked}"), async || in_store(&site).await == booked).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_killed_under_load_never_overrun_a_budget_that_runs_out() {
+    let budget = 400 * (PROMPT * IN + ANSWER * OUT);
+    let mut site = site_with(&[], budget).await;
+    let load = Load::start(&site);
+    kill_in_turn(&mut site, &load, kills(), 80).await;
+    let ends = load.stop().await;
+    let (booked, _) = booked(&site).await;
+    println!("{} kills: {booked} of {budget} booked, {} billed", kills(), site.billed());
+    assert!(ends.empty.load(Ordering::Relaxed) > 0, "the budget ran out");
+    assert!(site.billed() <= booked && booked <= budget, "{} billed, {booked} booked of {budget}", site.billed());
     until(&format!("the store has {booked}"), async || in_store(&site).await == booked).await;
 }
