@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::bounds;
+use super::{bounds, store_loss};
 use crate::config::{self, Environment, Loaded};
 
 /// What `check` takes.
@@ -56,7 +56,9 @@ pub fn text(
 ) -> Result<(String, String), String> {
     let loaded = config::load_at(path, environment, now).map_err(|faults| faults.render(colour))?;
     let warnings = loaded.warnings.iter().map(|warning| warning.render(colour) + "\n\n").collect();
-    let bounds = bounds::lines(&loaded.policies, now).into_iter().map(|line| format!("\n{line}"));
+    let bounds = bounds::lines(&loaded.policies, now).into_iter();
+    let bounds =
+        bounds.chain(store_loss::lines(&loaded.server.store, &loaded.policies)).map(|line| format!("\n{line}"));
     Ok((warnings, summary(&loaded) + &bounds.collect::<String>()))
 }
 

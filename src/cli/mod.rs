@@ -11,6 +11,7 @@ mod remote;
 mod run;
 mod schema;
 mod serve;
+mod store_loss;
 mod switch;
 mod usage;
 

@@ -26,6 +26,7 @@ pub mod breaker;
 pub mod decide;
 mod decision;
 mod filter;
+pub mod loss;
 pub mod observe;
 mod reason;
 pub mod retry;

@@ -57,10 +57,10 @@ use crate::{
         redis::Store,
     },
     net::pool::Pool,
-    policy::Policies,
+    policy::{Policies, loss},
     telemetry::{
         log::RequestLog,
-        metrics::{BudgetLabels, CandidateLabels, Label, Metrics, PolicyLabels, dollars},
+        metrics::{BudgetLabels, CandidateLabels, Label, Metrics, PolicyLabels, TeamLabels, dollars},
     },
 };
 use live::Live;
@@ -224,6 +224,13 @@ impl Gateway {
         metrics.reload_timestamp.set(Timestamp::now().as_second());
         metrics.budget_limit.clear();
         metrics.budget_left.clear();
+        metrics.store_loss_bound.clear();
+        if self.ledger.store().is_some() {
+            for team in policies.teams.values().filter(|team| loss::is_budgeted(team)) {
+                let labels = TeamLabels { team: Label(team.name.shared()) };
+                metrics.store_loss_bound.get_or_create(&labels).set(dollars(loss::bound(policies, team)));
+            }
+        }
         if let Some(store) = self.ledger.store() {
             store.revise(u64::try_from(self.now().as_millisecond()).unwrap_or(0));
         }

@@ -56,6 +56,8 @@ labels! {
     RefusalLabels { team, reason }
     /// Labels of budgets.
     BudgetLabels { team, budget }
+    /// A team.
+    TeamLabels { team }
     /// What an operator has switched off.
     SwitchLabels { kind, name }
     /// The policies' hash.
@@ -137,6 +139,8 @@ metrics! {
         "holds_open", "Holds that are not settled yet";
     store_up: Number = Number::default(),
         "store_up", "1 while the budget store answers; always 1 for the embedded one";
+    store_loss_bound: Family<TeamLabels, Amount> = Family::default(),
+        "store_loss_bound_usd", "By how much this gateway may pass a team's budgets while the shared store is away";
     lease: Amount = Amount::default(),
         "lease_usd", "Set aside in the shared store in advance, by this gateway";
     settle_lag: Amount = Amount::default(),

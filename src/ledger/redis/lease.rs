@@ -12,9 +12,14 @@ use crate::{
 };
 
 /// A slice lasts for about so many seconds of this node's spend.
-const SECONDS: i64 = 10;
+pub const SECONDS: i64 = 10;
 /// A slice of fewer typical holds than this is not worth a request of its own.
-const HOLDS: i64 = 20;
+pub const HOLDS: i64 = 20;
+
+/// Whether a fence with this cap is ever leased: no hold is of less than 1, and a slice takes a share of what is left.
+pub fn may_be_leased(config: &LeaseConfig, cap: i64) -> bool {
+    i128::from(cap) * i128::from(config.share_ppm) >= i128::from(HOLDS) * 1_000_000
+}
 
 /// What one request holds from slices in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]

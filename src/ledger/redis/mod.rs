@@ -11,7 +11,7 @@ pub mod connect;
 mod desk;
 mod exchange;
 mod keeper;
-mod lease;
+pub mod lease;
 mod levels;
 pub mod link;
 mod mirror;
