@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Fences of the histories, each with a small cap, so that much is refused.
-fn fences() -> Vec<Arc<Fence>> {
+pub fn fences() -> Vec<Arc<Fence>> {
     vec![
         fence("product", Unit::Money, 60),
         fence("search", Unit::Money, 40),
@@ -34,7 +34,7 @@ fn fences() -> Vec<Arc<Fence>> {
 
 /// One step. Requests are few, so that most steps meet a request that something has happened to before.
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Hold {
         id: u128,
         dies: bool,
@@ -64,7 +64,7 @@ fn amounts() -> impl Strategy<Value = Vec<(usize, i64)>> {
         .prop_map(|map| map.into_iter().map(|(fence, amount)| (fence, if fence >= 3 { 1 } else { amount })).collect())
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     let id = 1_u128..8;
     prop_oneof![
         6 => (id.clone(), any::<bool>(), amounts()).prop_map(|(id, dies, amounts)| Step::Hold { id, dies, amounts }),
@@ -77,10 +77,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A fence's number and the number of its window.
-type Spot = (usize, i64);
+pub type Spot = (usize, i64);
 
 #[derive(Clone, Debug)]
-enum Request {
+pub enum Request {
     Open { dies: bool, places: BTreeMap<Spot, i64> },
     Swept(BTreeMap<Spot, i64>),
     Settled,
@@ -88,26 +88,26 @@ enum Request {
 
 /// What a store should do, written as plainly as can be.
 #[derive(Default)]
-struct Model {
-    settled: BTreeMap<Spot, i64>,
-    requests: BTreeMap<u128, Request>,
-    windows: BTreeMap<usize, i64>,
+pub struct Model {
+    pub settled: BTreeMap<Spot, i64>,
+    pub requests: BTreeMap<u128, Request>,
+    pub windows: BTreeMap<usize, i64>,
 }
 
 /// What a step is answered with.
 #[derive(Debug, PartialEq)]
-enum Answer {
+pub enum Answer {
     Held,
     Short(usize),
     Ended,
 }
 
 impl Model {
-    fn spot(&self, fence: usize) -> Spot {
+    pub fn spot(&self, fence: usize) -> Spot {
         (fence, self.windows.get(&fence).copied().unwrap_or(0))
     }
 
-    fn held(&self, spot: Spot) -> i64 {
+    pub fn held(&self, spot: Spot) -> i64 {
         let places = self.requests.values().filter_map(|request| match request {
             Request::Open { places, .. } => places.get(&spot),
             _ => None,
@@ -115,7 +115,7 @@ impl Model {
         places.sum()
     }
 
-    fn settled(&self, spot: Spot) -> i64 {
+    pub fn settled(&self, spot: Spot) -> i64 {
         self.settled.get(&spot).copied().unwrap_or(0)
     }
 
@@ -125,7 +125,15 @@ impl Model {
         }
     }
 
-    fn take(&mut self, fences: &[Arc<Fence>], id: u128, dies: bool, amounts: &[(usize, i64)], more: bool) -> Answer {
+    /// A hold, or one that is raised where `more`; `binds` says which fences a raised one is refused by.
+    pub fn take(
+        &mut self,
+        fences: &[Arc<Fence>],
+        (id, dies): (u128, bool),
+        amounts: &[(usize, i64)],
+        more: bool,
+        binds: impl Fn(usize) -> bool,
+    ) -> Answer {
         let mine = match self.requests.get(&id) {
             Some(Request::Open { .. }) if !more => return Answer::Held,
             Some(Request::Open { places, .. }) => places.clone(),
@@ -135,8 +143,7 @@ impl Model {
         for (index, (fence, amount)) in amounts.iter().enumerate() {
             let spot = self.spot(*fence);
             let used = self.settled(spot) + self.held(spot) - mine.get(&spot).copied().unwrap_or(0);
-            // Under way already, only budgets bind.
-            if (!more || *fence < 2) && used + amount > fences[*fence].cap {
+            if (!more || binds(*fence)) && used + amount > fences[*fence].cap {
                 return Answer::Short(index);
             }
         }
@@ -145,7 +152,7 @@ impl Model {
         Answer::Held
     }
 
-    fn settle(&mut self, id: u128, charged: &BTreeMap<Spot, i64>) {
+    pub fn settle(&mut self, id: u128, charged: &BTreeMap<Spot, i64>) {
         match self.requests.insert(id, Request::Settled) {
             Some(Request::Settled) => return,
             Some(Request::Swept(before)) => self.book(&before, -1),
@@ -154,7 +161,7 @@ impl Model {
         self.book(charged, 1);
     }
 
-    fn sweep(&mut self) -> usize {
+    pub fn sweep(&mut self) -> usize {
         let dead = |request: &&mut Request| matches!(request, Request::Open { dies: true, .. });
         let mut charged = Vec::new();
         for request in self.requests.values_mut().filter(dead) {
@@ -205,7 +212,8 @@ impl World<'_> {
             let spots = amounts.iter().map(|(fence, amount)| (self.model.spot(*fence), *amount)).collect();
             self.memory.insert(id, spots);
         }
-        let expected = self.model.take(&self.fences, id, dies, amounts, how == How::More);
+        // Under way already, only budgets bind.
+        let expected = self.model.take(&self.fences, (id, dies), amounts, how == How::More, |fence| fence < 2);
         // A replayed hold takes the deadline that came last.
         if let Some(Request::Open { dies: before, .. }) = self.model.requests.get_mut(&id)
             && expected == Answer::Held
@@ -269,26 +277,34 @@ async fn play(server: &Server, gateway: &Gateway, number: u32, steps: &[Step]) {
     }
 }
 
-#[test]
-fn random_histories_leave_redis_equal_to_the_model() {
+/// Plays random histories with `play`, as many as the environment says.
+pub fn play_histories(mut play: impl FnMut(&[Step])) {
     let cases = std::env::var("TURNPIKE_HISTORIES").map_or(300, |text| text.parse().unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let server = runtime.block_on(Server::start(&[]));
-    let gateway = runtime.block_on(Gateway::new(&server, "a"));
-    let number = std::cell::Cell::new(0_u32);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let histories = proptest::collection::vec(step(), 1..40);
+    let play = std::cell::RefCell::new(&mut play);
     let played = TestRunner::new(config).run(&histories, |steps| {
-        number.set(number.get() + 1);
-        runtime.block_on(async {
-            if number.get().is_multiple_of(500) {
-                server.tell("FLUSHALL").await;
-            }
-            play(&server, &gateway, number.get(), &steps).await;
-        });
+        (play.borrow_mut())(&steps);
         Ok(())
     });
     if let Err(error) = played {
         panic!("{error}");
     }
+}
+
+#[test]
+fn random_histories_leave_redis_equal_to_the_model() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(Server::start(&[]));
+    let gateway = runtime.block_on(Gateway::new(&server, "a"));
+    let mut number = 0_u32;
+    play_histories(|steps| {
+        number += 1;
+        runtime.block_on(async {
+            if number.is_multiple_of(500) {
+                server.tell("FLUSHALL").await;
+            }
+            play(&server, &gateway, number, steps).await;
+        });
+    });
 }
