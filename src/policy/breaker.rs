@@ -1,8 +1,9 @@
 //! The breaker of one candidate, as a state machine on a given clock.
 //!
-//! It opens after 5 consecutive failures, or when less than half of at least 20 attempts within 10 s succeeded: the
-//! first sees a dead backend at once, the second one that fails every other request and is never dead for five in a
-//! row. Open, it lets nobody through for 10 s × 2ⁿ with jitter, at most 5 min; then one probe goes, and its outcome
+//! It opens after 5 consecutive failures, or when of at least 20 attempts within 10 s surely more than a fifth failed: the
+//! first sees a dead backend at once, the second one that fails now and then and is never dead for five in a row. A
+//! fifth is what a route's budget of retries pays for without end ([`super::retry::RetryBudget`]), so a backend is given
+//! up before the budget is. Open, it lets nobody through for 10 s × 2ⁿ with jitter, at most 5 min; then one probe goes, and its outcome
 //! decides. A quota (429) and the client's own faults are no outcome: they are not reported here.
 //!
 //! Every `now` is a time since one fixed origin of the caller's choice.
@@ -15,6 +16,8 @@ const CONSECUTIVE: u32 = 5;
 const ENOUGH: u32 = 20;
 /// The window, in buckets of one second.
 const BUCKETS: usize = 10;
+/// Of so many attempts one may fail: the inverse of the share that the budget of retries adds for a request.
+const TOLERATED: u64 = 5;
 /// The first time it stays open.
 const FIRST_OPEN: Duration = Duration::from_secs(10);
 /// The longest time it stays open.
@@ -203,8 +206,20 @@ impl Breaker {
         let recent = self.buckets.iter().filter(|bucket| bucket.second >= since);
         let (succeeded, failed) =
             recent.fold((0, 0), |(succeeded, failed), bucket| (succeeded + bucket.succeeded, failed + bucket.failed));
-        succeeded + failed >= ENOUGH && succeeded < failed
+        succeeded + failed >= ENOUGH && surely_too_many(u64::from(failed), u64::from(succeeded + failed))
     }
+}
+
+/// Whether `failed` of `attempts` lie two standard deviations above the tolerated share `q`, which chance alone brings
+/// about once in 44 windows of a backend that fails exactly so often: `failed − n·q > 2·√(n·q·(1 − q))`, squared and in
+/// whole numbers.
+///
+/// Beside the 10 retries a second that the budget adds, this leaves nothing unpaid up to some 1,500 attempts a second:
+/// with `d` the share beyond `q`, a window of 10 s shows it from `0.064 ÷ d²` attempts a second on, and below `10 ÷ d`
+/// of them the ten are enough.
+fn surely_too_many(failed: u64, attempts: u64) -> bool {
+    let beyond = u128::from((failed * TOLERATED).saturating_sub(attempts));
+    beyond * beyond > 4 * u128::from(attempts) * u128::from(TOLERATED - 1)
 }
 
 /// SplitMix64's finaliser: one well-mixed number from one seed.
@@ -245,28 +260,46 @@ mod tests {
         assert_eq!(opened().state(at(10)), BreakerState::Open);
     }
 
-    #[test]
-    fn a_backend_that_fails_more_than_every_other_time_is_opened_after_twenty() {
+    /// Attempts of one window of which so many fail, spread evenly; whether that opens the breaker.
+    fn opens(failed: u64, attempts: u64) -> bool {
         let mut breaker = Breaker::new(1);
-        for n in 0..19 {
-            let outcome = if n % 5 < 2 { Outcome::Success } else { Outcome::Failure };
-            attempt(&mut breaker, outcome, at(n * 100));
+        for n in 0..attempts {
+            let fails = (n + 1) * failed / attempts > n * failed / attempts;
+            let outcome = if fails { Outcome::Failure } else { Outcome::Success };
+            if breaker.admit(at(n * 9_000 / attempts)).is_err() {
+                return true;
+            }
+            attempt(&mut breaker, outcome, at(n * 9_000 / attempts));
         }
-        assert_eq!(breaker.state(at(2000)), BreakerState::Closed);
-        attempt(&mut breaker, Outcome::Failure, at(2000));
-        assert_eq!(breaker.state(at(2000)), BreakerState::Open);
+        breaker.state(at(9_000)) == BreakerState::Open
+    }
+
+    #[test]
+    fn a_backend_that_surely_fails_more_than_one_time_in_five_is_opened() {
+        assert!(!opens(7, 20) && opens(8, 20));
+        assert!(!opens(28, 100) && opens(29, 100));
+        assert!(!opens(200, 1_000) && opens(230, 1_000));
+        assert!(!opens(15, 19), "too few to tell, and never five in a row");
+    }
+
+    #[test]
+    fn what_the_budget_of_retries_pays_for_opens_nothing() {
+        for attempts in [20, 100, 1_000, 9_000] {
+            assert!(!opens(attempts / 5, attempts), "a fifth of {attempts}");
+            assert!(!opens(attempts / 10, attempts), "a tenth of {attempts}");
+        }
     }
 
     #[test]
     fn failures_older_than_the_window_are_forgotten() {
         let mut breaker = Breaker::new(1);
         for n in 0..19 {
-            let outcome = if n % 4 == 3 { Outcome::Success } else { Outcome::Failure };
+            let outcome = if n % 3 == 2 { Outcome::Success } else { Outcome::Failure };
             attempt(&mut breaker, outcome, at(n));
         }
-        for n in 0..10 {
-            attempt(&mut breaker, Outcome::Success, at(11_000 + n));
-            attempt(&mut breaker, Outcome::Failure, at(11_000 + n));
+        for n in 0..20 {
+            let outcome = if n % 4 == 3 { Outcome::Failure } else { Outcome::Success };
+            attempt(&mut breaker, outcome, at(11_000 + n));
         }
         assert_eq!(breaker.state(at(12_000)), BreakerState::Closed);
     }

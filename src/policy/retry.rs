@@ -66,15 +66,29 @@ pub enum StopReason {
 /// What to do after the last of `attempts` failed. `budget` is [`RetryBudget::try_take`] of the route: it is asked once,
 /// and only when there is somebody to try, so that an attempt that is not made takes nothing. `time_left` is what the
 /// request's time limit leaves, `None` = no limit.
+///
+/// `at_rest` says that nobody is sent for now to where the last attempt failed: its breaker is open, its account parked,
+/// its replica shunned. To go elsewhere from there costs the budget nothing, for only those can who were under way when it
+/// closed. Where all are closed and one is tried as a last resort, everybody pays.
 pub fn next(
     attempts: &[AttemptSeen],
     decision: &Decision,
+    at_rest: bool,
     budget: &mut dyn FnMut() -> bool,
     time_left: Option<Duration>,
 ) -> Next {
     match way_on(attempts, decision, time_left) {
-        Next::Try { .. } | Next::Resolve if !budget() => Next::Stop(StopReason::Budget),
+        next @ Next::Stop(_) => next,
+        next if at_rest && !decision.last_resort && next.leads_elsewhere() => next,
+        _ if !budget() => Next::Stop(StopReason::Budget),
         next => next,
+    }
+}
+
+impl Next {
+    /// To another candidate, or to a replica or account of the same one that this request has not tried.
+    fn leads_elsewhere(self) -> bool {
+        matches!(self, Next::Resolve | Next::Try { delay: Duration::ZERO, .. })
     }
 }
 
@@ -173,6 +187,10 @@ fn again(attempts: &[AttemptSeen], last: &AttemptSeen, mine: Option<&Candidate>,
 
 /// The budget of retries of one route: 20 % of its requests and 10 a second beside, so that retries never multiply
 /// an outage. A token bucket in thousandths of a retry, on a given clock.
+///
+/// It pays for failures that go on and open no breaker; the breaker opens where they pass the same 20 %, so that with a
+/// healthy candidate beside it the budget is not what fails a request. What is under way when something breaks at once
+/// goes elsewhere beyond it ([`next`]).
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     milli: u64,

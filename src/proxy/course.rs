@@ -196,7 +196,7 @@ impl Leg {
             };
             match given {
                 Ok(Ok(given)) => return Ok(self.deliver(given, &ranked, &account, cut)),
-                Ok(Err(failed)) => self.after(failed, &ranked, endpoint).await?,
+                Ok(Err(failed)) => self.after(failed, &ranked, endpoint, &account).await?,
                 Err(row) => self.leave(&row, &ranked)?,
             }
         }
@@ -222,7 +222,7 @@ impl Leg {
     }
 
     /// Puts a failed attempt in the books and picks the way on.
-    async fn after(&mut self, failed: Failed, ranked: &Ranked, endpoint: usize) -> Result<(), Refusal> {
+    async fn after(&mut self, failed: Failed, ranked: &Ranked, endpoint: usize, account: &str) -> Result<(), Refusal> {
         let Failed { outcome, class, context_length, verbatim } = failed;
         let verdict = outcome.verdict;
         self.context_length |= context_length;
@@ -231,8 +231,9 @@ impl Leg {
             return Err(self.give_up(Some(Refusal::new(Code::DeadlineExceeded, "the request's deadline passed"))));
         };
         self.seen.push(AttemptSeen { candidate: ranked.candidate.id, class, fault, retry_after, elapsed });
+        let at_rest = self.ask.live.is_at_rest(&ranked.candidate, endpoint, account, fault);
         let mut budget = || self.ask.live.may_retry(&self.decision.route);
-        let next = retry::next(&self.seen, &self.decision, &mut budget, self.ask.time_left());
+        let next = retry::next(&self.seen, &self.decision, at_rest, &mut budget, self.ask.time_left());
         match next {
             Next::Try { delay, .. } => {
                 if fault == Fault::Backend {

@@ -28,7 +28,7 @@ fn decision(world: &World, failed: &[CandidateId]) -> Decision {
 
 /// What to do where the budget allows it.
 fn go_on(attempts: &[AttemptSeen], decision: &Decision, time_left: Option<Duration>) -> Next {
-    next(attempts, decision, &mut || true, time_left)
+    next(attempts, decision, false, &mut || true, time_left)
 }
 
 /// Candidates, the first with so many endpoints and accounts.
@@ -72,7 +72,7 @@ fn a_verdict_is_asked_of_nobody_else() {
 fn the_budget_and_the_deadline_stop_it() {
     let world = World::new(&[Made::new(1), Made::new(2)]);
     let first = decision(&world, &[]);
-    assert_eq!(next(&[broken(0)], &first, &mut || false, None), Next::Stop(StopReason::Budget));
+    assert_eq!(next(&[broken(0)], &first, false, &mut || false, None), Next::Stop(StopReason::Budget));
     assert_eq!(go_on(&[broken(0)], &first, Some(ms(0))), Next::Stop(StopReason::Deadline));
 }
 
@@ -130,7 +130,7 @@ fn the_budget_is_asked_once_and_only_where_somebody_would_be_tried() {
     let (both, sole) = (decision(&world, &[]), decision(&World::new(&[Made::new(1)]), &[]));
     let asked = |attempts: &[AttemptSeen], decision: &Decision, time_left| {
         let mut asked = 0;
-        let next = next(attempts, decision, &mut || (asked += 1, true).1, time_left);
+        let next = next(attempts, decision, false, &mut || (asked += 1, true).1, time_left);
         (asked, matches!(next, Next::Stop(_)))
     };
     assert_eq!(asked(&[broken(0)], &both, None), (1, false));
@@ -140,6 +140,20 @@ fn the_budget_is_asked_once_and_only_where_somebody_would_be_tried() {
     assert_eq!(asked(&[broken(0)], &sole, Some(ms(100))), (0, true), "too late to try again");
     assert_eq!(asked(&[attempt(0, Class::Never, Fault::Request)], &both, None), (0, true), "verdict");
     assert_eq!(asked(&[attempt(0, Class::Elsewhere, Fault::Account)], &sole, None), (0, true), "nobody left");
+}
+
+#[test]
+fn whoever_leaves_a_closed_door_pays_nothing() {
+    let none_left = |attempts: &[AttemptSeen], decision: &Decision| next(attempts, decision, true, &mut || false, None);
+    let two = decision(&World::new(&[Made::new(1), Made::new(2)]), &[]);
+    assert_eq!(none_left(&[broken(0)], &two), Next::Resolve);
+    assert_eq!(none_left(&[broken(0)], &decision(&pool(&[Made::new(1)], 2, 1), &[])), SAME, "another replica");
+    let sole = decision(&World::new(&[Made::new(1)]), &[]);
+    assert_eq!(none_left(&[broken(0)], &sole), Next::Stop(StopReason::Budget), "the same door again");
+    let mut desperate = two.clone();
+    desperate.last_resort = true;
+    assert_eq!(none_left(&[broken(0)], &desperate), Next::Stop(StopReason::Budget), "all doors are closed");
+    assert_eq!(none_left(&[broken(0), broken(1), broken(0)], &two), Next::Stop(StopReason::Attempts));
 }
 
 #[test]

@@ -109,6 +109,12 @@ impl BackendState {
         (0..count).map(|step| (first.wrapping_add(step)) % count).find(free)
     }
 
+    /// Whether that account is left alone now.
+    pub(super) fn is_parked(&self, account: &str, now: Duration) -> bool {
+        let known = self.backend.accounts.iter().position(|known| &*known.name == account);
+        known.is_some_and(|index| self.parked_until[index].load(Ordering::Relaxed) > millis(now))
+    }
+
     /// The server to ask: one that is not tried, if possible one that has not failed lately.
     pub(super) fn endpoint(&self, tried: &[usize], now: Duration) -> Option<usize> {
         let count = self.endpoints.len();

@@ -174,6 +174,22 @@ impl Live {
         self.retries.get(route).is_none_or(|budget| lock(budget).try_take(self.elapsed()))
     }
 
+    /// Whether nobody is sent for now to where an attempt has just failed.
+    pub fn is_at_rest(&self, candidate: &Candidate, endpoint: usize, account: &str, fault: Fault) -> bool {
+        let now = self.elapsed();
+        let Some(state) = self.backends.get(&candidate.backend.name) else { return false };
+        match fault {
+            Fault::Quota | Fault::Account => state.is_parked(account, now),
+            // With a sound server beside it, the one that failed is shunned.
+            Fault::Backend => {
+                let watched = self.candidates.get(candidate.id.0 as usize);
+                watched.is_some_and(|watched| lock(&watched.seen).breaker.broken_for(now).is_some())
+                    || state.has_sound_endpoint(endpoint, now)
+            }
+            Fault::Request => false,
+        }
+    }
+
     /// Everything that a client may name: routes, models (each has a route) and aliases.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let routes = self.policies.routes.keys().map(|name| name.as_str());
