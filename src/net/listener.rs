@@ -153,7 +153,8 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves connections until `shutdown` turns true (or its sender is gone) and then until they are drained: idle ones
-/// close at once, others after the request under way (HTTP/2: GOAWAY), and what is left after `drain` is cut.
+/// close at once, others after the request under way (HTTP/2: GOAWAY), and what is left after `drain` is cut. A connection
+/// that is open for its client and has not asked yet, accepted or not, has a second to do so.
 ///
 /// The certificate's files are looked at again every 30 seconds. A task is spawned per connection; none outlives this
 /// future.
@@ -175,6 +176,19 @@ where
     let protocols = Arc::new(session::Protocols::new(&limits));
     let stop = shutdown.clone();
     let mut sessions = JoinSet::new();
+    let enter = |sessions: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr| {
+        if limits.load.connections() >= limits.connections {
+            refuse(&stream, tls.is_some());
+            return;
+        }
+        let open = Counted::connection(&limits.load);
+        let tls = tls.as_ref().map(|tls| tls.current());
+        let run = session::run(stream, peer, tls, Arc::clone(&protocols), stop.clone(), service.clone());
+        sessions.spawn(async move {
+            run.await;
+            drop(open);
+        });
+    };
     let mut reload = interval_at(Instant::now() + RELOAD_EVERY, RELOAD_EVERY);
     reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -183,29 +197,35 @@ where
             Some(ended) = sessions.join_next() => report(ended),
             _ = reload.tick(), if tls.is_some() => reload_certificate(tls.clone()),
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    if limits.load.connections() >= limits.connections {
-                        refuse(&stream, tls.is_some());
-                        continue;
-                    }
-                    let open = Counted::connection(&limits.load);
-                    let tls = tls.as_ref().map(|tls| tls.current());
-                    let protocols = Arc::clone(&protocols);
-                    let run = session::run(stream, peer, tls, protocols, stop.clone(), service.clone());
-                    sessions.spawn(async move {
-                        run.await;
-                        drop(open);
-                    });
-                }
+                Ok((stream, peer)) => enter(&mut sessions, stream, peer),
                 Err(error) => pause_after(&error).await,
             },
         }
     }
-    drop(listener);
+    for (stream, peer) in last_comers(listener) {
+        enter(&mut sessions, stream, peer);
+    }
     let drained = timeout(drain, async { while sessions.join_next().await.is_some() {} }).await;
     let cut = if drained.is_ok() { 0 } else { sessions.len() };
     sessions.shutdown().await;
     Drained { cut }
+}
+
+/// Closes the listener and gives the connections that it had taken without us: for their clients they are open, and
+/// closing it resets them. What completes its handshake in the microseconds between the last look and the close is reset
+/// all the same; there is no call that does both.
+fn last_comers(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let mut waiting = Vec::new();
+    while let Ok(accepted) = listener.accept() {
+        waiting.push(accepted);
+    }
+    drop(listener);
+    let nonblocking = |(stream, peer): (std::net::TcpStream, SocketAddr)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    waiting.into_iter().filter_map(nonblocking).collect()
 }
 
 /// Resolves when the value turns true, or when nobody is left to turn it.

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Counted, Limits, Load, Peer, stopped};
@@ -35,6 +36,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What of an answer may wait in memory for a slow HTTP/2 reader, per stream, in bytes.
 const SEND_BUFFER: usize = 16 * 1024;
+
+/// How long after the stop a connection may take to ask for the first time: it was open for its client before.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// hyper's settings, made once for all connections.
 #[derive(Debug)]
@@ -95,13 +99,16 @@ pub(super) async fn run<S, B>(
         biased;
         opened = open(stream, tls, &protocols) => opened,
         // Nothing was asked on it yet.
-        () = stopped(&mut stop) => return,
+        () = last_word(&mut stop) => return,
     };
     let Ok((transport, h2)) = opened else {
         return;
     };
     let load = Arc::clone(&protocols.load);
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&asked);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         let open = Counted::request(&load);
         request.extensions_mut().insert(Peer(peer));
         // A request with both `content-length` and `transfer-encoding` must end its connection (RFC 9112 §6.1), or a
@@ -120,9 +127,9 @@ pub(super) async fn run<S, B>(
     let io = TokioIo::new(transport);
     // Boxed, so that a task is as large as the protocol that it speaks.
     if h2 {
-        converse(Box::pin(protocols.http2.serve_connection(io, service)).as_mut(), stop).await;
+        converse(Box::pin(protocols.http2.serve_connection(io, service)).as_mut(), stop, &asked).await;
     } else {
-        converse(Box::pin(protocols.http1.serve_connection(io, service)).as_mut(), stop).await;
+        converse(Box::pin(protocols.http1.serve_connection(io, service)).as_mut(), stop, &asked).await;
     }
 }
 
@@ -151,24 +158,45 @@ async fn open(
     Ok((transport, h2))
 }
 
-/// Drives a connection, and tells it to end when `stop` turns true.
-async fn converse<C: GracefulConnection>(mut connection: Pin<&mut C>, mut stop: watch::Receiver<bool>) {
+/// Drives a connection, and tells it to end when `stop` turns true. One that has not `asked` yet is given the time to:
+/// hyper would close it at once, with a request in its socket that the client took for sent.
+async fn converse<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    mut stop: watch::Receiver<bool>,
+    asked: &AtomicBool,
+) {
     let probe = stop.clone();
-    let mut stopped = pin!(stopped(&mut stop));
-    let (mut waiting, mut closing) = (false, false);
+    let (mut stopped, mut last_word) = (pin!(stopped(&mut stop)), None);
+    let (mut waiting, mut stopping, mut closing) = (false, false, false);
     poll_fn(|cx| {
-        // Once registered, the waiter needs no poll until the value changes: a connection is polled for every event
-        // of a stream, and the waiters' lock is shared by all connections.
-        if !closing && (!waiting || !matches!(probe.has_changed(), Ok(false))) {
-            waiting = true;
-            if stopped.as_mut().poll(cx).is_ready() {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
+        loop {
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
             }
+            // Once registered, the waiter needs no poll until the value changes: a connection is polled for every event
+            // of a stream, and the waiters' lock is shared by all connections.
+            if !stopping && (!waiting || !matches!(probe.has_changed(), Ok(false))) {
+                waiting = true;
+                stopping = stopped.as_mut().poll(cx).is_ready();
+            }
+            if !stopping || closing {
+                return Poll::Pending;
+            }
+            let last_word = last_word.get_or_insert_with(|| Box::pin(sleep(LAST_WORD)));
+            if !asked.load(Ordering::Relaxed) && last_word.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            closing = true;
+            connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx).map(drop)
     })
     .await;
+}
+
+/// Resolves some time after `stop` has turned true.
+async fn last_word(stop: &mut watch::Receiver<bool>) {
+    stopped(stop).await;
+    sleep(LAST_WORD).await;
 }
 
 /// A response body that counts as an open request until it is gone.
