@@ -3,8 +3,39 @@
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use memchr::{memchr, memchr2};
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::value::RawValue;
+
+/// A struct read from an object only. serde reads a derived struct from a list as well, by the order of its members.
+pub(super) struct Object<T>(T);
+
+impl<T> std::ops::Deref for Object<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
 
 /// A range of bytes of a body (at most 4 GiB long, which [`super::request::ChatRequest::parse`] checks).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

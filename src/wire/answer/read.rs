@@ -5,14 +5,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Data, Reading};
-use crate::{base::tier::Tier, wire::json};
+use crate::{
+    base::tier::Tier,
+    wire::json::{self, Object},
+};
 
 /// A chunk or a whole answer. Members of the wrong type make it unreadable; null is absence.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Chunk<'a> {
     #[serde(borrow)]
-    choices: Option<Vec<Choice<'a>>>,
+    choices: Option<Vec<Object<Choice<'a>>>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -36,9 +39,9 @@ struct Chunk<'a> {
 #[serde(default)]
 struct Choice<'a> {
     #[serde(borrow)]
-    delta: Option<Said<'a>>,
+    delta: Option<Object<Said<'a>>>,
     #[serde(borrow)]
-    message: Option<Said<'a>>,
+    message: Option<Object<Said<'a>>>,
     /// Legacy completions.
     #[serde(borrow)]
     text: Option<&'a RawValue>,
@@ -113,7 +116,7 @@ pub fn read_answer(body: &Bytes) -> Option<Reading> {
     Some(reading)
 }
 
-fn is_error(chunk: &Chunk<'_>, choices: &[Choice<'_>]) -> bool {
+fn is_error(chunk: &Chunk<'_>, choices: &[Object<Choice<'_>>]) -> bool {
     let named = chunk.error.is_some_and(json::says_something);
     let flat = chunk.object.is_some_and(|object| object.get() == "\"error\"");
     let bare = choices.is_empty()

@@ -87,7 +87,12 @@ fn done_and_garbage_are_told_apart() {
     let read = |data: &'static str| read_event(&Bytes::from_static(data.as_bytes()));
     assert!(matches!(read("[DONE]"), Data::Done));
     assert!(matches!(read(" [DONE] "), Data::Done));
-    for garbage in ["", "keep-alive", "{\"choices\":[", "[1]", "{\"choices\":7}", "null"] {
+    let lists = [
+        "{\"choices\":[[{\"content\":\"hi\"}]]}",
+        "{\"choices\":[{\"delta\":[\"hi\"]}]}",
+        "{\"choices\":[{\"message\":[[[]]]}]}",
+    ];
+    for garbage in ["", "keep-alive", "{\"choices\":[", "[1]", "{\"choices\":7}", "null"].into_iter().chain(lists) {
         assert!(matches!(read(garbage), Data::Garbage), "{garbage}");
     }
     assert!(read_answer(&Bytes::from_static(b"<html>")).is_none());
