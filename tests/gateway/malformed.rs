@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Gateway, KEY, PATIENCE, Setup},
+    harness::{Chance, Gateway, KEY, PATIENCE, Setup},
     upstream::Upstream,
 };
 
@@ -20,30 +20,6 @@ const REQUESTS: u64 = 96_000;
 /// Broken HTTP, each on a connection of its own.
 const BROKEN_HEADS: u64 = 4_000;
 const WORKERS: u64 = 8;
-
-/// A small generator (SplitMix64, Steele et al. 2014): the same seed makes the same requests on every machine.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        (0..self.below(most)).map(|_| self.next() as u8).collect()
-    }
-}
 
 /// A request that uses most of what the gateway reads.
 fn good() -> Value {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test target that includes the module uses a part of it")]
 
+mod chance;
 mod client;
 mod site;
 mod transcript;
@@ -20,7 +21,8 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-pub use client::{Answer, Client};
+pub use chance::Chance;
+pub use client::{Answer, Client, Stream};
 pub use site::{Said, Site};
 pub use transcript::{Transcript, without_cost};
 
@@ -233,6 +235,11 @@ impl Gateway {
     /// Replaces the policy file in one step, as an editor does.
     pub fn save_policies(&self, yaml: &str) {
         self.site.save_policies(yaml);
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks the process to end.
