@@ -250,6 +250,39 @@ fn every_error_code_is_documented() {
 }
 
 #[test]
+fn every_row_of_hard_weather_names_tests_that_are_there() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let section = text.split("## Hard weather").nth(1).unwrap().split("### ").next().unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 20, "the table is not read: {rows:?}");
+    let mut faults = Vec::new();
+    for row in rows {
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let mut module = "";
+        let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        for name in &names {
+            let (of, name) = name.split_once("::").unwrap_or((module, name));
+            module = of;
+            let source = Source::read(&root().join(format!("tests/weather/{module}.rs")));
+            // What is left out of a name is an ellipsis or an asterisk.
+            let there = functions(&source.code).iter().any(|(function, _)| {
+                let parts = name.split(['…', '*']).filter(|part| !part.is_empty());
+                let mut rest = Some(*function);
+                parts.for_each(|part| rest = rest.and_then(|rest| rest.split_once(part)).map(|(_, rest)| rest));
+                rest.is_some()
+            });
+            if !there {
+                faults.push(format!("`{module}::{name}` is no test"));
+            }
+        }
+        if names.is_empty() {
+            faults.push(format!("no test: {row}"));
+        }
+    }
+    none(faults);
+}
+
+#[test]
 fn the_package_tree_stays_small() {
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "-e", "normal", "--prefix", "none", "--format", "{p}"])

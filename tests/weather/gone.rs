@@ -61,7 +61,7 @@ async fn worker(gateway: &Gateway, upstream: &Upstream, number: usize, prompt: u
             // Before the head, streamed or not.
             1 => {
                 upstream.push(Script::stalls());
-                let body = if words % 2 == 0 { chat(&model) } else { streamed(&model) };
+                let body = if words.is_multiple_of(2) { chat(&model) } else { streamed(&model) };
                 let client = client.clone();
                 let asking = tokio::spawn(async move { client.post_stream(PATH, &body).await.status });
                 upstream.until(|tally| tally.open == 1).await;
@@ -80,7 +80,7 @@ async fn worker(gateway: &Gateway, upstream: &Upstream, number: usize, prompt: u
                 let mut stream = client.post_stream(PATH, &streamed(&model)).await;
                 let mut got = String::new();
                 while got.matches("abcd").count() < words {
-                    got.push_str(&String::from_utf8(stream.next().await.unwrap().unwrap().to_vec()).unwrap());
+                    got.push_str(std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap());
                 }
             }
         }

@@ -209,8 +209,7 @@ async fn pass(
 ) -> End {
     let mut buffer = vec![0; if way.piece == 0 { 16 * 1024 } else { way.piece }];
     let (mut passed, mut silent) = (0, false);
-    loop {
-        let Ok(read @ 1..) = from.read(&mut buffer).await else { break };
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
         let bytes = &mut buffer[..read];
         let pause = way.delay + way.jitter.mul_f64((chance.next() % 1024) as f64 / 1024.0);
         if !pause.is_zero() {

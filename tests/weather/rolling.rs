@@ -86,7 +86,7 @@ http {{
 async fn load(client: Client, worker: u64, over: Arc<AtomicBool>) -> (u64, Vec<String>) {
     let (mut served, mut failed) = (0, Vec::new());
     while !over.load(Ordering::Relaxed) {
-        if (served + worker) % 2 == 0 {
+        if (served + worker).is_multiple_of(2) {
             let answer = client.post(PATH, &chat("one-model")).await;
             if answer.status != 200 {
                 failed.push(format!("{answer:?}"));

@@ -66,12 +66,6 @@ impl Client {
         Stream { status: head.status, headers: head.headers, body }
     }
 
-    /// Whether a POST of JSON was answered with a whole 200.
-    pub async fn try_post(&self, path: &str, body: &Value) -> bool {
-        let Ok(response) = self.send("POST", path, body.to_string().into()).await else { return false };
-        Answer::read(response).await.is_ok_and(|answer| answer.status == 200)
-    }
-
     async fn send(
         &self,
         method: &str,
