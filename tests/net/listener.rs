@@ -173,6 +173,26 @@ async fn a_drain_lets_an_open_answer_end_and_closes_idle_connections() {
 }
 
 #[tokio::test]
+async fn whoever_is_connected_when_the_stop_comes_may_ask_once() {
+    let mut server = start(Limits::default()).await;
+    // One that has said nothing, one amid its head; to their clients both are open.
+    let mut silent = connect(&server, b"").await;
+    let (begun, rest) = GET.split_at(20);
+    let mut begun = connect(&server, begun).await;
+    server.stop.send(true).unwrap();
+    silent.write_all(GET).await.unwrap();
+    begun.write_all(rest).await.unwrap();
+    for _ in 0..2 {
+        drop(within(server.request()).await);
+    }
+    for stream in [&mut silent, &mut begun] {
+        let answer = shown(&within(read_to_close(stream)).await);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("0\r\n\r\n"), "{answer}");
+    }
+    assert_eq!(within(server.ended).await.unwrap(), Drained { cut: 0 });
+}
+
+#[tokio::test]
 async fn a_drain_lets_an_open_h2_stream_end() {
     let authority = Authority::new();
     let mut server = Server::start(Some(authority.server()), Limits::default(), AMPLE).await;

@@ -164,13 +164,13 @@ async fn empty_continuations_end_the_connection() {
 
 /// CVE-2019-9518.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn empty_data_is_borne() {
+async fn empty_data_ends_the_connection() {
     let mut attack = BytesMut::new();
     frame(&mut attack, HEADERS, END_HEADERS, 1, &block());
     for _ in 0..200_000 {
         frame(&mut attack, DATA, 0, 1, &[]);
     }
-    is_borne(&attack, &[]).await;
+    assert_eq!(is_borne(&attack, &[]).await, [11], "ENHANCE_YOUR_CALM");
 }
 
 /// CVE-2019-9512 and CVE-2019-9515: answers that nobody reads.
