@@ -17,6 +17,7 @@ use super::{
     redis::{Item, Keeping, Store, Unkept},
     row::{
         RaiseRow,
+        edits::{EditRow, WindowRow},
         switches::{SwitchKind, SwitchRow},
     },
 };
@@ -45,6 +46,8 @@ enum Subject<'a> {
     KeyAct(&'a str, &'a str),
     Raise(&'a str),
     Switch(SwitchKind, &'a str),
+    /// The fence's id.
+    Window(&'a str),
 }
 
 impl<'a> Subject<'a> {
@@ -55,6 +58,7 @@ impl<'a> Subject<'a> {
             // The act's own id has no slash; the key's comes from a file and may.
             "act" => rest.rsplit_once('/').map(|(key, act)| Self::KeyAct(key, act)),
             "raise" => Some(Self::Raise(rest)),
+            "window" => Some(Self::Window(rest)),
             "switch" => {
                 let (kind, name) = rest.split_once('/')?;
                 let kind = SwitchKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
@@ -70,6 +74,7 @@ impl<'a> Subject<'a> {
             Self::Key(id) => format!("key/{id}"),
             Self::KeyAct(key, act) => format!("act/{key}/{act}"),
             Self::Raise(id) => format!("raise/{id}"),
+            Self::Window(fence) => format!("window/{fence}"),
             Self::Switch(kind, name) => format!("switch/{}/{name}", kind.as_str()),
         }
     }
@@ -104,6 +109,10 @@ fn raise(row: &RaiseRow) -> Item {
 
 fn switch(row: &SwitchRow) -> Item {
     Item { name: of_switch(row), row: serde_json::to_vec(row).unwrap_or_default() }
+}
+
+fn window(row: &WindowRow) -> Item {
+    Item { name: Subject::Window(&row.fence).name(), row: serde_json::to_vec(row).unwrap_or_default() }
 }
 
 fn read<T: DeserializeOwned>(row: &[u8]) -> Option<T> {
@@ -164,6 +173,22 @@ impl Acts {
         Ok(false)
     }
 
+    /// Takes in the window that a fence was moved into; gives ours where it is the newer, nothing where theirs is long
+    /// over.
+    fn merge_window(&self, row: WindowRow, now: Timestamp) -> Result<Option<Vec<u8>>, Unkept> {
+        if row.to <= now.as_second() {
+            return Ok(is_long_over(Some(row.to.saturating_mul(1000)), now).then(Vec::new));
+        }
+        match self.books.edit_of(&row.fence) {
+            Some(ours) if ours.window == row => Ok(None),
+            Some(ours) if ours.window.stands_above(&row) => Ok(Some(window(&ours.window).row)),
+            _ => {
+                self.books.edit(row).map_err(|error| Unkept(error.to_string()))?;
+                Ok(None)
+            }
+        }
+    }
+
     /// Takes in a switch; gives ours where it is the newer.
     fn merge_switch(&self, row: SwitchRow, news: &mut News) -> Result<Option<Vec<u8>>, Unkept> {
         let ours = self.books.switches().load().newest(row.kind, &row.name).cloned();
@@ -194,6 +219,7 @@ impl Keeping for Acts {
         all.extend(self.keys.acts(None).map_err(|error| unkept(&error))?.iter().map(key_act));
         all.extend(self.books.raises().rows(Timestamp::now()).iter().map(raise));
         all.extend(self.books.switches().load().rows().map(|row| switch(row)));
+        all.extend(self.edits().iter().map(|edit| window(&edit.window)));
         Ok(all)
     }
 
@@ -216,10 +242,23 @@ impl Keeping for Acts {
                 Some(Subject::Switch(kind, thing)) => {
                     found.extend(self.books.switches().load().newest(kind, thing).map(|row| switch(row)));
                 }
+                Some(Subject::Window(fence)) => {
+                    found.extend(self.books.edit_of(fence).map(|edit| window(&edit.window)));
+                }
                 None => {}
             }
         }
         Ok(found)
+    }
+
+    fn edits(&self) -> Vec<EditRow> {
+        self.books.edits(Timestamp::now())
+    }
+
+    fn edit(&self, row: WindowRow) -> Result<String, Unkept> {
+        let name = Subject::Window(&row.fence).name();
+        self.books.edit(row).map_err(|error| Unkept(error.to_string()))?;
+        Ok(name)
     }
 
     fn merge(&self, theirs: &[Item]) -> Result<Vec<(usize, Vec<u8>)>, Unkept> {
@@ -237,6 +276,11 @@ impl Keeping for Acts {
                     let row = read::<SwitchRow>(&item.row).filter(|row| row.kind == kind && *row.name == *name);
                     let Some(row) = row else { continue };
                     more.extend(self.merge_switch(row, &mut news)?.map(|row| (index, row)));
+                }
+                Some(Subject::Window(fence)) => {
+                    let row = read::<WindowRow>(&item.row).filter(|row| *row.fence == *fence);
+                    let Some(row) = row else { continue };
+                    more.extend(self.merge_window(row, now)?.map(|row| (index, row)));
                 }
                 _ => {}
             }

@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{row::PlaceRow, window::Window};
+use super::{
+    row::{PlaceRow, UnitRow},
+    window::Window,
+};
 use crate::base::fences::Fence;
 
 /// An amount taken in one window of one fence.
@@ -134,6 +137,29 @@ impl Balances {
     /// books say was settled in it. What is held stays where it was taken.
     pub fn adopt(&mut self, fence: &Fence, window: Window, settled: i64, now: Timestamp) {
         let account = self.account(fence, now);
+        if account.current.window != window {
+            account.roll(window);
+            account.current.settled = settled;
+        }
+    }
+
+    /// What is settled in the window that `id` leaves when it is moved to `window`.
+    pub fn left(&self, id: &Arc<str>, window: &Window) -> Option<PlaceRow> {
+        let level = self.accounts.get(id).map(|account| &account.current);
+        let level = level.filter(|level| level.window != *window && level.settled != 0)?;
+        Some(PlaceRow {
+            fence: Arc::clone(id),
+            // The unit is the fence's; a sum needs none.
+            unit: UnitRow::Usd,
+            from: level.window.start.as_second(),
+            to: level.window.end.as_second(),
+            amount: level.settled,
+        })
+    }
+
+    /// The same by id, for a fence that several gateways count.
+    pub fn move_to(&mut self, id: &Arc<str>, window: Window, settled: i64) {
+        let account = self.accounts.entry(Arc::clone(id)).or_insert_with(|| Account::new(window));
         if account.current.window != window {
             account.roll(window);
             account.current.settled = settled;

@@ -5,6 +5,7 @@
 //! swept at the next start: charged as it was held.
 
 mod acts;
+mod edits;
 mod feed;
 mod keeper;
 
@@ -75,6 +76,7 @@ pub struct Books {
     state: Mutex<State>,
     raises: Raises,
     switches: Switches,
+    edits: Mutex<edits::Edits>,
     folder: Option<PathBuf>,
     index: Option<Index>,
     /// Something has been written since the last sync.
@@ -148,11 +150,13 @@ impl Books {
         state.journal = Some(journal);
         let raises = Raises::of(state.raises.iter().cloned());
         let switches = Switches::of(state.switches.iter().cloned());
+        let edits = if shared { edits::kept(folder) } else { edits::Edits::new() };
         let (state, folder) = (Mutex::new(state), Some(folder.to_owned()));
         let books = Arc::new(Self {
             state,
             raises,
             switches,
+            edits: Mutex::new(edits),
             folder,
             index: Some(index),
             dirty: AtomicBool::new(false),

@@ -1,6 +1,7 @@
 //! Rows as they are stored: versioned, readable by later releases. A field that is added has a default; a field that
 //! loses its meaning keeps its name.
 
+pub mod edits;
 pub mod keys;
 pub mod switches;
 

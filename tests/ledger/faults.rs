@@ -28,7 +28,7 @@ fn budget(cap: i64) -> Arc<Fence> {
 }
 
 /// Without leases: what is spent is spent by asking.
-fn plain(server: &Server) -> RedisConfig {
+pub fn plain(server: &Server) -> RedisConfig {
     let mut config = server.config();
     config.lease.share_ppm = 0;
     config

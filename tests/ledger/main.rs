@@ -1,6 +1,7 @@
 //! The stores of budgets, against a real `redis-server` that the tests start, stop, empty and promote.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod edits;
 mod embedded;
 mod faults;
 mod histories;

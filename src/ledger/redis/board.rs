@@ -21,12 +21,14 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    edits::{self, Moves},
     keeper::{Broken, errand},
     link::{Live, Standing},
     protocol::{Unknown, Words},
     scripts::{Script, Wire},
     store::{Inner, Store},
 };
+use crate::ledger::row::edits::{EditRow, WindowRow};
 
 /// How often it is asked what is new.
 const EVERY: Duration = Duration::from_millis(250);
@@ -63,6 +65,15 @@ pub trait Keeping: Send + Sync + 'static {
     /// [`Unkept`].
     fn find(&self, names: &BTreeSet<String>) -> Result<Vec<Item>, Unkept>;
 
+    /// Edits that moved fences into windows that are open now.
+    fn edits(&self) -> Vec<EditRow>;
+
+    /// Takes an edit over, or counts again what it moves; gives the name of its item.
+    ///
+    /// # Errors
+    /// [`Unkept`].
+    fn edit(&self, window: WindowRow) -> Result<String, Unkept>;
+
     /// Takes in what others say and puts it in force. For each row of which this node knows more: its place in
     /// `theirs`, and what both amount to (nothing when it is over and done with).
     ///
@@ -84,6 +95,11 @@ pub(super) struct Board {
 }
 
 impl Board {
+    /// The edits that this node knows of.
+    pub(super) fn edits(&self) -> Vec<EditRow> {
+        self.keeping.get().map(|keeping| keeping.edits()).unwrap_or_default()
+    }
+
     pub(super) fn abort(&self) {
         if let Some(task) = self.task.get() {
             task.abort();
@@ -136,7 +152,7 @@ async fn keep(inner: Arc<Inner>, keeping: Arc<dyn Keeping>) {
             Err(_) => return,
         };
         let desk = Desk { inner: &inner, keeping: &keeping, live: &live };
-        let error = desk.follow().await;
+        let error = desk.follow(&mut Moves::default()).await;
         inner.board.whole.send_replace(false);
         tracing::debug!(cause = error.0, "what operators do at other gateways is not heard");
         sleep(EVERY).await;
@@ -167,7 +183,7 @@ struct Desk<'a> {
 
 impl Desk<'_> {
     /// Reads and writes until the connection fails.
-    async fn follow(&self) -> Broken {
+    async fn follow(&self, moves: &mut Moves) -> Broken {
         let mut at = match self.everything().await {
             Ok(at) => at,
             Err(error) => return error,
@@ -183,7 +199,22 @@ impl Desk<'_> {
                 Ok(now) => at = now,
                 Err(error) => return error,
             }
+            if let Err(error) = self.edit(moves).await {
+                return error;
+            }
         }
+    }
+
+    /// Finds edits of budgets, and moves what is due.
+    async fn edit(&self, moves: &mut Moves) -> Result<(), Broken> {
+        let mut windows = edits::search(self.inner, self.live, moves).await?;
+        windows.extend(edits::send(self.inner, self.live, moves, self.keeping.edits()).await?);
+        for window in windows {
+            let keeping = Arc::clone(self.keeping);
+            let name = self.here(move || keeping.edit(window)).await?;
+            self.put_up(BTreeSet::from([name])).await?;
+        }
+        Ok(())
     }
 
     /// Sends what has changed here and takes in what has changed elsewhere.

@@ -9,11 +9,13 @@
 --   {tp:<name>}:a, a:at, a:n, a:id     the board: see post.lua
 --   {tp:<name>}:<epoch>:b:<fence>:<from>   hash: s settled, r reserved, l leased, c cap, v revision of the cap
 --   {tp:<name>}:<epoch>:w:<fence>      the running window: `<from>:<to>`, gone when the window ends
+--   {tp:<name>}:<epoch>:v:<fence>      the revision of the policies that moved it there by an edit
 --   {tp:<name>}:<epoch>:r:<id>         hash of a hold: st state, node, about, and an amount for each place
 --   {tp:<name>}:<epoch>:z              sorted set: id -> deadline, ms
 --   {tp:<name>}:<epoch>:l:<node>       hash: place -> what the node has leased there; q:<fence> -> its last request
 --   {tp:<name>}:<epoch>:pos            hash: node -> position in its journal up to which its settlements are in
---   {tp:<name>}:<epoch>:p:<node>       hash: place -> what a rebuild has brought of this node
+--   {tp:<name>}:<epoch>:p:<node>       hash: place -> what a rebuild has brought of this node;
+--                                      e:<place> -> what an edit has
 --
 -- The epoch is part of the names, so what is left of a data set that was lost in part is never read again.
 -- A place is `<fence>:<from>`. Its kind is `g` (a gauge: counted while it is held) or

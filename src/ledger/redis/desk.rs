@@ -105,6 +105,11 @@ impl Desk {
         }
     }
 
+    /// A fence counts in `window` from now on: its period or zone was edited.
+    pub fn moved(&mut self, fence: &Arc<str>, window: Window) {
+        self.windows.insert(Arc::clone(fence), window);
+    }
+
     /// Notes the demand for `places` of a request, beyond what it holds in `mine`.
     pub fn note(&mut self, mine: &[Place], places: &[Place]) {
         self.slices.note(&beyond(mine, places));

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     connect::connect,
-    exchange, levels,
+    edits, exchange, levels,
     link::{Failure, Live, Standing},
     protocol::{self, Ended, How, Settlement, Taken, Taking},
     rebuild,
@@ -145,11 +145,16 @@ async fn arrive(inner: &Arc<Inner>, wire: Wire) -> Result<Arc<Live>, Broken> {
 
 /// Brings all that this node has settled, as sums; gives the position up to which they reach.
 pub(super) async fn bring(inner: &Inner, wire: &Wire, epoch: &str) -> Result<u64, Broken> {
-    let Sums { position, settled, open } = sums(inner)?;
+    let Sums { position, mut settled, open } = sums(inner)?;
+    let edits = inner.board.edits();
+    settled.extend(edits.iter().flat_map(|edit| edit.left.iter().cloned()));
     let cmd = upkeep::part(wire, epoch, inner.source.node(), Some(position), &settled);
     if !upkeep::done(errand(wire, &cmd).await?)? {
         return Err(lost());
     }
+    // What stands against a budget whose period was edited is more than what was placed in its window.
+    let edited: Vec<_> = edits.into_iter().map(|edit| (edit, true)).collect();
+    edits::bring(inner, wire, epoch, &edited).await?;
     hold_again(inner, wire, epoch, open).await?;
     claim(inner, wire, epoch).await?;
     Ok(position)

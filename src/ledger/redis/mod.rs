@@ -9,6 +9,7 @@
 pub mod board;
 pub mod connect;
 mod desk;
+mod edits;
 mod exchange;
 mod keeper;
 pub mod lease;

@@ -33,11 +33,15 @@ pub enum Script {
     Post,
     /// Asks for new ones.
     Pull,
+    /// Moves fences into other windows.
+    Edit,
+    /// Asks which windows run.
+    Windows,
 }
 
 /// All scripts in the order of the enum, with the first line that names and versions them: the line is part of the
 /// digest under which the server knows a script, so two releases of the gateway never run each other's.
-const TEXTS: [&str; 14] = [
+const TEXTS: [&str; 16] = [
     concat!("-- turnpike/1 take\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("take.lua")),
     concat!("-- turnpike/1 settle\n", include_str!("common.lua"), include_str!("settle.lua")),
     concat!("-- turnpike/1 sweep\n", include_str!("common.lua"), include_str!("sweep.lua")),
@@ -52,6 +56,13 @@ const TEXTS: [&str; 14] = [
     concat!("-- turnpike/1 levels\n", include_str!("common.lua"), include_str!("levels.lua")),
     concat!("-- turnpike/1 post\n", include_str!("common.lua"), include_str!("post.lua")),
     concat!("-- turnpike/1 pull\n", include_str!("common.lua"), include_str!("pull.lua")),
+    concat!("-- turnpike/1 edit\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("edit.lua")),
+    concat!(
+        "-- turnpike/1 windows\n",
+        include_str!("common.lua"),
+        include_str!("window.lua"),
+        include_str!("windows.lua")
+    ),
 ];
 
 /// One connection that knows the scripts.
