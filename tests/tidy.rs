@@ -283,6 +283,38 @@ fn every_row_of_hard_weather_names_tests_that_are_there() {
 }
 
 #[test]
+fn every_test_that_a_table_names_is_there() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let sources = all_rust_files();
+    let there: BTreeSet<&str> = sources.iter().flat_map(|source| words(&source.code)).map(|(word, _)| word).collect();
+    let (mut faults, mut named, mut names_tests) = (Vec::new(), 0, false);
+    // "Hard weather" leaves out parts of names, and has a test of its own.
+    let (before, after) = text.split_once("## Hard weather").unwrap_or((&text, ""));
+    let after = after.split_once("\n## ").map_or("", |(_, after)| after);
+    for line in before.lines().chain(after.lines()) {
+        let Some(row) = line.strip_prefix('|') else {
+            names_tests = false;
+            continue;
+        };
+        let last = row.trim_end().trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
+        if last.starts_with("test") {
+            names_tests = true;
+        } else if names_tests && !last.starts_with("---") {
+            let tests: Vec<&str> = last.split('`').skip(1).step_by(2).filter(|name| name.contains('_')).collect();
+            if tests.is_empty() {
+                faults.push(format!("no test stands behind `{row}`"));
+            }
+            // Names in capitals are variables that a test reads.
+            let small = |name: &&str| !name.starts_with(|first: char| first.is_ascii_uppercase());
+            let tests = tests.into_iter().filter(small).inspect(|_| named += 1);
+            faults.extend(tests.filter(|name| !there.contains(name)).map(|name| format!("`{name}` is no test")));
+        }
+    }
+    assert!(named > 20, "the tables are not read");
+    none(faults);
+}
+
+#[test]
 fn the_package_tree_stays_small() {
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "-e", "normal", "--prefix", "none", "--format", "{p}"])

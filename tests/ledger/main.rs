@@ -8,5 +8,6 @@ mod histories;
 mod leases;
 mod node;
 mod protocol;
+mod refusals;
 mod server;
 mod topology;
