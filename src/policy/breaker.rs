@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use super::balance::mix;
+
 /// Consecutive failures that open it.
 const CONSECUTIVE: u32 = 5;
 /// Attempts in the window from which the share of successes counts.
@@ -106,6 +108,11 @@ impl Breaker {
                 (now < lost).then(|| lost - now)
             }
         }
+    }
+
+    /// Whether it opened and no probe has closed it since.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed)
     }
 
     /// Asks to make an attempt: `Ok` with the permit, or for how long to stay away. After an open time the first to
@@ -220,14 +227,6 @@ impl Breaker {
 fn surely_too_many(failed: u64, attempts: u64) -> bool {
     let beyond = u128::from((failed * TOLERATED).saturating_sub(attempts));
     beyond * beyond > 4 * u128::from(attempts) * u128::from(TOLERATED - 1)
-}
-
-/// SplitMix64's finaliser: one well-mixed number from one seed.
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

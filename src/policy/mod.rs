@@ -22,6 +22,7 @@ use crate::base::{
     tenants::{Key, Team},
 };
 
+pub mod balance;
 pub mod breaker;
 pub mod decide;
 mod decision;

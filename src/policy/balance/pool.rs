@@ -1,0 +1,203 @@
+//! A pool of replicas: who is sound, who is asked, and what comes of it.
+//!
+//! A request goes by these rules, in this order:
+//! 1. not to a replica that it has tried;
+//! 2. not to one that failed a moment ago (5 s, or as long as it asked for): a server that fails at once always has
+//!    the fewest requests in flight, and would draw them all;
+//! 3. not to one whose breaker is open, as long as no more than half of the pool is out: beyond, what looks like ill
+//!    replicas is more likely something that they share, and the rest would break down under what is sent to it (panic);
+//! 4. where the balance algorithm says.
+//!
+//! Each rule gives way if it would leave nobody.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Ask, Balancer, Scene,
+    index::Known,
+    mix,
+    pace::Pace,
+    prefix::warm_tokens,
+    replica::{Load, Queued, Replica, ReplicaId},
+};
+use crate::policy::breaker::{BreakerState, Outcome, Permit};
+
+/// The replicas of one backend. Every `now` is a time since one fixed origin.
+#[derive(Debug, Default)]
+pub struct Pool {
+    replicas: Vec<Replica>,
+    pace: Pace,
+    /// Requests so far: they are numbered by it, and `round_robin` counts with it.
+    turn: u64,
+    next_id: u64,
+    seed: u64,
+}
+
+/// The right to ask one replica: hand it back with [`Pool::ended`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a request that never ends counts as load for ever"]
+pub struct Ticket {
+    /// Which.
+    pub replica: ReplicaId,
+    number: u64,
+    at: Duration,
+    permit: Permit,
+    /// What is to be read before the answer begins: new tokens, and those before it in the queue.
+    work: u64,
+    known: Known,
+    blocks: usize,
+    tokens: u64,
+}
+
+/// How a request ended, as far as its replica is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was served; the engine read so many tokens of the prompt from its cache (0 also where it does not tell).
+    Served {
+        /// Those tokens.
+        cached: u64,
+    },
+    /// It failed, through no fault of the request; the replica asks to be left alone for so long.
+    Failed {
+        /// That time.
+        retry_after: Option<Duration>,
+    },
+    /// Nothing is known of the replica: the client's fault, or a client that went away.
+    Unknown,
+}
+
+impl Ticket {
+    /// When the request was sent.
+    pub fn sent(&self) -> Duration {
+        self.at
+    }
+}
+
+impl Pool {
+    /// An empty pool; `seed` draws the jitter of its breakers.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
+    /// Makes replicas of `names`, which are addresses; those that are known keep all that was seen of them. One that
+    /// joins a pool which is in use already begins with a small share. Those that are no longer named go with their
+    /// last request.
+    pub fn set(&mut self, names: &[Arc<str>], now: Duration) -> Vec<ReplicaId> {
+        self.replicas.retain(|replica| replica.own() > 0 || names.contains(&replica.name));
+        let joins = (!self.replicas.is_empty()).then_some(now);
+        let ids = names.iter().map(|name| {
+            if let Some(known) = self.replicas.iter().find(|replica| replica.name == *name) {
+                return known.id;
+            }
+            let id = ReplicaId(self.next_id);
+            self.next_id += 1;
+            self.replicas.push(Replica::new(id, Arc::clone(name), mix(self.seed ^ id.0), joins));
+            id
+        });
+        ids.collect()
+    }
+
+    /// Asks one of `members` by `balancer`, if possible none of `tried`. `None` = there are no members.
+    pub fn pick(
+        &mut self,
+        balancer: &dyn Balancer,
+        members: &[ReplicaId],
+        tried: &[ReplicaId],
+        ask: &Ask<'_>,
+        now: Duration,
+    ) -> Option<Ticket> {
+        let panic = self.panics(members, now);
+        let faults = |replica: &Replica| {
+            let ejected = !panic && replica.breaker.broken_for(now).is_some();
+            (tried.contains(&replica.id), replica.shunned(now), ejected)
+        };
+        let mine = || self.replicas.iter().filter(|replica| members.contains(&replica.id));
+        let least = mine().map(faults).min()?;
+        let sound: Vec<&Replica> = mine().filter(|replica| faults(replica) == least).collect();
+        let turn = usize::try_from(self.turn).unwrap_or(0);
+        let chosen = balancer.pick(&Scene { sound: &sound, ask, turn, now })?;
+        let id = sound.get(chosen)?.id;
+        self.send(id, ask, now)
+    }
+
+    fn send(&mut self, id: ReplicaId, ask: &Ask<'_>, now: Duration) -> Option<Ticket> {
+        self.turn = self.turn.wrapping_add(1);
+        let (number, pace) = (self.turn, self.pace);
+        let replica = self.replica(id)?;
+        let known = replica.known(ask.blocks);
+        let new = ask.tokens.saturating_sub(warm_tokens(ask, known.blocks));
+        let work = new.saturating_add(replica.queued_tokens());
+        let permit = replica.breaker.admit(now).unwrap_or_else(|_| replica.breaker.admit_anyway(now));
+        let expected = if ask.streams { pace.expected(work) } else { None };
+        let queued = Queued { number, at: now, tokens: new, clock: replica.clock(), expected };
+        replica.sent(queued, ask.blocks);
+        let (blocks, tokens) = (ask.blocks.len(), ask.tokens);
+        Some(Ticket { replica: id, number, at: now, permit, work, known, blocks, tokens })
+    }
+
+    /// The first token came.
+    pub fn first_token(&mut self, ticket: &Ticket, now: Duration) {
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == ticket.replica) else { return };
+        if replica.unqueue(ticket.number).is_some() {
+            let ratio = self.pace.add(ticket.work, now.saturating_sub(ticket.at), now);
+            replica.slowdown.add(ratio, now);
+        }
+    }
+
+    /// The request is over.
+    pub fn ended(&mut self, ticket: &Ticket, end: End, now: Duration) {
+        let Some(replica) = self.replica(ticket.replica) else { return };
+        replica.unqueue(ticket.number);
+        replica.left();
+        match end {
+            End::Served { cached } => {
+                let read = u128::from(cached) * ticket.blocks as u128;
+                let read = read.checked_div(u128::from(ticket.tokens)).and_then(|read| usize::try_from(read).ok());
+                replica.index.learn(ticket.known, read.unwrap_or(0));
+                replica.served(ticket.permit, ticket.at, now);
+            }
+            End::Failed { retry_after } => replica.failed(ticket.permit, retry_after, now),
+            End::Unknown => replica.breaker.report(ticket.permit, Outcome::Unknown, now),
+        }
+    }
+
+    /// What an engine says of its own load.
+    pub fn told(&mut self, id: ReplicaId, load: Load, now: Duration) {
+        if let Some(replica) = self.replica(id) {
+            replica.told(load, now);
+        }
+    }
+
+    /// Gives a replica another weight, in thousandths of a usual one.
+    pub fn weigh(&mut self, id: ReplicaId, weight_milli: u64) {
+        if let Some(replica) = self.replica(id) {
+            replica.weigh(weight_milli);
+        }
+    }
+
+    /// Whether one of `members` other than `but` has neither failed lately nor been ejected.
+    pub fn has_sound(&self, members: &[ReplicaId], but: ReplicaId, now: Duration) -> bool {
+        let sound = |replica: &Replica| !replica.shunned(now) && replica.breaker.broken_for(now).is_none();
+        self.replicas.iter().any(|replica| replica.id != but && members.contains(&replica.id) && sound(replica))
+    }
+
+    /// More than half of `members` are out, so that nobody is left out for it.
+    pub fn panics(&self, members: &[ReplicaId], now: Duration) -> bool {
+        let out = self.replicas.iter().filter(|replica| members.contains(&replica.id));
+        2 * out.filter(|replica| replica.breaker.broken_for(now).is_some()).count() > members.len()
+    }
+
+    /// The breaker of a replica, for tables and metrics.
+    pub fn breaker(&self, id: ReplicaId, now: Duration) -> Option<BreakerState> {
+        self.replicas.iter().find(|replica| replica.id == id).map(|replica| replica.breaker.state(now))
+    }
+
+    /// What was seen of a replica.
+    pub fn seen(&self, id: ReplicaId) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| replica.id == id)
+    }
+
+    fn replica(&mut self, id: ReplicaId) -> Option<&mut Replica> {
+        self.replicas.iter_mut().find(|replica| replica.id == id)
+    }
+}
