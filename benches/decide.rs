@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion};
 use jiff::{Timestamp, civil};
 use turnpike::{
     base::{
-        catalog::{Backend, Balance, Candidate, CandidateId, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer},
+        catalog::{Backend, Candidate, CandidateId, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer},
         facts::{Category, Facts},
         fences::Owner,
         money::{Currency, ExchangeRate, Money},
@@ -62,7 +62,7 @@ fn candidate(number: u32) -> Candidate {
         endpoints: vec!["http://127.0.0.1:1".parse().unwrap()],
         accounts: Vec::new(),
         pick: Pick::Order,
-        balance: Balance::LeastLoaded,
+        balance: "least_loaded",
         location: Some("eu".into()),
         region: None,
         timeouts: Timeouts::default(),

@@ -150,16 +150,6 @@ pub enum Pick {
     Spread,
 }
 
-/// How a backend's endpoints share its requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
-    /// Fewest requests in flight.
-    #[default]
-    LeastLoaded,
-    /// In turn.
-    RoundRobin,
-}
-
 /// Four clocks of one attempt, and the fifth that bounds them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -197,8 +187,8 @@ pub struct Backend {
     pub accounts: Vec<Account>,
     /// How accounts are picked.
     pub pick: Pick,
-    /// How endpoints are picked.
-    pub balance: Balance,
+    /// How endpoints are picked: a name of the table in `policy::balance`.
+    pub balance: &'static str,
     /// Where data goes; `None` = not stated.
     pub location: Option<Location>,
     /// The vendor's site.

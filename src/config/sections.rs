@@ -2,7 +2,7 @@
 
 mod tenants;
 
-use crate::base::notices::EventKind;
+use crate::{base::notices::EventKind, policy::balance};
 
 use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
 use tenants::{BUDGETS, DEFAULTS, KEY, LIMITS_OF_OWNERS, PROVIDER, TEAM};
@@ -149,7 +149,7 @@ const BACKEND: Shape = Shape {
         may("endpoints", List(&Filled, Least::One), "base URLs as an SDK takes them"),
         may("region", Name, "the vendor's site"),
         may("location", Name, "where data goes"),
-        may("balance", Word(&["least_loaded", "round_robin"]), "how endpoints share the requests"),
+        may("balance", Word(balance::NAMES), "how endpoints share the requests"),
         may("timeouts", Kind::Shape(&TIMEOUTS), "four clocks of an attempt"),
         may("tier", Word(TIERS), "the service tier that the vendor's project gives to requests that name none"),
         may("max_in_flight", Amount(Unit::Count(1, 1_000_000)), "requests at once"),

@@ -9,9 +9,7 @@ use jiff::Timestamp;
 
 use super::{BudgetSeen, Caller, Choice, Observations, Policies, Prefer, Question, Require, Route, Seen};
 use crate::base::{
-    catalog::{
-        Backend, Balance, Candidate, CandidateId, Model, Pick, Served, SpeedPrior, Thinking, Timeouts, Tokenizer,
-    },
+    catalog::{Backend, Candidate, CandidateId, Model, Pick, Served, SpeedPrior, Thinking, Timeouts, Tokenizer},
     facts::{Abilities, Category, Facts},
     fences::Owner,
     money::{Currency, Money, NANO},
@@ -70,7 +68,7 @@ impl Made {
             endpoints: vec!["http://127.0.0.1:1".parse().unwrap()],
             accounts: Vec::new(),
             pick: Pick::Order,
-            balance: Balance::LeastLoaded,
+            balance: "least_loaded",
             location: self.location.clone(),
             region: None,
             timeouts: Timeouts::default(),

@@ -11,6 +11,7 @@ use super::{
     attempt::{Failed, Given, attempt},
     funds::Funds,
     head::Head,
+    live::Boarding,
     refusal::{Code, Refusal},
     relay::Relay,
     report,
@@ -164,9 +165,7 @@ impl Leg {
                 let refusal = self.funds.refusal(&self.decision);
                 return Err(self.give_up(refusal));
             };
-            let Some(flight) =
-                self.ask.live.board(&ranked.candidate, &self.decision.route, &self.tried, self.decision.last_resort)
-            else {
+            let Some(flight) = self.ask.live.board(&ranked.candidate, &self.decision.route, &self.boarding()) else {
                 self.missed.push(ranked.candidate.id);
                 self.resolve();
                 continue;
@@ -213,6 +212,17 @@ impl Leg {
         self.missed.push(ranked.candidate.id);
         self.resolve();
         Ok(())
+    }
+
+    fn boarding(&self) -> Boarding<'_> {
+        Boarding {
+            chat: &self.ask.chat,
+            affinity: [&self.ask.session, &self.ask.user, &self.ask.caller.key],
+            // Another try draws anew.
+            seed: self.ask.seed.wrapping_add(self.seen.len() as u64),
+            tried: &self.tried,
+            anyway: self.decision.last_resort,
+        }
     }
 
     /// Takes in that there was no more to be held; whether a new decision may find a way.

@@ -33,6 +33,7 @@ mod malformed;
 mod models;
 mod money;
 mod notices;
+mod pools;
 mod raises;
 #[allow(dead_code, reason = "tests of the ledger use the rest")]
 #[path = "../ledger/server.rs"]

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     base::{
-        catalog::{Account, Backend, Balance, Pick, Timeouts},
+        catalog::{Account, Backend, Pick, Timeouts},
         fences::Owner,
         names::{AccountName, BackendName, Location},
         tier::Tier,
     },
+    policy::balance,
     provider::{self, Provider},
 };
 
@@ -43,7 +44,7 @@ fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node) -> Option<Backend> {
         endpoints,
         accounts,
         pick: if node.word("pick") == Some("spread") { Pick::Spread } else { Pick::Order },
-        balance: if node.word("balance") == Some("round_robin") { Balance::RoundRobin } else { Balance::LeastLoaded },
+        balance: balance::by_name(node.word("balance").unwrap_or_default()).name(),
         location: node.word("location").map(Location::from),
         region,
         timeouts: node.get("timeouts").map(timeouts).unwrap_or_default(),

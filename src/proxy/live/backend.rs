@@ -1,18 +1,27 @@
 //! One backend: which of its servers and accounts serves next, and how many requests it takes at once.
+//!
+//! Which server is `policy::balance`'s to say; here its pool has a lock and outlives a reload. A backend of one server
+//! has no pool, and its requests take no lock.
 
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use super::lock;
 use crate::{
-    base::catalog::{Account, Backend, Balance, Candidate, Pick},
+    base::catalog::{Account, Backend, Candidate, Pick},
     net::pool::{Origin, Pool},
-    policy::Unavailable,
+    policy::{
+        Unavailable,
+        balance::{self, End, ReplicaId, Ticket},
+    },
     provider::{self, Provider},
+    wire::request::ChatRequest,
 };
 
 /// One backend's endpoints and accounts.
@@ -25,7 +34,10 @@ pub(super) struct BackendState {
     // Milliseconds since the epoch of the gateway.
     parked_until: Vec<AtomicI64>,
     next_account: AtomicUsize,
-    next_endpoint: AtomicUsize,
+    /// Its servers as a pool, where there is more than one; shared with the configurations before and after.
+    replicas: Option<Arc<Replicas>>,
+    /// What they are in the pool, in the order of `endpoints`.
+    members: Vec<ReplicaId>,
     pub(super) in_flight: Arc<AtomicU32>,
 }
 
@@ -34,31 +46,64 @@ pub(super) struct BackendState {
 pub(super) struct Endpoint {
     pub(super) uri: http::Uri,
     pub(super) origin: Origin,
-    pub(super) load: Arc<EndpointLoad>,
 }
 
-/// What outlives a reload of one server.
-#[derive(Debug, Default)]
-pub(super) struct EndpointLoad {
-    pub(super) in_flight: AtomicU32,
-    // Milliseconds since the epoch of the gateway. A server that fails at once always has the fewest requests in
-    // flight: without a penalty it would draw them all.
-    pub(super) shunned_until: AtomicI64,
+/// What is seen of a pool's servers outlives a reload.
+#[derive(Debug)]
+struct Replicas {
+    pool: Mutex<balance::Pool>,
+    /// Keeps clients from finding prompts whose hashes collide.
+    key: u64,
+}
+
+/// What the choice of a server knows of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Boarding<'a> {
+    /// The request.
+    pub chat: &'a ChatRequest,
+    /// What stays together with `sticky`: the session, else the user, else the key.
+    pub affinity: [&'a str; 3],
+    /// Its randomness.
+    pub seed: u64,
+    /// Servers of this backend that it has tried in vain.
+    pub tried: &'a [usize],
+    /// Pass over an open breaker: the one live try of a sole candidate.
+    pub anyway: bool,
+}
+
+impl Boarding<'_> {
+    /// A hash that is the same in every gateway.
+    fn affinity(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let named = self.affinity.iter().position(|name| !name.is_empty());
+        named.map(|place| (place, self.affinity[place])).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The prompt as a pool's index knows it.
+    fn blocks(&self, key: u64) -> Vec<u64> {
+        let said = self.chat.said();
+        balance::blocks(key, said.tools.chain([said.before, said.since]))
+    }
 }
 
 impl BackendState {
-    pub(super) fn new(backend: &Arc<Backend>, before: Option<&Arc<Self>>, pool: &Pool) -> Option<Self> {
+    pub(super) fn new(backend: &Arc<Backend>, before: Option<&Arc<Self>>, pool: &Pool, now: Duration) -> Option<Self> {
         let provider = provider::by_name(backend.provider)?;
         let endpoints: Option<Vec<Endpoint>> = backend
             .endpoints
             .iter()
             .map(|base| {
                 let uri = provider.uri(base);
-                let known = before.and_then(|before| before.endpoints.iter().find(|known| known.uri == uri));
-                let load = known.map(|known| Arc::clone(&known.load)).unwrap_or_default();
-                Some(Endpoint { origin: pool.origin(&uri).ok()?, uri, load })
+                Some(Endpoint { origin: pool.origin(&uri).ok()?, uri })
             })
             .collect();
+        let endpoints = endpoints?;
+        // A pool that had one server yesterday begins anew: nothing was chosen, so nothing was seen.
+        let known = before.and_then(|before| before.replicas.clone());
+        let replicas = (endpoints.len() > 1).then(|| known.unwrap_or_else(|| Arc::new(Replicas::new())));
+        let names: Vec<Arc<str>> = endpoints.iter().map(|endpoint| endpoint.uri.to_string().into()).collect();
+        let members = replicas.as_ref().map(|replicas| lock(&replicas.pool).set(&names, now)).unwrap_or_default();
         let parked = |account: &Account| {
             let before = before?;
             let index = before.backend.accounts.iter().position(|known| known.name == account.name)?;
@@ -69,10 +114,11 @@ impl BackendState {
         Some(Self {
             provider,
             backend: Arc::clone(backend),
-            endpoints: endpoints?,
+            endpoints,
             parked_until,
             next_account: AtomicUsize::new(0),
-            next_endpoint: AtomicUsize::new(0),
+            replicas,
+            members,
             in_flight: before.map(|before| Arc::clone(&before.in_flight)).unwrap_or_default(),
         })
     }
@@ -94,11 +140,6 @@ impl BackendState {
         self.provider.concurrency_cap(&candidate.upstream).map(|cap| cap.saturating_mul(accounts))
     }
 
-    /// Whether a server is left that is neither tried nor shunned.
-    pub(super) fn has_sound_endpoint(&self, but: usize, now: Duration) -> bool {
-        self.endpoints.iter().enumerate().any(|(index, endpoint)| index != but && !endpoint.load.shunned(now))
-    }
-
     pub(super) fn account(&self, now: Duration) -> Option<usize> {
         let count = self.parked_until.len();
         let first = match self.backend.pick {
@@ -115,21 +156,50 @@ impl BackendState {
         known.is_some_and(|index| self.parked_until[index].load(Ordering::Relaxed) > millis(now))
     }
 
-    /// The server to ask: one that is not tried, if possible one that has not failed lately.
-    pub(super) fn endpoint(&self, tried: &[usize], now: Duration) -> Option<usize> {
-        let count = self.endpoints.len();
-        let first = self.next_endpoint.fetch_add(1, Ordering::Relaxed);
-        // Beginning at a moving index makes equals take turns.
-        let turn = || (0..count).map(|step| first.wrapping_add(step) % count);
-        let worst = |index: usize| (tried.contains(&index), self.endpoints[index].load.shunned(now));
-        let best = turn().map(worst).min()?;
-        let mut equals = turn().filter(|&index| worst(index) == best);
-        match self.backend.balance {
-            Balance::RoundRobin => equals.next(),
-            Balance::LeastLoaded => {
-                equals.min_by_key(|&index| self.endpoints[index].load.in_flight.load(Ordering::Relaxed))
-            }
+    /// The server to ask, with what is to be handed back to the pool.
+    pub(super) fn endpoint(
+        &self,
+        candidate: &Candidate,
+        asked: &Boarding<'_>,
+        now: Duration,
+    ) -> (usize, Option<Ticket>) {
+        let Some(replicas) = &self.replicas else { return (0, None) };
+        let balancer = balance::by_name(self.backend.balance);
+        let facts = &asked.chat.facts;
+        let blocks = if balancer.needs_blocks() { asked.blocks(replicas.key) } else { Vec::new() };
+        let ask = balance::Ask {
+            blocks: &blocks,
+            tokens: facts.input_for(candidate.model.tokenizer),
+            affinity: asked.affinity(),
+            streams: facts.stream,
+            seed: asked.seed,
+        };
+        let tried: Vec<ReplicaId> = asked.tried.iter().filter_map(|&place| self.members.get(place)).copied().collect();
+        let ticket = lock(&replicas.pool).pick(balancer, &self.members, &tried, &ask, now);
+        let place = ticket.and_then(|ticket| self.members.iter().position(|id| *id == ticket.replica));
+        // A configuration that is no longer in force may find its servers gone from the pool.
+        (place.unwrap_or(0), ticket)
+    }
+
+    /// Whether a server other than that one has neither failed lately nor been ejected.
+    pub(super) fn has_sound_endpoint(&self, but: usize, now: Duration) -> bool {
+        let (Some(replicas), Some(but)) = (&self.replicas, self.members.get(but)) else { return false };
+        lock(&replicas.pool).has_sound(&self.members, *but, now)
+    }
+
+    /// The first token came.
+    pub(super) fn first_token(&self, ticket: &Ticket, now: Duration) {
+        if let Some(replicas) = &self.replicas {
+            lock(&replicas.pool).first_token(ticket, now);
         }
+    }
+
+    /// An attempt is over. Returns whether another server is sound: then one that failed is no reason to leave them all.
+    pub(super) fn ended(&self, ticket: &Ticket, end: End, now: Duration) -> bool {
+        let Some(replicas) = &self.replicas else { return false };
+        let mut pool = lock(&replicas.pool);
+        pool.ended(ticket, end, now);
+        pool.has_sound(&self.members, ticket.replica, now)
     }
 
     pub(super) fn park(&self, account: usize, wait: Duration, now: Duration) {
@@ -137,9 +207,9 @@ impl BackendState {
     }
 }
 
-impl EndpointLoad {
-    pub(super) fn shunned(&self, now: Duration) -> bool {
-        self.shunned_until.load(Ordering::Relaxed) > millis(now)
+impl Replicas {
+    fn new() -> Self {
+        Self { pool: Mutex::new(balance::Pool::new(rand::random())), key: rand::random() }
     }
 }
 

@@ -4,6 +4,7 @@
 //! before, so a reload forgets neither a breaker nor a latency.
 
 mod backend;
+mod flight;
 mod lengths;
 pub mod warm;
 
@@ -19,39 +20,28 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+pub use self::{backend::Boarding, flight::Flight};
 use self::{
-    backend::{BackendState, millis, take_place},
-    lengths::{Length, Lengths},
+    backend::{BackendState, take_place},
+    lengths::Lengths,
     warm::{Place, Turn, Warm},
 };
-use super::{
-    switches,
-    toll::{Timing, Verdict},
-    users::Users,
-};
+use super::{switches, users::Users};
 use crate::{
     base::{
-        catalog::{Account, Candidate, Pick},
+        catalog::{Candidate, Pick},
         failure::Fault,
         names::{BackendName, ModelName, RouteName},
-        usage::Usage,
     },
     ledger::switches::Known,
-    net::pool::{Origin, Pool},
+    net::pool::Pool,
     policy::{
         Observations, Policies, Seen, Unavailable,
-        breaker::{Breaker, BreakerState, Outcome, Permit},
+        breaker::{Breaker, BreakerState},
         observe::Meter,
         retry::RetryBudget,
-        stake::Stake,
     },
-    provider::Provider,
 };
-
-/// How long an account is parked that its vendor turned away without saying for how long.
-const PARK: Duration = Duration::from_secs(60);
-/// How long an account is parked after a 429 without `retry-after`.
-const PARK_QUOTA: Duration = Duration::from_secs(5);
 
 /// One configuration in force.
 pub struct Live {
@@ -91,32 +81,12 @@ impl Default for CandidateState {
     }
 }
 
-/// The right to send one request: an endpoint and an account, in flight until it is dropped.
-#[derive(Debug)]
-pub struct Flight {
-    state: Arc<BackendState>,
-    candidate: Arc<CandidateState>,
-    endpoint: usize,
-    account: usize,
-    permit: Permit,
-    lengths: Option<Arc<Length>>,
-    reported: AtomicBool,
-    epoch: Instant,
-    warm: Arc<Warm>,
-    turn: Turn,
-    // What the vendor should have of the prompt.
-    warm_tokens: u64,
-}
-
 /// What has been seen, as one turn of a conversation finds it.
 pub struct Watching<'a> {
     live: &'a Live,
     last: Option<Place>,
     switches: Option<(Arc<Known>, Timestamp)>,
 }
-
-/// How long a server that failed is asked only if no other is left.
-const SHUN: Duration = Duration::from_secs(5);
 
 fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is locked here are plain numbers: a panic elsewhere cannot leave them half written.
@@ -144,7 +114,8 @@ impl Live {
         let candidates = candidates.collect();
         let backends = policies.backends.values().filter_map(|backend| {
             let before = before.and_then(|live| live.backends.get(&backend.name));
-            Some((backend.name.clone(), Arc::new(BackendState::new(backend, before, pool)?)))
+            let state = BackendState::new(backend, before, pool, epoch.elapsed())?;
+            Some((backend.name.clone(), Arc::new(state)))
         });
         let backends = backends.collect();
         let retries = policies.routes.keys().map(|route| {
@@ -201,13 +172,11 @@ impl Live {
         Watching { live: self, last: self.warm.find(turn), switches: None }
     }
 
-    /// The right to send one request to a candidate, on an endpoint that is not among `tried` if there is one.
-    /// `anyway` passes over an open breaker: the one live try of a sole candidate.
-    pub fn board(&self, candidate: &Candidate, route: &RouteName, tried: &[usize], anyway: bool) -> Option<Flight> {
+    /// The right to send one request to a candidate, on an endpoint that it has not tried if there is one.
+    pub fn board(&self, candidate: &Candidate, route: &RouteName, asked: &Boarding<'_>) -> Option<Flight> {
         let now = self.elapsed();
         let state = self.backends.get(&candidate.backend.name)?;
         let account = state.account(now)?;
-        let endpoint = state.endpoint(tried, now)?;
         let watched = self.candidates.get(candidate.id.0 as usize)?;
         if !take_place(&state.in_flight, state.backend.max_in_flight) {
             return None;
@@ -218,18 +187,31 @@ impl Live {
         }
         let permit = {
             let breaker = &mut lock(&watched.seen).breaker;
-            if anyway { Some(breaker.admit_anyway(now)) } else { breaker.admit(now).ok() }
+            if asked.anyway { Some(breaker.admit_anyway(now)) } else { breaker.admit(now).ok() }
         };
         let Some(permit) = permit else {
             state.in_flight.fetch_sub(1, Ordering::Relaxed);
             watched.in_flight.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
-        state.endpoints[endpoint].load.in_flight.fetch_add(1, Ordering::Relaxed);
+        let (endpoint, ticket) = state.endpoint(candidate, asked, now);
         let (id, state, candidate, epoch) = (candidate.id, Arc::clone(state), Arc::clone(watched), self.epoch);
         let (lengths, warm) = (self.lengths.of(route, id).cloned(), Arc::clone(&self.warm));
         let (reported, turn, warm_tokens) = (AtomicBool::new(false), Turn::default(), 0);
-        Some(Flight { state, candidate, endpoint, account, permit, lengths, reported, epoch, warm, turn, warm_tokens })
+        Some(Flight {
+            state,
+            candidate,
+            endpoint,
+            ticket,
+            account,
+            permit,
+            lengths,
+            reported,
+            epoch,
+            warm,
+            turn,
+            warm_tokens,
+        })
     }
 
     /// The breaker of a candidate as a number: 0 closed, 1 half open, 2 open.
@@ -295,127 +277,6 @@ impl Observations for Watching<'_> {
     fn off(&self, candidate: &Candidate) -> Option<Arc<str>> {
         let (switches, now) = self.switches.as_ref()?;
         switches::off(switches, candidate, *now).map(|row| switches::told(row).into())
-    }
-}
-
-impl Flight {
-    /// Says which turn of which conversation it carries, and how much of the prompt the vendor should have.
-    #[must_use]
-    pub fn carrying(mut self, turn: Turn, warm_tokens: u64) -> Self {
-        (self.turn, self.warm_tokens) = (turn, warm_tokens);
-        self
-    }
-
-    /// The credential that is used.
-    pub fn account(&self) -> &Account {
-        &self.state.backend.accounts[self.account]
-    }
-
-    /// The backend's dialect.
-    pub fn provider(&self) -> &'static dyn Provider {
-        self.state.provider
-    }
-
-    /// Which endpoint of the backend it is.
-    pub fn endpoint(&self) -> usize {
-        self.endpoint
-    }
-
-    /// The address of the endpoint's chat path.
-    pub fn uri(&self) -> &http::Uri {
-        &self.state.endpoints[self.endpoint].uri
-    }
-
-    /// The endpoint's connections.
-    pub fn origin(&self) -> Origin {
-        self.state.endpoints[self.endpoint].origin.clone()
-    }
-
-    /// Notes the first meaningful event.
-    pub fn first_token(&self, after: Duration) {
-        lock(&self.candidate.seen).meter.first_token(after, self.epoch.elapsed());
-    }
-
-    /// Notes what the upstream billed for an answer of which so many tokens were seen, against what was held for it.
-    pub fn billed(&self, stake: &Stake, seen: u64, usage: &Usage) {
-        if let Some(length) = &self.lengths {
-            length.add(usage.output / stake.answers);
-        }
-        let mut watched = lock(&self.candidate.seen);
-        let margins = watched.meter.margins();
-        margins.input(stake.counted, stake.input.saturating_sub(stake.margin), usage.input);
-        if stake.tells {
-            margins.output(seen, usage.output);
-        }
-    }
-
-    /// Notes how the attempt ended: latency, breaker, parked account.
-    pub fn ended(&self, verdict: Verdict, timing: &Timing, usage: &Usage) {
-        let now = self.epoch.elapsed();
-        let load = &self.state.endpoints[self.endpoint].load;
-        let (outcome, park) = match verdict {
-            Verdict::Served => {
-                load.shunned_until.store(0, Ordering::Relaxed);
-                (Outcome::Success, None)
-            }
-            Verdict::Unknown => (Outcome::Unknown, None),
-            Verdict::Failed { fault: Fault::Backend, retry_after } => {
-                let until = now.saturating_add(retry_after.unwrap_or(SHUN));
-                load.shunned_until.store(millis(until), Ordering::Relaxed);
-                // The pool is as good as its other servers: one that is dead must not take them all out.
-                let others = self.state.has_sound_endpoint(self.endpoint, now);
-                (if others { Outcome::Unknown } else { Outcome::Failure }, None)
-            }
-            // It answered, whatever the answer was.
-            Verdict::Failed { fault: Fault::Request, .. } => (Outcome::Success, None),
-            Verdict::Failed { fault: Fault::Quota, retry_after } => {
-                (Outcome::Unknown, Some(retry_after.unwrap_or(PARK_QUOTA)))
-            }
-            Verdict::Failed { fault: Fault::Account, retry_after } => {
-                (Outcome::Unknown, Some(retry_after.unwrap_or(PARK)))
-            }
-        };
-        if let Some(wait) = park {
-            self.state.park(self.account, wait, now);
-        }
-        if verdict == Verdict::Served {
-            let place = Place { candidate: Arc::clone(&self.candidate), tokens: usage.input, at: now };
-            self.warm.keep(self.turn, place);
-        }
-        let mut watched = lock(&self.candidate.seen);
-        self.reported.store(true, Ordering::Relaxed);
-        watched.breaker.report(self.permit, outcome, now);
-        match verdict {
-            Verdict::Served => {
-                let &Timing { first_token, total, prior } = timing;
-                if self.warm_tokens > 0 && !usage.estimated {
-                    watched.meter.warm_turn(self.warm_tokens.min(usage.input), usage.cached_input);
-                }
-                // The mean share is that of conversations which are new to the vendor.
-                let input = if self.warm_tokens > 0 || usage.estimated { 0 } else { usage.input };
-                let (output, cached) = (usage.output, usage.cached_input);
-                match first_token {
-                    Some(first) => watched.meter.answer(output, total.saturating_sub(first), input, cached, now),
-                    None => watched.meter.whole_answer(total, output, input, cached, prior, now),
-                }
-            }
-            Verdict::Failed { fault: Fault::Backend | Fault::Quota, retry_after } => {
-                watched.meter.failure(retry_after, now);
-            }
-            Verdict::Failed { .. } | Verdict::Unknown => {}
-        }
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.candidate.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.state.endpoints[self.endpoint].load.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if !self.reported.load(Ordering::Relaxed) {
-            // It was boarded and never sent: a probe must not be lost with it.
-            lock(&self.candidate.seen).breaker.report(self.permit, Outcome::Unknown, self.epoch.elapsed());
-        }
     }
 }
 

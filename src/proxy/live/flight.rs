@@ -1,0 +1,183 @@
+//! One attempt under way: which endpoint and account it has, and what is learned from how it ends.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    CandidateState,
+    backend::BackendState,
+    lengths::Length,
+    lock,
+    warm::{Place, Turn, Warm},
+};
+use crate::{
+    base::{catalog::Account, failure::Fault, usage::Usage},
+    net::pool::Origin,
+    policy::{
+        balance::{End, Ticket},
+        breaker::{Outcome, Permit},
+        stake::Stake,
+    },
+    provider::Provider,
+    proxy::toll::{Timing, Verdict},
+};
+
+/// How long an account is parked that its vendor turned away without saying for how long.
+const PARK: Duration = Duration::from_secs(60);
+/// How long an account is parked after a 429 without `retry-after`.
+const PARK_QUOTA: Duration = Duration::from_secs(5);
+
+/// The right to send one request: an endpoint and an account, in flight until it is dropped.
+#[derive(Debug)]
+pub struct Flight {
+    pub(super) state: Arc<BackendState>,
+    pub(super) candidate: Arc<CandidateState>,
+    pub(super) endpoint: usize,
+    /// What goes back to the backend's pool, if it has one.
+    pub(super) ticket: Option<Ticket>,
+    pub(super) account: usize,
+    pub(super) permit: Permit,
+    pub(super) lengths: Option<Arc<Length>>,
+    pub(super) reported: AtomicBool,
+    pub(super) epoch: Instant,
+    pub(super) warm: Arc<Warm>,
+    pub(super) turn: Turn,
+    // What the vendor should have of the prompt.
+    pub(super) warm_tokens: u64,
+}
+
+impl Flight {
+    /// Says which turn of which conversation it carries, and how much of the prompt the vendor should have.
+    #[must_use]
+    pub fn carrying(mut self, turn: Turn, warm_tokens: u64) -> Self {
+        (self.turn, self.warm_tokens) = (turn, warm_tokens);
+        self
+    }
+
+    /// The credential that is used.
+    pub fn account(&self) -> &Account {
+        &self.state.backend.accounts[self.account]
+    }
+
+    /// The backend's dialect.
+    pub fn provider(&self) -> &'static dyn Provider {
+        self.state.provider
+    }
+
+    /// Which endpoint of the backend it is.
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
+    /// The address of the endpoint's chat path.
+    pub fn uri(&self) -> &http::Uri {
+        &self.state.endpoints[self.endpoint].uri
+    }
+
+    /// The endpoint's connections.
+    pub fn origin(&self) -> Origin {
+        self.state.endpoints[self.endpoint].origin.clone()
+    }
+
+    /// Notes the first meaningful event.
+    pub fn first_token(&self, after: Duration) {
+        let now = self.epoch.elapsed();
+        if let Some(ticket) = &self.ticket {
+            self.state.first_token(ticket, now);
+        }
+        lock(&self.candidate.seen).meter.first_token(after, now);
+    }
+
+    /// Notes what the upstream billed for an answer of which so many tokens were seen, against what was held for it.
+    pub fn billed(&self, stake: &Stake, seen: u64, usage: &Usage) {
+        if let Some(length) = &self.lengths {
+            length.add(usage.output / stake.answers);
+        }
+        let mut watched = lock(&self.candidate.seen);
+        let margins = watched.meter.margins();
+        margins.input(stake.counted, stake.input.saturating_sub(stake.margin), usage.input);
+        if stake.tells {
+            margins.output(seen, usage.output);
+        }
+    }
+
+    /// Hands the endpoint back. Returns whether another one is sound.
+    fn left(&self, end: End, now: Duration) -> bool {
+        self.ticket.as_ref().is_some_and(|ticket| self.state.ended(ticket, end, now))
+    }
+
+    /// Notes how the attempt ended: latency, breaker, parked account.
+    pub fn ended(&self, verdict: Verdict, timing: &Timing, usage: &Usage) {
+        let now = self.epoch.elapsed();
+        let end = match verdict {
+            Verdict::Served => End::Served { cached: if usage.estimated { 0 } else { usage.cached_input } },
+            Verdict::Failed { fault: Fault::Backend, retry_after } => End::Failed { retry_after },
+            Verdict::Failed { .. } | Verdict::Unknown => End::Unknown,
+        };
+        let others = self.left(end, now);
+        let (outcome, park) = match verdict {
+            Verdict::Served => (Outcome::Success, None),
+            Verdict::Unknown => (Outcome::Unknown, None),
+            // The pool is as good as its other servers: one that is dead must not take them all out.
+            Verdict::Failed { fault: Fault::Backend, .. } if others => (Outcome::Unknown, None),
+            Verdict::Failed { fault: Fault::Backend, .. } => (Outcome::Failure, None),
+            // It answered, whatever the answer was.
+            Verdict::Failed { fault: Fault::Request, .. } => (Outcome::Success, None),
+            Verdict::Failed { fault: Fault::Quota, retry_after } => {
+                (Outcome::Unknown, Some(retry_after.unwrap_or(PARK_QUOTA)))
+            }
+            Verdict::Failed { fault: Fault::Account, retry_after } => {
+                (Outcome::Unknown, Some(retry_after.unwrap_or(PARK)))
+            }
+        };
+        if let Some(wait) = park {
+            self.state.park(self.account, wait, now);
+        }
+        if verdict == Verdict::Served {
+            let place = Place { candidate: Arc::clone(&self.candidate), tokens: usage.input, at: now };
+            self.warm.keep(self.turn, place);
+        }
+        let mut watched = lock(&self.candidate.seen);
+        self.reported.store(true, Ordering::Relaxed);
+        watched.breaker.report(self.permit, outcome, now);
+        match verdict {
+            Verdict::Served => {
+                let &Timing { first_token, total, prior } = timing;
+                if self.warm_tokens > 0 && !usage.estimated {
+                    watched.meter.warm_turn(self.warm_tokens.min(usage.input), usage.cached_input);
+                }
+                // The mean share is that of conversations which are new to the vendor.
+                let input = if self.warm_tokens > 0 || usage.estimated { 0 } else { usage.input };
+                let (output, cached) = (usage.output, usage.cached_input);
+                match first_token {
+                    Some(first) => watched.meter.answer(output, total.saturating_sub(first), input, cached, now),
+                    None => watched.meter.whole_answer(total, output, input, cached, prior, now),
+                }
+            }
+            Verdict::Failed { fault: Fault::Backend | Fault::Quota, retry_after } => {
+                watched.meter.failure(retry_after, now);
+            }
+            Verdict::Failed { .. } | Verdict::Unknown => {}
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.candidate.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.reported.load(Ordering::Relaxed) {
+            // It was boarded and never sent: a probe must not be lost with it.
+            let now = self.epoch.elapsed();
+            self.left(End::Unknown, now);
+            lock(&self.candidate.seen).breaker.report(self.permit, Outcome::Unknown, now);
+        }
+    }
+}
