@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use axum::{
     Json,
+    body::Body,
     extract::{Query as Pairs, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -13,23 +14,34 @@ use jiff::Timestamp;
 
 use super::{
     Admin,
-    api::{AuditAnswer, Decimal, FindingLine, PartLine, RateUsed, UsageAnswer, UsageLine, WhyAnswer},
-    error,
+    api::{
+        AuditAnswer, Decimal, DisputedLine, FindingLine, PartLine, RateUsed, ReleaseNode, ReleasedNode, SliceLine,
+        StoreLine, UsageAnswer, UsageLine, WhyAnswer,
+    },
+    body, error,
 };
 use crate::{
     base::money::{Currency, ExchangeRate},
     config::Right,
     ledger::{
+        Ledger,
         journal::{Position, Reader, Reading},
+        mirror_folder,
+        redis::{Release, Silent, Store},
         report::{
             ask::{Ask, AskError},
             audit::{Audit, Outcome, Standing},
             usage::{Exchange, Query, Sums, Usage},
             variance::{self, Side},
         },
-        row::{Checkpoint, Entry, SettleRow},
+        row::{Checkpoint, Entry, PlaceRow, SettleRow},
     },
 };
+
+/// The store's clock is less off than this.
+const SKEW: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+/// The longest reason for a release, in bytes.
+const MAX_WHY: usize = 500;
 
 /// Exchange rates by currency.
 pub type Currencies = BTreeMap<Currency, Vec<ExchangeRate>>;
@@ -66,7 +78,7 @@ pub fn answer(folder: &Path, ask: &Ask, currencies: &Currencies) -> Result<Usage
     };
     let (mut usage, mut after, mut before) = (Usage::default(), Side::default(), Side::default());
     let since = ask.against.map_or(ask.stretch.since, |against| against.since.min(ask.stretch.since));
-    let damaged_bytes = each_settled(folder, since, |row| {
+    let damaged_bytes = each_settled(folder, since, ask.own, |row| {
         usage.add(row, &query);
         if let Some(against) = ask.against {
             after.add(row, ask.stretch, &ask.filter, &ask.zone);
@@ -116,15 +128,19 @@ fn why(since: Timestamp, until: Timestamp, before: &Side, after: &Side) -> WhyAn
 }
 
 /// Shows every settled request since `since`, and some from before; tells how many bytes could not be read.
-fn each_settled(folder: &Path, since: Timestamp, mut show: impl FnMut(&SettleRow)) -> io::Result<u64> {
+fn each_settled(folder: &Path, since: Timestamp, own: bool, mut show: impl FnMut(&SettleRow)) -> io::Result<u64> {
     let mut damaged = 0;
-    for reading in Reader::since(folder, since)? {
+    // What comes from other nodes was written by the store's clock; and it is read first, so that what another node
+    // has swept comes before its correction.
+    let earlier = since.checked_sub(SKEW).unwrap_or(Timestamp::MIN);
+    let others = if own { None } else { Some(Reader::since(&mirror_folder(folder), earlier)?) };
+    for reading in others.into_iter().flatten().chain(Reader::since(folder, since)?) {
         match reading? {
-            Reading::Entry(entry, _) => {
-                if let Entry::Settle(row) = *entry {
-                    show(&row);
-                }
-            }
+            Reading::Entry(entry, _) => match *entry {
+                Entry::Settle(row) => show(&row),
+                Entry::Told(told) => told.settled.iter().for_each(&mut show),
+                _ => {}
+            },
             Reading::Damage { bytes, .. } => damaged += bytes,
             // What a gateway is about to write looks like that.
             Reading::Torn { .. } => {}
@@ -133,18 +149,34 @@ fn each_settled(folder: &Path, since: Timestamp, mut show: impl FnMut(&SettleRow
     Ok(damaged)
 }
 
-/// Whether the books in `folder` balance, and agree with what a store counted when it was last summed up.
+/// What the books are laid beside: what is settled, by the entries of the journal up to a position.
+#[derive(Debug)]
+pub struct Against {
+    standing: Vec<Standing>,
+    end: Position,
+}
+
+impl From<Checkpoint> for Against {
+    fn from(summed_up: Checkpoint) -> Self {
+        let standing = |place: PlaceRow| Standing {
+            window: place.window(),
+            fence: place.fence,
+            settled: place.amount,
+            elsewhere: 0,
+            at_least: false,
+        };
+        let end = Position { segment: summed_up.segment, offset: summed_up.offset };
+        Self { standing: summed_up.settled.into_iter().map(standing).collect(), end }
+    }
+}
+
+/// Whether the books in `folder` balance, and agree with what a store counts.
 ///
 /// # Errors
 /// The system's error when the journal cannot be read.
-pub fn balance(folder: &Path, store: Option<&Checkpoint>, now: Timestamp) -> io::Result<AuditAnswer> {
-    let standing = store.into_iter().flat_map(|store| &store.settled);
-    let mut audit = Audit::against(standing.map(|place| Standing {
-        fence: Arc::clone(&place.fence),
-        window: place.window(),
-        settled: place.amount,
-    }));
-    let end = store.map(|store| Position { segment: store.segment, offset: store.offset });
+pub fn balance(folder: &Path, store: Option<Against>, now: Timestamp) -> io::Result<AuditAnswer> {
+    let end = store.as_ref().map(|store| store.end);
+    let mut audit = Audit::against(store.into_iter().flat_map(|store| store.standing));
     for reading in Reader::open(folder, Position::default())? {
         match reading? {
             Reading::Entry(entry, behind) => {
@@ -176,6 +208,7 @@ fn told(outcome: Outcome) -> AuditAnswer {
         compared: outcome.compared,
         found: outcome.found,
         findings: outcome.findings.iter().map(finding).collect(),
+        store: None,
     }
 }
 
@@ -210,15 +243,65 @@ pub(super) async fn audit(State(admin): State<Arc<Admin>>, headers: HeaderMap) -
     if let Err(refused) = admin.authorise(&headers, Right::Read) {
         return *refused;
     }
-    let books = Arc::clone(admin.gateway.ledger().books());
-    let Some(folder) = books.folder().map(Path::to_owned) else { return no_books() };
-    let answered =
-        tokio::task::spawn_blocking(move || balance(&folder, books.standing().as_ref(), Timestamp::now())).await;
+    let ledger = admin.gateway.ledger();
+    let Some(folder) = ledger.books().folder().map(Path::to_owned) else { return no_books() };
+    let (against, store) = match ledger.store() {
+        None => (ledger.books().standing().map(Against::from), None),
+        Some(store) => counted(ledger, store).await,
+    };
+    let answered = tokio::task::spawn_blocking(move || balance(&folder, against, Timestamp::now())).await;
     match answered {
-        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Ok(answer)) => Json(AuditAnswer { store, ..answer }).into_response(),
         Ok(Err(failed)) => unreadable(&failed),
         Err(failed) => unreadable(&failed),
     }
+}
+
+/// What a shared store counts, and how it stands; without it the books are audited alone.
+async fn counted(ledger: &Ledger, store: &Store) -> (Option<Against>, Option<StoreLine>) {
+    let own = ledger.books().standing().unwrap_or_default().settled;
+    let disputed = |silent: Silent| DisputedLine {
+        node: silent.node,
+        silent_seconds: silent.silent_ms / 1000,
+        slices: silent.slices.into_iter().map(|(fence, amount)| SliceLine { fence, amount }).collect(),
+    };
+    let mut line = StoreLine { disputed: store.silent().into_iter().map(disputed).collect(), ..StoreLine::default() };
+    match store.count(&own).await {
+        Ok(count) => {
+            (line.in_part, line.passed_over) = (count.in_part, count.passed_over);
+            (Some(Against { standing: count.standing, end: Position::of(count.position) }), Some(line))
+        }
+        Err(away) => {
+            line.away = Some(away.to_string());
+            (None, Some(line))
+        }
+    }
+}
+
+/// Gives back what a node leases that is gone.
+pub(super) async fn release(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Body) -> Response {
+    let answer = async {
+        let who = admin.authorise(&headers, Right::Budgets)?.to_owned();
+        let wanted: ReleaseNode = body::json(body).await?;
+        let refused = |status, code, text: &str| Box::new(error(status, code, text));
+        let why = wanted.why.trim();
+        if why.is_empty() || why.len() > MAX_WHY {
+            let text = "a release needs a reason of at most 500 bytes";
+            return Err(refused(StatusCode::BAD_REQUEST, "invalid_request", text));
+        }
+        let released = admin.gateway.ledger().release(&wanted.node, &who, why, Timestamp::now()).await;
+        let slices = released.map_err(|failed| match &failed {
+            Release::Heard(..) => refused(StatusCode::CONFLICT, "node_is_alive", &failed.to_string()),
+            Release::Unknown(_) => refused(StatusCode::NOT_FOUND, "unknown_node", &failed.to_string()),
+            Release::Store(_) | Release::Journal(_) => {
+                refused(StatusCode::SERVICE_UNAVAILABLE, "budget_store_unavailable", &failed.to_string())
+            }
+        })?;
+        tracing::info!(by = %who, node = wanted.node, "what a silent node leased is given back");
+        let slices = slices.into_iter().map(|(fence, amount)| SliceLine { fence, amount }).collect();
+        Ok(Json(ReleasedNode { node: wanted.node, slices }).into_response())
+    };
+    answer.await.unwrap_or_else(|refused: Box<Response>| *refused)
 }
 
 fn no_books() -> Response {

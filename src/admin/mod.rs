@@ -63,6 +63,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/switches", get(switches::list).post(switches::switch))
         .route("/api/v1/usage", get(books::usage))
         .route("/api/v1/audit", get(books::audit))
+        .route("/api/v1/audit/release", post(books::release))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
         .with_state(admin)

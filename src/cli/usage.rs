@@ -61,6 +61,9 @@ struct Choice {
     /// Also tell the charge in this currency: as billed in it, the rest at the rates of `currencies:`.
     #[arg(long, value_name = "CODE")]
     currency: Option<String>,
+    /// Only what this gateway served, and not what it knows of the others that share its store.
+    #[arg(long)]
+    own: bool,
     /// Only this team; this and the ones below may be given several times.
     #[arg(long)]
     team: Vec<String>,
@@ -117,7 +120,8 @@ impl Choice {
         ];
         let single = single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         let many = many.into_iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-        single.chain(many).map(|(name, value)| (name.to_owned(), value.clone())).collect()
+        let own = self.own.then(|| ("own".to_owned(), "true".to_owned()));
+        single.chain(many).map(|(name, value)| (name.to_owned(), value.clone())).chain(own).collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod acts;
 mod edits;
 mod feed;
 mod keeper;
+mod told;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -37,6 +38,7 @@ use super::{
 use crate::base::{fences::Fence, money::Money};
 use feed::Feed;
 pub(super) use feed::Shared;
+pub use told::mirror_folder;
 
 /// How often the books are summed up, so that the next start is short.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
@@ -449,6 +451,8 @@ impl State {
             }
             Entry::Raise(row) => self.keep_raise(row),
             Entry::Switch(row) => self.keep_switch(row),
+            // The store is what it changes; and others' rows are not in this journal.
+            Entry::Release(_) | Entry::Told(_) => {}
         }
     }
 

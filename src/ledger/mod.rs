@@ -39,10 +39,10 @@ use crate::base::{
 };
 use balances::{Level, Place, Short};
 use books::Shared;
-pub use books::{Books, BooksError, Recovery};
+pub use books::{Books, BooksError, Recovery, mirror_folder};
 pub use hold::{Demand, Hold, HoldError, Order, Raised, Refused, Settled, TopUp};
-use redis::{Store, Terms};
-use row::Row;
+use redis::{Release, SILENT, Store, Terms};
+use row::{ReleaseRow, Row};
 
 /// When a hold of which nothing more is heard is taken for dead: longer than any attempt may last.
 const HOLD_TTL: Duration = Duration::from_secs(15 * 60);
@@ -212,6 +212,35 @@ impl Ledger {
         }
         let renews_at = fence.per.is_some().then_some(level.window.end);
         Some(Refused { fence, used: level.used(), wanted: 1, renews_at })
+    }
+
+    /// Gives back what the silent `node` leases, which counts as spent until then; gives fence and amount of each slice.
+    /// It is booked first.
+    ///
+    /// # Errors
+    /// [`Release`]; also without a shared store, where no node is known.
+    pub async fn release(
+        &self,
+        node: &str,
+        who: &str,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<Vec<(String, i64)>, Release> {
+        let unknown = || Release::Unknown(node.to_owned());
+        let store = self.store.as_ref().ok_or_else(unknown)?;
+        let peer = store.peers().into_iter().find(|peer| peer.node == node).ok_or_else(unknown)?;
+        if peer.silent_ms < i64::try_from(SILENT.as_millis()).unwrap_or(i64::MAX) {
+            return Err(Release::Heard(node.to_owned(), peer.silent_ms / 1000));
+        }
+        self.books.release(ReleaseRow {
+            node: peer.node,
+            at_ms: now.as_millisecond(),
+            silent_ms: peer.silent_ms,
+            slices: peer.slices,
+            who: who.to_owned(),
+            why: why.to_owned(),
+        })?;
+        store.release(node).await
     }
 
     /// How many holds are open.

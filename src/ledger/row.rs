@@ -29,6 +29,10 @@ pub enum Entry {
     Raise(RaiseRow),
     /// Something is switched off, or on again.
     Switch(SwitchRow),
+    /// What a dead node leases is given back.
+    Release(ReleaseRow),
+    /// Another node has settled something: in segments of their own.
+    Told(ToldRow),
 }
 
 /// What other nodes have settled in windows that are not over.
@@ -38,6 +42,41 @@ pub struct MirrorRow {
     pub after: String,
     /// By node.
     pub peers: BTreeMap<String, PeerRow>,
+    /// What sweeps have charged whose owners have not settled, by request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sweeps: BTreeMap<Uuid, SweepRow>,
+    /// The segment of the rows that were kept by then.
+    #[serde(default)]
+    pub segment: u64,
+    /// The byte in it.
+    #[serde(default)]
+    pub offset: u64,
+}
+
+/// What a sweep has charged a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepRow {
+    /// The node.
+    pub node: String,
+    /// When it was read, in seconds since 1970.
+    pub at: i64,
+    /// What was charged: as attempt 0, which no gateway makes.
+    pub row: SettleRow,
+}
+
+/// What the store has told of another node, in one entry so that it is kept whole or not at all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToldRow {
+    /// The node.
+    pub node: String,
+    /// The entry of the store's stream: `<ms since 1970>-<number>` by the store's clock.
+    pub id: String,
+    /// The position in the node's journal that it follows.
+    pub after: u64,
+    /// The position behind it.
+    pub at: u64,
+    /// What was settled; a sweep, or the correction of one, as attempt 0.
+    pub settled: Vec<SettleRow>,
 }
 
 /// What one node has settled.
@@ -45,8 +84,28 @@ pub struct MirrorRow {
 pub struct PeerRow {
     /// Up to this position of its journal.
     pub at: u64,
+    /// Whether the sums are all that it has settled up to there in windows that are open.
+    #[serde(default)]
+    pub whole: bool,
     /// The sums.
     pub settled: Vec<PlaceRow>,
+}
+
+/// What a dead node leases is given back, by whom and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRow {
+    /// The node.
+    pub node: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// For how long nothing had been heard of it, in milliseconds.
+    pub silent_ms: i64,
+    /// What it was last heard to lease.
+    pub slices: String,
+    /// Who said so.
+    pub who: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A budget that is raised for a while, by whom and why.
@@ -223,14 +282,46 @@ impl HoldRow {
     }
 }
 
+impl SettleRow {
+    /// Turns what a sweep by another node has charged into a row that no word of the owner can be mistaken for.
+    #[must_use]
+    pub fn by_another(mut self) -> Self {
+        self.rows.iter_mut().for_each(|row| row.attempt = 0);
+        self
+    }
+
+    /// What corrects it once the owner's own word has come: the next revision, which holds the difference to nothing.
+    #[must_use]
+    pub fn corrected(&self, at_ms: i64) -> Self {
+        let correction = |row: &Row| Row {
+            revision: row.revision + 1,
+            charge_nanousd: -row.charge_nanousd,
+            held_nanousd: 0,
+            outcome: "corrected".into(),
+            swept: false,
+            ..row.clone()
+        };
+        let back = |place: &PlaceRow| PlaceRow { amount: -place.amount, ..place.clone() };
+        Self {
+            at_ms,
+            places: self.places.iter().map(back).collect(),
+            rows: self.rows.iter().map(correction).collect(),
+            swept: false,
+            ..self.clone()
+        }
+    }
+}
+
 impl Entry {
     /// When it was written, in milliseconds since 1970; `None` for a top-up, which stands behind its hold, and for what
     /// operators do, which may have been done at another gateway and long before.
-    pub const fn at_ms(&self) -> Option<i64> {
+    pub fn at_ms(&self) -> Option<i64> {
         match self {
             Self::Hold(row) => Some(row.at_ms),
             Self::TopUp(_) | Self::Raise(_) | Self::Switch(_) => None,
             Self::Settle(row) => Some(row.at_ms),
+            Self::Release(row) => Some(row.at_ms),
+            Self::Told(row) => row.id.split('-').next().and_then(|ms| ms.parse().ok()),
         }
     }
 }

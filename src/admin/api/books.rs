@@ -199,6 +199,65 @@ pub struct AuditAnswer {
     pub found: u64,
     /// What does not, the first thousand.
     pub findings: Vec<FindingLine>,
+    /// How the store stands that several gateways share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreLine>,
+}
+
+/// The shared store in an audit.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct StoreLine {
+    /// Why it could not be asked: then nothing was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<String>,
+    /// Nodes of whose books this one does not know all: the store may count more than is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_part: Vec<String>,
+    /// Windows that were too many to be compared.
+    #[serde(default)]
+    pub passed_over: usize,
+    /// Nodes that are silent, with slices that count as spent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disputed: Vec<DisputedLine>,
+}
+
+/// A silent node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DisputedLine {
+    /// Its name.
+    pub node: String,
+    /// For how long nothing was heard of it.
+    pub silent_seconds: i64,
+    /// What it leases.
+    pub slices: Vec<SliceLine>,
+}
+
+/// A slice of a budget.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SliceLine {
+    /// The budget's id.
+    pub fence: String,
+    /// Nano-dollars, tokens or requests.
+    pub amount: i64,
+}
+
+/// The body of `POST /api/v1/audit/release`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseNode {
+    /// Whose slices are given back.
+    pub node: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Its answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReleasedNode {
+    /// Whose slices were given back.
+    pub node: String,
+    /// What was given back.
+    pub slices: Vec<SliceLine>,
 }
 
 /// Something that does not balance.

@@ -6,8 +6,8 @@ mod keys;
 mod switches;
 
 pub use books::{
-    AuditAnswer, BillAnswer, BillLine, BillNumber, Decimal, FindingLine, PartLine, RateUsed, UsageAnswer, UsageLine,
-    WhyAnswer,
+    AuditAnswer, BillAnswer, BillLine, BillNumber, Decimal, DisputedLine, FindingLine, PartLine, RateUsed, ReleaseNode,
+    ReleasedNode, SliceLine, StoreLine, UsageAnswer, UsageLine, WhyAnswer,
 };
 pub use budgets::{BudgetLine, BudgetList, RaiseBudget, RaiseLine};
 pub use keys::{CreateKey, KeyActLine, KeyDetail, KeyLine, KeyList, NewSecret, RevokeKey, RotateKey};

@@ -12,7 +12,10 @@ use super::{
     remote::{Remote, Server},
 };
 use crate::{
-    admin::{api::AuditAnswer, books},
+    admin::{
+        api::{AuditAnswer, ReleaseNode, ReleasedNode, SliceLine, StoreLine},
+        books,
+    },
     ledger::{Books, BooksError},
 };
 
@@ -21,6 +24,13 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     bill: invoice::Bill,
+    /// Give back what this node leases of budgets: only of one that has been silent for ten minutes, and that spends
+    /// nothing any more.
+    #[arg(long, value_name = "NODE", requires = "why")]
+    release: Option<String>,
+    /// Why it is given back; this is booked.
+    #[arg(long, requires = "release")]
+    why: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -36,6 +46,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(agree) = args.bill.compared(&args.server, args.json)? {
         return Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
+    if let (Some(node), Some(why)) = (&args.release, &args.why) {
+        let wanted = ReleaseNode { node: node.clone(), why: why.clone() };
+        return release(&args.server, &wanted, args.json);
+    }
     let answer = audited(&args.server)?;
     if args.json {
         anstream::println!("{}", serde_json::to_string_pretty(&answer)?);
@@ -50,11 +64,53 @@ fn audited(server: &Server) -> anyhow::Result<AuditAnswer> {
     match Place::find(server)? {
         Place::There(remote) => over_there(remote),
         Place::Here { folder, gateway, .. } => match Books::last_standing(&folder) {
-            Ok(standing) => Ok(books::balance(&folder, standing.as_ref(), Timestamp::now())?),
+            Ok(standing) => Ok(books::balance(&folder, standing.map(Into::into), Timestamp::now())?),
             // What the store counts is known to the running gateway only.
             Err(BooksError::InUse(_)) => over_there(Remote::new(gateway, server.token_file.as_deref())?),
             Err(error) => Err(error.into()),
         },
+    }
+}
+
+/// Only a running gateway may tell the store so: it books it.
+fn release(server: &Server, wanted: &ReleaseNode, json: bool) -> anyhow::Result<ExitCode> {
+    let remote = match Place::find(server)? {
+        Place::There(remote) => remote,
+        Place::Here { gateway, .. } => Remote::new(gateway, server.token_file.as_deref())?,
+    };
+    let released: ReleasedNode = remote.ask(Method::POST, "/api/v1/audit/release", Some(wanted))?;
+    if json {
+        anstream::println!("{}", serde_json::to_string_pretty(&released)?);
+    } else {
+        for slice in &released.slices {
+            anstream::println!("{}: {} given back", shown(&slice.fence), amount(slice));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn amount(slice: &SliceLine) -> String {
+    format!("{} (nano-dollars, tokens or requests)", slice.amount)
+}
+
+fn print_store(store: &StoreLine) {
+    if let Some(away) = &store.away {
+        anstream::println!("nothing was compared with the store: {}", shown(away));
+    }
+    if !store.in_part.is_empty() {
+        let nodes = store.in_part.join(", ");
+        anstream::println!("not all is known of these nodes, so the store may count more: {}", shown(&nodes));
+    }
+    if store.passed_over > 0 {
+        anstream::println!("{} windows were too many to be compared", store.passed_over);
+    }
+    for silent in &store.disputed {
+        let minutes = silent.silent_seconds / 60;
+        anstream::println!("node {} is silent for {minutes} min; what it leases counts as spent:", shown(&silent.node));
+        for slice in &silent.slices {
+            anstream::println!("  {}: {}", shown(&slice.fence), amount(slice));
+        }
+        anstream::println!("  `turnpike audit --release {} --why …` gives it back", shown(&silent.node));
     }
 }
 
@@ -75,6 +131,7 @@ fn print(answer: &AuditAnswer) {
         answer.compared,
         answer.under_way
     );
+    answer.store.iter().for_each(print_store);
     if answer.swept_usd.nano() != 0 {
         anstream::println!(
             "{} USD were charged as held, since nothing more was heard; {} USD of it was corrected since",

@@ -13,11 +13,11 @@ use std::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Books, BooksError, Recovery};
+use super::{Books, BooksError, Recovery, told::Others};
 use crate::ledger::{
-    journal::{Position, Reader, Reading},
+    journal::{Position, Reader, Reading, encode},
     redis::{Source, Sums},
-    row::{Checkpoint, Entry, MirrorRow, SettleRow},
+    row::{Checkpoint, Entry, MirrorRow, ReleaseRow, SettleRow, ToldRow},
 };
 
 /// So many settlements are kept in memory; further ones are read from the journal.
@@ -34,7 +34,7 @@ pub(super) struct Feed {
 impl Feed {
     /// Takes a settlement that was just written and ends at `at`.
     pub(super) fn push(&mut self, at: Position, row: &SettleRow) {
-        let at = number(at);
+        let at = at.number();
         self.base.get_or_insert(at.saturating_sub(1));
         self.tail.push_back((at, Arc::new(row.clone())));
         if self.tail.len() > TAIL
@@ -71,6 +71,17 @@ impl Books {
         Self::open_as(folder, now, true)
     }
 
+    /// Books that what a dead node leases is given back.
+    ///
+    /// # Errors
+    /// As [`Books::begin`].
+    pub fn release(&self, row: ReleaseRow) -> io::Result<()> {
+        let encoded = encode(&Entry::Release(row))?;
+        self.lock().write(&encoded)?;
+        self.wrote();
+        Ok(())
+    }
+
     /// What the books amount to; `None` while settlements wait to be written, which the journal does not know of.
     fn sums(&self) -> Option<Checkpoint> {
         let state = self.lock();
@@ -84,21 +95,14 @@ impl Books {
     }
 }
 
-/// A position as one number. It is exact as a double, as the store's scripts count, up to segment 2 097 152 (128 TiB).
-const fn number(at: Position) -> u64 {
-    at.segment << 32 | at.offset
-}
-
-const fn position(number: u64) -> Position {
-    Position { segment: number >> 32, offset: number & 0xffff_ffff }
-}
-
 /// The books of this node as the shared store sees them.
 #[derive(Debug)]
 pub(in crate::ledger) struct Shared {
     books: Arc<Books>,
     folder: PathBuf,
     node: String,
+    /// What the other nodes have settled.
+    others: Others,
     /// Where the last look into the journal ended.
     cursor: Mutex<Option<(u64, Reader)>>,
 }
@@ -110,14 +114,15 @@ impl Shared {
     /// The system's error when the folder cannot be read or written.
     pub(in crate::ledger) fn new(books: Arc<Books>, folder: &Path) -> io::Result<Self> {
         let node = node(folder)?;
-        Ok(Self { books, folder: folder.to_owned(), node, cursor: Mutex::new(None) })
+        let others = Others::open(folder)?;
+        Ok(Self { books, folder: folder.to_owned(), node, others, cursor: Mutex::new(None) })
     }
 
     fn read(&self, after: u64, most: usize) -> io::Result<Vec<(u64, Arc<SettleRow>)>> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reader = match cursor.take() {
             Some((at, reader)) if at == after => reader,
-            _ => Reader::open(&self.folder, position(after))?,
+            _ => Reader::open(&self.folder, Position::of(after))?,
         };
         let mut found = Vec::new();
         while found.len() < most {
@@ -126,7 +131,7 @@ impl Shared {
                     if let Reading::Entry(entry, at) = reading?
                         && let Entry::Settle(row) = *entry
                     {
-                        found.push((number(at), Arc::new(row)));
+                        found.push((at.number(), Arc::new(row)));
                     }
                 }
                 // What comes later is for a new reader.
@@ -146,7 +151,7 @@ impl Source for Shared {
     }
 
     fn end(&self) -> u64 {
-        number(self.books.end())
+        self.books.end().number()
     }
 
     fn settlements(&self, after: u64, most: usize) -> io::Result<Vec<(u64, Arc<SettleRow>)>> {
@@ -159,24 +164,21 @@ impl Source for Shared {
     fn sums(&self) -> io::Result<Sums> {
         let sums = self.books.sums().ok_or_else(|| io::Error::other("settlements wait to be written"))?;
         let at = Position { segment: sums.segment, offset: sums.offset };
-        Ok(Sums { position: number(at), settled: sums.settled, open: sums.open })
+        Ok(Sums { position: at.number(), settled: sums.settled, open: sums.open })
     }
 
     fn mirror(&self) -> MirrorRow {
-        // A damaged file is worth as much as none: the sums are a lower bound anyway.
-        let kept = std::fs::read(self.folder.join(MIRROR)).ok();
-        kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        self.others.sums()
+    }
+
+    fn keep_rows(&self, rows: Vec<ToldRow>) -> io::Result<()> {
+        self.others.keep(rows)
     }
 
     fn keep_mirror(&self, mirror: &MirrorRow) -> io::Result<()> {
-        let (path, new) = (self.folder.join(MIRROR), self.folder.join("mirror.new"));
-        std::fs::write(&new, serde_json::to_vec(mirror)?)?;
-        std::fs::rename(new, path)
+        self.others.keep_sums(mirror)
     }
 }
-
-/// What other nodes have settled, in the journal's folder.
-const MIRROR: &str = "mirror.json";
 
 /// The name of the node whose journal is in `folder`: made once, as long-lived as the journal.
 fn node(folder: &Path) -> io::Result<String> {

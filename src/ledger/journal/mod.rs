@@ -32,6 +32,18 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// As one number, exact as a double (as the store's scripts count) up to segment 2 097 152 (128 TiB).
+    pub const fn number(self) -> u64 {
+        self.segment << 32 | self.offset
+    }
+
+    /// The position of that number.
+    pub const fn of(number: u64) -> Self {
+        Self { segment: number >> 32, offset: number & 0xffff_ffff }
+    }
+}
+
 /// The end of the journal, where entries are added.
 #[derive(Debug)]
 pub struct Journal {
@@ -161,6 +173,21 @@ pub fn encode(entry: &Entry) -> io::Result<Encoded> {
 /// Whether the journal in `folder` goes as far as `position`; a checkpoint behind its end knows of what is lost.
 pub fn reaches(folder: &Path, position: Position) -> bool {
     std::fs::metadata(path(folder, position.segment)).is_ok_and(|file| file.len() >= position.offset)
+}
+
+/// Removes the segment `number` and those before it, as far as they are there.
+///
+/// # Errors
+/// The system's error.
+pub(in crate::ledger) fn remove(folder: &Path, number: u64) -> io::Result<()> {
+    for number in (1..=number).rev() {
+        match std::fs::remove_file(path(folder, number)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn path(folder: &Path, number: u64) -> PathBuf {

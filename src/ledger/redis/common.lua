@@ -7,6 +7,7 @@
 --   {tp:<name>}:n                      hash: node -> `<last heard, ms> <its slices>`
 --   {tp:<name>}:rows                   stream: what was settled, for the other nodes' mirrors
 --   {tp:<name>}:a, a:at, a:n, a:id     the board: see post.lua
+--   {tp:<name>}:asked                  set: nodes whose sums somebody asks for
 --   {tp:<name>}:<epoch>:b:<fence>:<from>   hash: s settled, r reserved, l leased, c cap, v revision of the cap
 --   {tp:<name>}:<epoch>:w:<fence>      the running window: `<from>:<to>`, gone when the window ends
 --   {tp:<name>}:<epoch>:v:<fence>      the revision of the policies that moved it there by an edit

@@ -140,6 +140,7 @@ async fn arrive(inner: &Arc<Inner>, wire: Wire) -> Result<Arc<Live>, Broken> {
     // Slices come last: what was settled from them is in by now.
     hold_again(inner, &live.wire, &live.epoch, sums(inner)?.open).await?;
     claim(inner, &live.wire, &live.epoch).await?;
+    exchange::tell_sums(inner, &live).await?;
     Ok(live)
 }
 
@@ -160,7 +161,7 @@ pub(super) async fn bring(inner: &Inner, wire: &Wire, epoch: &str) -> Result<u64
     Ok(position)
 }
 
-fn sums(inner: &Inner) -> Result<Sums, Broken> {
+pub(super) fn sums(inner: &Inner) -> Result<Sums, Broken> {
     inner.source.sums().map_err(|error| Broken(format!("the journal cannot be written: {error}")))
 }
 
@@ -243,6 +244,7 @@ async fn upkeep(inner: &Arc<Inner>, live: &Arc<Live>, seconds: u64) -> Result<()
     }
     lease(inner, live).await?;
     exchange::rows(inner, live).await?;
+    exchange::sums(inner, live).await?;
     if seconds.is_multiple_of(KEPT) {
         exchange::keep(inner, Timestamp::now().as_second());
     }
@@ -309,21 +311,27 @@ async fn sweep(inner: &Inner, live: &Arc<Live>) -> Result<(), Broken> {
 
 /// Sends what the journal has and the store has not.
 async fn ship(inner: &Arc<Inner>, live: &Arc<Live>) -> Result<(), Broken> {
+    ship_to(inner, live, u64::MAX).await
+}
+
+/// The same up to a position of the journal.
+pub(super) async fn ship_to(inner: &Arc<Inner>, live: &Arc<Live>, end: u64) -> Result<(), Broken> {
     loop {
         let after = inner.acknowledged.load(Ordering::Acquire);
         let began = Instant::now();
         let reader = Arc::clone(inner);
         let batch = tokio::task::spawn_blocking(move || reader.source.settlements(after, BATCH)).await;
-        let batch = match batch {
+        let mut batch = match batch {
             Ok(Ok(batch)) => batch,
             Ok(Err(error)) => return Err(Broken(format!("the journal cannot be read: {error}"))),
             // The reader panicked, or the runtime ends.
             Err(error) => return Err(Broken(format!("the journal cannot be read: {error}"))),
         };
-        let Some((last, _)) = batch.last() else {
+        if batch.is_empty() {
             caught_up(inner, began);
-            return Ok(());
-        };
+        }
+        batch.retain(|(position, _)| *position <= end);
+        let Some((last, _)) = batch.last() else { return Ok(()) };
         let last = *last;
         let cmd = settlements(inner, live, after, &batch);
         match protocol::ended(inner.link.send(live, &cmd, SILENCE).await?)? {

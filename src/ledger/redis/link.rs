@@ -132,7 +132,7 @@ impl Link {
     }
 
     /// The connection in use, waited for as long as the store's silence is younger than the timeout.
-    async fn live(&self) -> Result<Arc<Live>, Failure> {
+    pub(super) async fn live(&self) -> Result<Arc<Live>, Failure> {
         if let Standing::Up(live) = &*self.standing.borrow() {
             return Ok(Arc::clone(live));
         }

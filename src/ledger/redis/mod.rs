@@ -6,6 +6,7 @@
 //! and looks after everything, `rebuild` what it does when the store has no data. `board` carries what operators do from
 //! one gateway to the others.
 
+mod audit;
 pub mod board;
 pub mod connect;
 mod desk;
@@ -15,7 +16,7 @@ mod keeper;
 pub mod lease;
 mod levels;
 pub mod link;
-mod mirror;
+pub(in crate::ledger) mod mirror;
 pub mod protocol;
 mod rebuild;
 pub mod scripts;
@@ -23,6 +24,7 @@ pub mod source;
 mod store;
 mod upkeep;
 
+pub use audit::{Count, Release, SILENT, Silent};
 pub use board::{Item, Keeping, Unkept};
 pub use desk::Terms;
 pub use source::{Source, Sums};

@@ -19,7 +19,7 @@ pub const REMEMBER_MS: u64 = 15 * 60 * 1000;
 /// How long a swept id is remembered, in milliseconds: 35 days.
 const REMEMBER_SWEPT_MS: u64 = 35 * 24 * 3600 * 1000;
 /// About how many settled requests the stream holds.
-const STREAM_LENGTH: u64 = 50_000;
+pub(super) const STREAM_LENGTH: u64 = 50_000;
 
 /// How a hold is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,6 +374,11 @@ pub fn swept(value: Value) -> Result<Option<Vec<Swept>>, Unknown> {
         all.push(Swept { id, node, about, places });
     }
     Ok(Some(all))
+}
+
+/// A place as [`place_row`] reads it.
+pub(super) fn place_text(place: &PlaceRow) -> String {
+    format!("{}:{} {} {} {}", place.fence, place.from, kind(place.unit), place.to, place.amount)
 }
 
 /// A place as a sweep tells it: `<fence>:<from>`, its kind, its end, its amount.

@@ -37,11 +37,15 @@ pub enum Script {
     Edit,
     /// Asks which windows run.
     Windows,
+    /// What is settled, for an audit.
+    Count,
+    /// Gives back what a dead node leases.
+    Release,
 }
 
 /// All scripts in the order of the enum, with the first line that names and versions them: the line is part of the
 /// digest under which the server knows a script, so two releases of the gateway never run each other's.
-const TEXTS: [&str; 16] = [
+const TEXTS: [&str; 18] = [
     concat!("-- turnpike/1 take\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("take.lua")),
     concat!("-- turnpike/1 settle\n", include_str!("common.lua"), include_str!("settle.lua")),
     concat!("-- turnpike/1 sweep\n", include_str!("common.lua"), include_str!("sweep.lua")),
@@ -63,6 +67,8 @@ const TEXTS: [&str; 16] = [
         include_str!("window.lua"),
         include_str!("windows.lua")
     ),
+    concat!("-- turnpike/1 count\n", include_str!("common.lua"), include_str!("count.lua")),
+    concat!("-- turnpike/1 release\n", include_str!("common.lua"), include_str!("release.lua")),
 ];
 
 /// One connection that knows the scripts.
@@ -104,9 +110,9 @@ impl Wire {
         cmd
     }
 
-    /// The key of the stream of settled rows.
-    pub fn rows_key(&self) -> String {
-        self.key.strip_suffix('e').unwrap_or_default().to_owned() + "rows"
+    /// A key of the deployment outside the epochs: `rows` is the stream of settled rows.
+    pub fn key(&self, name: &str) -> String {
+        self.key.strip_suffix('e').unwrap_or_default().to_owned() + name
     }
 
     /// The key of the board.

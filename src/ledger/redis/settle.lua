@@ -66,7 +66,8 @@ local function settle(id, row, position, first, count)
   call('ZREM', prefix .. 'z', id)
   if row ~= '' then
     -- In the same step, so that a row is in the stream once each.
-    call('XADD', base .. 'rows', 'MAXLEN', '~', length, '*', 'node', node, 'state', state, 'at', position, 'row', row)
+    call('XADD', base .. 'rows', 'MAXLEN', '~', length, '*', 'node', node, 'state', state, 'after', text(at), 'at', position,
+      'row', row)
   end
   return state
 end

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use crate::ledger::row::{HoldRow, MirrorRow, PlaceRow, SettleRow};
+use crate::ledger::row::{HoldRow, MirrorRow, PlaceRow, SettleRow, ToldRow};
 
 /// What a node's books amount to at one position of its journal.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +38,13 @@ pub trait Source: Send + Sync + 'static {
     /// What was last kept of other nodes' settlements.
     fn mirror(&self) -> MirrorRow;
 
-    /// Keeps what is known of other nodes' settlements.
+    /// Keeps what other nodes have settled. It writes files.
+    ///
+    /// # Errors
+    /// The system's error; then some of it may be kept all the same.
+    fn keep_rows(&self, rows: Vec<ToldRow>) -> io::Result<()>;
+
+    /// Keeps the sums of what is known of other nodes' settlements: all that was kept in rows.
     ///
     /// # Errors
     /// The system's error when it cannot be written.

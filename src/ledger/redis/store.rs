@@ -55,7 +55,7 @@ struct Asking {
 /// See the module's text. It has a task of its own, which ends with the value.
 #[derive(Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     keeper: AbortHandle,
 }
 
@@ -79,6 +79,8 @@ pub(super) struct Inner {
     /// What the others have settled.
     pub(super) mirror: Mutex<Mirror>,
     pub(super) board: Board,
+    /// Whoever has it reads the stream: nobody else reads on meanwhile.
+    pub(super) reading: tokio::sync::Mutex<()>,
     desk: Mutex<Desk>,
 }
 
@@ -130,6 +132,7 @@ impl Store {
             link: Link::new(config.timeout),
             config,
             mirror: Mutex::new(Mirror::from_row(source.mirror())),
+            reading: tokio::sync::Mutex::default(),
             source,
             revision: AtomicU64::new(1),
             fences: ArcSwap::default(),

@@ -20,6 +20,8 @@ pub struct Ask {
     pub zone: TimeZone,
     /// In which currency the sums are told.
     pub currency: Currency,
+    /// Only what this node has booked, and not what the others have.
+    pub own: bool,
 }
 
 /// What is wrong with a question.
@@ -63,10 +65,15 @@ impl Ask {
             filter: Filter::default(),
             zone,
             currency,
+            own: match one("own") {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(word) => return Err(wrong(format!("`own` is not `{word}`"), "write `own=true`")),
+            },
         };
         for (name, value) in pairs {
             match name.as_str() {
-                "by" | "month" | "since" | "until" | "zone" | "currency" | "against" => {}
+                "by" | "month" | "since" | "until" | "zone" | "currency" | "against" | "own" => {}
                 "label" => {
                     let (label, value) = value.split_once('=').ok_or_else(|| {
                         wrong(format!("`{value}` is not a label with its value"), "write it as `cost_center=4711`")

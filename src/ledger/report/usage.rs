@@ -63,9 +63,14 @@ pub struct Sums {
 impl Sums {
     fn add(&mut self, row: &Row, exchange: Option<&Exchange>) {
         let charge = i128::from(row.charge_nanousd);
-        self.attempts += u64::from(row.revision == 0);
+        // Attempt 0 is another node's word; once it is corrected, the owner's own attempts count.
+        if row.revision == 0 {
+            self.attempts += 1;
+        } else if row.attempt == 0 {
+            self.attempts = self.attempts.saturating_sub(1);
+        }
         self.charge += charge;
-        if row.swept {
+        if row.swept || row.attempt == 0 {
             self.swept += charge;
         } else if row.estimated {
             self.estimated += charge;
@@ -134,7 +139,7 @@ impl Usage {
     pub fn add(&mut self, settled: &SettleRow, query: &Query) {
         let counts = |row: &&Row| query.stretch.has(row) && query.filter.lets(row, &query.zone);
         let exchange = query.currency.as_ref();
-        let mut last = None;
+        let (mut last, mut corrected) = (None, None);
         for row in settled.rows.iter().filter(counts) {
             let key: Vec<String> =
                 query.by.iter().map(|dimension| dimension.value(row, &query.zone).into_owned()).collect();
@@ -142,11 +147,17 @@ impl Usage {
             self.groups.entry(key.clone()).or_default().add(row, exchange);
             if row.revision == 0 {
                 last = Some(key);
+            } else if row.attempt == 0 {
+                corrected = Some(key);
             }
         }
         if let Some(group) = last.and_then(|key| self.groups.get_mut(&key)) {
             group.requests += 1;
             self.total.requests += 1;
+        }
+        if let Some(group) = corrected.and_then(|key| self.groups.get_mut(&key)) {
+            group.requests = group.requests.saturating_sub(1);
+            self.total.requests = self.total.requests.saturating_sub(1);
         }
     }
 }

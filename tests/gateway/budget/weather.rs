@@ -216,7 +216,7 @@ async fn booked(site: &Site) -> (u64, u64) {
     let (mut booked, mut swept) = (0, 0);
     for gateway in &site.gateways {
         let folder = gateway.site();
-        let usage = folder.run_with(&[TOKEN], &["usage", "--json", "--by", "outcome"]).json();
+        let usage = folder.run_with(&[TOKEN], &["usage", "--own", "--json", "--by", "outcome"]).json();
         for line in usage["lines"].as_array().unwrap() {
             let charge = (line["charge_usd"].as_f64().unwrap() * 1e9).round() as u64;
             booked += charge;

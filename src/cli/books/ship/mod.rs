@@ -22,6 +22,7 @@ use crate::{
     cli::{books::Place, remote::Server},
     ledger::{
         journal::{Position, Reader, Reading},
+        mirror_folder,
         row::Entry,
     },
     net::postgres::Tls,
@@ -57,6 +58,9 @@ struct Ship {
     /// The most requests in one transaction.
     #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     batch: u64,
+    /// Also ship what this gateway knows of the others that share its store: each row is there once all the same.
+    #[arg(long)]
+    all: bool,
     /// The configuration whose journal is shipped.
     #[arg(short, long, value_name = "FILE", default_value = "turnpike.yaml")]
     config: PathBuf,
@@ -89,7 +93,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let batch = usize::try_from(ship.batch).unwrap_or(usize::MAX);
     let shipped = runtime.block_on(async {
-        let mut shipper = Shipper { folder, config, tls, batch, rows: 0 };
+        let others = ship.all.then(|| mirror_folder(&folder));
+        let folders = std::iter::once(folder).chain(others).collect();
+        let mut shipper = Shipper { folders, config, tls, batch, rows: 0 };
         if ship.once { shipper.once().await.map_err(Into::into) } else { shipper.follow().await }.map(|()| shipper.rows)
     })?;
     anstream::eprintln!("{shipped} rows shipped");
@@ -97,7 +103,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 struct Shipper {
-    folder: PathBuf,
+    /// The journals that are shipped.
+    folders: Vec<PathBuf>,
     config: Config,
     tls: Tls,
     batch: usize,
@@ -143,12 +150,19 @@ impl Shipper {
         }
     }
 
-    /// Brings the database to the end of the journal.
+    /// Brings the database to the end of the journals.
     async fn catch_up(&mut self, sink: &mut Sink) -> Result<(), Failure> {
-        let Some(journal) = fingerprint(&self.folder)? else { return Ok(()) };
+        for folder in self.folders.clone() {
+            self.catch_up_with(&folder, sink).await?;
+        }
+        Ok(())
+    }
+
+    async fn catch_up_with(&mut self, folder: &Path, sink: &mut Sink) -> Result<(), Failure> {
+        let Some(journal) = fingerprint(folder)? else { return Ok(()) };
         let mut position = sink.position(&journal).await?;
         loop {
-            let batch = Batch::read(&self.folder, position, self.batch)?;
+            let batch = Batch::read(folder, position, self.batch)?;
             if batch.end == position {
                 return Ok(());
             }
@@ -199,10 +213,14 @@ impl Batch {
             match reader.next().transpose()? {
                 Some(Reading::Entry(entry, behind)) => {
                     batch.end = behind;
-                    if let Entry::Settle(settled) = *entry {
-                        requests += 1;
-                        batch.rows.extend(settled.rows.iter().map(|row| row::json(row, &settled)));
-                    }
+                    let all = match *entry {
+                        Entry::Settle(settled) => vec![settled],
+                        Entry::Told(told) => told.settled,
+                        _ => continue,
+                    };
+                    requests += all.len();
+                    let rows = all.iter().flat_map(|settled| settled.rows.iter().map(|row| row::json(row, settled)));
+                    batch.rows.extend(rows);
                 }
                 Some(Reading::Damage { at, bytes }) => {
                     batch.end = reader.position();

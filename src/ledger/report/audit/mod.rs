@@ -29,6 +29,10 @@ pub struct Standing {
     pub window: Window,
     /// The amount in the fence's unit.
     pub settled: i64,
+    /// Of this, by the books of other nodes.
+    pub elsewhere: i64,
+    /// Not all of the other nodes' books is known: the store may count more.
+    pub at_least: bool,
 }
 
 /// The books as they are read.
@@ -73,7 +77,8 @@ pub struct Outcome {
 struct Account {
     window: Window,
     store: i64,
-    /// Booked in this very window.
+    at_least: bool,
+    /// Booked in this very window, by whichever node.
     books: i128,
     /// Booked in this window, or admitted in it while the fence had other windows.
     adopted: i128,
@@ -99,8 +104,9 @@ impl Audit {
     /// An audit against what a store says; without anything, of the books alone.
     pub fn against(standing: impl IntoIterator<Item = Standing>) -> Self {
         let mut audit = Self::default();
-        for Standing { fence, window, settled } in standing {
-            let account = Account { window, store: settled, books: 0, adopted: 0 };
+        for Standing { fence, window, settled, elsewhere, at_least } in standing {
+            let elsewhere = elsewhere.into();
+            let account = Account { window, store: settled, at_least, books: elsewhere, adopted: elsewhere };
             audit.standing.entry(fence).or_default().push(account);
         }
         audit
@@ -236,15 +242,23 @@ impl Audit {
         let mut standing: Vec<_> = self.standing.iter().collect();
         standing.sort_by_key(|(fence, _)| Arc::clone(fence));
         for (fence, accounts) in standing {
-            for Account { window, store, books, adopted } in accounts {
+            for account in accounts {
+                let Account { window, store, books, .. } = account;
                 self.outcome.compared += 1;
-                if i128::from(*store) != *books && i128::from(*store) != *adopted {
+                if account.differs() {
                     let fence = Arc::clone(fence);
                     self.outcome.tell(Finding::StoreDiffers { fence, window: *window, store: *store, books: *books });
                 }
             }
         }
         self.outcome
+    }
+}
+
+impl Account {
+    fn differs(&self) -> bool {
+        let store = i128::from(self.store);
+        if self.at_least { store < self.books.min(self.adopted) } else { store != self.books && store != self.adopted }
     }
 }
 

@@ -41,7 +41,13 @@ fn swept(id: u128) -> Row {
 }
 
 fn audit(entries: &[Entry], standing: Option<i64>) -> Outcome {
-    let standing = standing.map(|settled| Standing { fence: "team/search/day".into(), window: window(), settled });
+    let standing = standing.map(|settled| Standing {
+        fence: "team/search/day".into(),
+        window: window(),
+        settled,
+        elsewhere: 0,
+        at_least: false,
+    });
     let mut audit = Audit::against(standing);
     entries.iter().for_each(|entry| audit.add(entry));
     audit.finish(NOON + 1_000_000)

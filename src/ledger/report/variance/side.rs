@@ -68,6 +68,10 @@ impl Side {
             self.charge += charge;
             let serves = row.revision == 0 && serving == Some(row.attempt);
             self.requests += u64::from(serves);
+            // What another node has swept is no request of its own once its owner has told of it.
+            if row.attempt == 0 && row.revision > 0 {
+                self.requests = self.requests.saturating_sub(1);
+            }
             if row.estimated || row.swept || row.revision > 0 {
                 self.estimated += charge;
             } else if serves {
