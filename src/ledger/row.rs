@@ -3,6 +3,7 @@
 
 pub mod edits;
 pub mod keys;
+mod mirror;
 pub mod switches;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::switches::SwitchRow;
+pub use mirror::{MirrorRow, PeerRow, SweepRow, ToldRow};
+
 use super::window::Window;
 use crate::base::{fences::Unit, money::Money, price::Rate, usage::Usage};
 
@@ -33,62 +36,6 @@ pub enum Entry {
     Release(ReleaseRow),
     /// Another node has settled something: in segments of their own.
     Told(ToldRow),
-}
-
-/// What other nodes have settled in windows that are not over.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct MirrorRow {
-    /// The last entry of the store's stream that is in it.
-    pub after: String,
-    /// By node.
-    pub peers: BTreeMap<String, PeerRow>,
-    /// What sweeps have charged whose owners have not settled, by request.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub sweeps: BTreeMap<Uuid, SweepRow>,
-    /// The segment of the rows that were kept by then.
-    #[serde(default)]
-    pub segment: u64,
-    /// The byte in it.
-    #[serde(default)]
-    pub offset: u64,
-}
-
-/// What a sweep has charged a node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SweepRow {
-    /// The node.
-    pub node: String,
-    /// When it was read, in seconds since 1970.
-    pub at: i64,
-    /// What was charged: as attempt 0, which no gateway makes.
-    pub row: SettleRow,
-}
-
-/// What the store has told of another node, in one entry so that it is kept whole or not at all.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ToldRow {
-    /// The node.
-    pub node: String,
-    /// The entry of the store's stream: `<ms since 1970>-<number>` by the store's clock.
-    pub id: String,
-    /// The position in the node's journal that it follows.
-    pub after: u64,
-    /// The position behind it.
-    pub at: u64,
-    /// What was settled; a sweep, or the correction of one, as attempt 0.
-    pub settled: Vec<SettleRow>,
-}
-
-/// What one node has settled.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PeerRow {
-    /// Up to this position of its journal.
-    pub at: u64,
-    /// Whether the sums are all that it has settled up to there in windows that are open.
-    #[serde(default)]
-    pub whole: bool,
-    /// The sums.
-    pub settled: Vec<PlaceRow>,
 }
 
 /// What a dead node leases is given back, by whom and why.
@@ -278,36 +225,6 @@ impl HoldRow {
             places: self.places.into_iter().map(charged).collect(),
             rows: vec![row],
             swept: true,
-        }
-    }
-}
-
-impl SettleRow {
-    /// Turns what a sweep by another node has charged into a row that no word of the owner can be mistaken for.
-    #[must_use]
-    pub fn by_another(mut self) -> Self {
-        self.rows.iter_mut().for_each(|row| row.attempt = 0);
-        self
-    }
-
-    /// What corrects it once the owner's own word has come: the next revision, which holds the difference to nothing.
-    #[must_use]
-    pub fn corrected(&self, at_ms: i64) -> Self {
-        let correction = |row: &Row| Row {
-            revision: row.revision + 1,
-            charge_nanousd: -row.charge_nanousd,
-            held_nanousd: 0,
-            outcome: "corrected".into(),
-            swept: false,
-            ..row.clone()
-        };
-        let back = |place: &PlaceRow| PlaceRow { amount: -place.amount, ..place.clone() };
-        Self {
-            at_ms,
-            places: self.places.iter().map(back).collect(),
-            rows: self.rows.iter().map(correction).collect(),
-            swept: false,
-            ..self.clone()
         }
     }
 }
