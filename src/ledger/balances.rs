@@ -139,8 +139,14 @@ impl Balances {
         let account = self.account(fence, now);
         if account.current.window != window {
             account.roll(window);
-            account.current.settled = settled;
         }
+        // A request may have come between the sum and now: what it settled is in one of the two.
+        account.current.settled = account.current.settled.max(settled);
+    }
+
+    /// The window in which anything was last counted under `id`, also when it is over by now.
+    pub fn last_window(&self, id: &str) -> Option<Window> {
+        Some(self.accounts.get(id)?.current.window)
     }
 
     /// What is settled in the window that `id` leaves when it is moved to `window`.
@@ -204,6 +210,12 @@ impl Balances {
         if let Some(level) = account.level(window) {
             level.held += held;
             level.settled += settled;
+        } else if account.current.window.start < window.start && window.end <= account.current.window.end {
+            // A shorter window of before an edit, within the one that counts now: what it settled belongs there.
+            account.current.settled += settled;
+            if held > 0 {
+                account.past.push(Level { window: *window, settled: 0, held });
+            }
         } else if window.start > account.current.window.start {
             account.roll(*window);
             account.current.held += held;

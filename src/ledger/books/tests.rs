@@ -145,6 +145,20 @@ async fn an_edit_of_a_budgets_period_begins_with_what_the_books_say() {
 }
 
 #[tokio::test]
+async fn an_edit_after_the_old_window_has_ended_begins_with_what_the_books_say_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(folder.path());
+    let day = fence(Period::Day, 1000);
+    let mut held = hold(&ledger, &day, 100, "2026-11-22T12:00:00Z").await.unwrap();
+    held.charge(row(100));
+    drop(held);
+    // `per: day` became `per: month` overnight.
+    let month = fence(Period::Month, 1000);
+    ledger.books().adopt(&month, at(NOON)).unwrap();
+    assert_eq!(ledger.level(&month, at(NOON)).settled, 100);
+}
+
+#[tokio::test]
 async fn a_journal_that_cannot_be_written_refuses_holds_and_loses_no_settlement() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, _) = open(folder.path());

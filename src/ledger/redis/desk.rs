@@ -253,6 +253,10 @@ impl Desk {
     /// The store is back: what teams spent without it is on its way there.
     pub fn back(&mut self) {
         self.open.clear();
+        // Else their settlement would make room for others when the store is away the next time.
+        for footing in self.footings.values_mut() {
+            footing.open = 0;
+        }
     }
 
     /// Requests that the store holds.
@@ -273,6 +277,11 @@ impl Desk {
     /// Takes the ids of refused holds that the store may have.
     pub fn take_strays(&mut self) -> Vec<Uuid> {
         std::mem::take(&mut self.strays)
+    }
+
+    /// Puts back those that could not be told of.
+    pub fn put_strays(&mut self, strays: Vec<Uuid>) {
+        self.strays.extend(strays);
     }
 
     /// What stood against `fence` at the last answer, with what this node has done since.

@@ -35,6 +35,8 @@ pub(super) const SILENCE: Duration = Duration::from_secs(1);
 const UPKEEP: Duration = Duration::from_secs(1);
 /// Settlements in one script: what else waits for the store must not wait long.
 const BATCH: usize = 16;
+/// Scripts of settlements in one turn.
+const ROUNDS: usize = 64;
 /// Holds that are brought again or renewed in one go.
 const RENEWED: usize = 500;
 /// What others have settled is kept on the disk each so many seconds.
@@ -136,7 +138,7 @@ async fn arrive(inner: &Arc<Inner>, wire: Wire) -> Result<Arc<Live>, Broken> {
     };
     inner.acknowledged.store(acknowledged, Ordering::Release);
     let live = Arc::new(Live { wire, epoch });
-    ship(inner, &live).await?;
+    ship_to(inner, &live, u64::MAX).await?;
     // Slices come last: what was settled from them is in by now.
     hold_again(inner, &live.wire, &live.epoch, sums(inner)?.open).await?;
     claim(inner, &live.wire, &live.epoch).await?;
@@ -149,15 +151,16 @@ pub(super) async fn bring(inner: &Inner, wire: &Wire, epoch: &str) -> Result<u64
     let Sums { position, mut settled, open } = sums(inner)?;
     let edits = inner.board.edits();
     settled.extend(edits.iter().flat_map(|edit| edit.left.iter().cloned()));
+    // What stands against a budget whose period was edited is more than what was placed in its window.
+    let edited: Vec<_> = edits.into_iter().map(|edit| (edit, true)).collect();
+    edits::bring(inner, wire, epoch, &edited).await?;
+    // The sums come last: with them a rebuild takes this node for done, and what it holds and leases must be in by then.
+    hold_again(inner, wire, epoch, open).await?;
+    claim(inner, wire, epoch).await?;
     let cmd = upkeep::part(wire, epoch, inner.source.node(), Some(position), &settled);
     if !upkeep::done(errand(wire, &cmd).await?)? {
         return Err(lost());
     }
-    // What stands against a budget whose period was edited is more than what was placed in its window.
-    let edited: Vec<_> = edits.into_iter().map(|edit| (edit, true)).collect();
-    edits::bring(inner, wire, epoch, &edited).await?;
-    hold_again(inner, wire, epoch, open).await?;
-    claim(inner, wire, epoch).await?;
     Ok(position)
 }
 
@@ -213,7 +216,7 @@ async fn serve(inner: &Arc<Inner>, live: &Arc<Live>) -> Broken {
     let mut seconds: u64 = 0;
     loop {
         let done = tokio::select! {
-            () = inner.wake.notified() => ship(inner, live).await,
+            () = inner.wake.notified() => ship(inner, live).await.map(drop),
             _ = standing.changed() => {
                 let now = standing.borrow_and_update().clone();
                 match now {
@@ -238,9 +241,13 @@ async fn serve(inner: &Arc<Inner>, live: &Arc<Live>) -> Broken {
 async fn upkeep(inner: &Arc<Inner>, live: &Arc<Live>, seconds: u64) -> Result<(), Broken> {
     pulse(inner, live).await?;
     ship(inner, live).await?;
-    let strays = inner.desk().take_strays();
-    for id in strays {
-        release(inner, live, id).await?;
+    let mut strays = inner.desk().take_strays();
+    while let Some(id) = strays.pop() {
+        if let Err(error) = release(inner, live, id).await {
+            strays.push(id);
+            inner.desk().put_strays(strays);
+            return Err(error);
+        }
     }
     lease(inner, live).await?;
     exchange::rows(inner, live).await?;
@@ -286,7 +293,8 @@ async fn lease(inner: &Inner, live: &Arc<Live>) -> Result<(), Broken> {
     let wishes = inner.desk().slices.tick(&config, Timestamp::now().as_second());
     for wish in wishes {
         let request = rand::random::<u64>();
-        let revision = inner.revision.load(Ordering::Relaxed);
+        // A slice may remember a cap of before an edit: the one in the store holds.
+        let revision = 0;
         let (node, share) = (inner.source.node(), config.share_ppm);
         if wish.place.amount < 0 {
             // Before the store knows: else a request could spend what is on its way back.
@@ -309,13 +317,19 @@ async fn sweep(inner: &Inner, live: &Arc<Live>) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Sends what the journal has and the store has not.
-async fn ship(inner: &Arc<Inner>, live: &Arc<Live>) -> Result<(), Broken> {
-    ship_to(inner, live, u64::MAX).await
+/// Sends what the journal has and the store has not; `true` when there is more than one turn may send.
+async fn ship(inner: &Arc<Inner>, live: &Arc<Live>) -> Result<bool, Broken> {
+    turn(inner, live, u64::MAX).await
 }
 
-/// The same up to a position of the journal.
+/// Sends all of it up to a position of the journal.
 pub(super) async fn ship_to(inner: &Arc<Inner>, live: &Arc<Live>, end: u64) -> Result<(), Broken> {
+    while turn(inner, live, end).await? {}
+    Ok(())
+}
+
+async fn turn(inner: &Arc<Inner>, live: &Arc<Live>, end: u64) -> Result<bool, Broken> {
+    let mut rounds = 0;
     loop {
         let after = inner.acknowledged.load(Ordering::Acquire);
         let began = Instant::now();
@@ -331,7 +345,7 @@ pub(super) async fn ship_to(inner: &Arc<Inner>, live: &Arc<Live>, end: u64) -> R
             caught_up(inner, began);
         }
         batch.retain(|(position, _)| *position <= end);
-        let Some((last, _)) = batch.last() else { return Ok(()) };
+        let Some((last, _)) = batch.last() else { return Ok(false) };
         let last = *last;
         let cmd = settlements(inner, live, after, &batch);
         match protocol::ended(inner.link.send(live, &cmd, SILENCE).await?)? {
@@ -340,6 +354,12 @@ pub(super) async fn ship_to(inner: &Arc<Inner>, live: &Arc<Live>, end: u64) -> R
                 let mut desk = inner.desk();
                 for (_, row) in &batch {
                     desk.shipped(&row.id, &row.places);
+                }
+                rounds += 1;
+                if rounds >= ROUNDS {
+                    // Renewals and signs of life are due too: the rest comes in the next turn.
+                    inner.wake.notify_one();
+                    return Ok(true);
                 }
             }
             Ended::Behind(_) => return Err(Broken("its data are older than they were".to_owned())),

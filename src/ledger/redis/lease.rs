@@ -86,6 +86,8 @@ impl Slices {
                 typical: place.amount,
                 idle: 0,
             });
+            // The cap and what it is raised by may have changed since.
+            slice.fence = Arc::clone(&place.fence);
             slice.taken = slice.taken.saturating_add(place.amount);
             slice.holds += 1;
             slice.idle = 0;

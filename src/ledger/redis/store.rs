@@ -283,7 +283,8 @@ impl Store {
             ttl_ms: u64::try_from(HOLD_TTL.as_millis()).unwrap_or(u64::MAX),
             node: inner.source.node(),
             about: &asking.terms.about,
-            revision: inner.revision.load(Ordering::Relaxed),
+            // What holds already may remember a cap of before an edit.
+            revision: if asking.how == How::Hold { inner.revision.load(Ordering::Relaxed) } else { 0 },
         };
         let binds = |fence: &Fence| asking.how == How::Hold || binds_midway(fence, mine);
         let answer = inner.link.call(|live| protocol::take(&live.wire, &live.epoch, &taking, places, binds)).await?;
