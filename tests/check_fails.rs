@@ -81,7 +81,7 @@ fn no_case_prints_the_same_as_another() {
 fn the_policies_that_ship_load_without_any_secret() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let mut all = folders("policies");
-    all.retain(|path| !path.ends_with("catalog"));
+    all.retain(|path| !path.ends_with("catalog") && !path.ends_with("tests"));
     all.push(root);
     for folder in all {
         if let Err(faults) = check::text(&folder, &|_| None, today(), false) {

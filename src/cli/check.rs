@@ -7,8 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{bounds, store_loss};
-use crate::config::{self, Environment, Loaded};
+use super::{bounds, cases, store_loss};
+use crate::config::{self, Diagnostic, Environment, Loaded};
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-/// Prints the faults, or else the warnings and what there is.
+/// Prints the faults and the policy tests that failed, or else the warnings and what there is.
 ///
 /// # Errors
 /// None: what is wrong with the configuration is printed, exit 1.
@@ -55,14 +55,19 @@ pub fn text(
     colour: bool,
 ) -> Result<(String, String), String> {
     let loaded = config::load_at(path, environment, now).map_err(|faults| faults.render(colour))?;
-    let warnings = loaded.warnings.iter().map(|warning| warning.render(colour) + "\n\n").collect();
+    let tested = cases::run(&loaded, environment, now).map_err(|(faults, line)| faults.render(colour) + &line)?;
+    let (untested, tested) = tested.map(|outcome| (outcome.warnings, format!("\n{}", outcome.summary))).unzip();
+    let untested: Vec<Diagnostic> = untested.unwrap_or_default();
+    let all = loaded.warnings.iter().chain(&untested);
+    let warnings = all.map(|warning| warning.render(colour) + "\n\n").collect();
     let bounds = bounds::lines(&loaded.policies, now).into_iter();
     let bounds =
         bounds.chain(store_loss::lines(&loaded.server.store, &loaded.policies)).map(|line| format!("\n{line}"));
-    Ok((warnings, summary(&loaded) + &bounds.collect::<String>()))
+    let summary = summary(&loaded, loaded.warnings.len() + untested.len());
+    Ok((warnings, summary + &tested.unwrap_or_default() + &bounds.collect::<String>()))
 }
 
-fn summary(loaded: &Loaded) -> String {
+fn summary(loaded: &Loaded, warnings: usize) -> String {
     let policies = &loaded.policies;
     let routes = policies.routes.values().filter(|route| !route.implicit).count();
     let counts = [
@@ -72,7 +77,7 @@ fn summary(loaded: &Loaded) -> String {
         count(policies.teams.len(), "team"),
         count(policies.keys.len(), "key"),
     ];
-    let warnings = match loaded.warnings.len() {
+    let warnings = match warnings {
         0 => String::new(),
         warnings => format!("; {}", count(warnings, "warning")),
     };

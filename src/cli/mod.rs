@@ -4,6 +4,7 @@ mod audit;
 mod books;
 mod bounds;
 mod budget;
+mod cases;
 pub mod check;
 mod demo;
 mod key;

@@ -77,6 +77,8 @@ pub struct Diagnostic {
     pub title: String,
     /// What to write instead.
     pub hint: Option<String>,
+    /// What was found, where a line does not do: a table of candidates.
+    pub note: Option<String>,
     /// Where; the first mark is the place itself. Empty for what stands in no file.
     marks: Vec<Mark>,
 }
@@ -101,7 +103,7 @@ impl Mark {
 impl Diagnostic {
     /// A diagnostic about no place in a file.
     pub fn nowhere(severity: Severity, title: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { severity, title: title.into(), hint: Some(hint.into()), marks: Vec::new() }
+        Self { severity, title: title.into(), hint: Some(hint.into()), note: None, marks: Vec::new() }
     }
 
     /// Path, line and column (in characters, from 1) of the place, if it is about one.
@@ -144,6 +146,9 @@ impl Diagnostic {
                 }
             }
             group = group.element(snippet);
+        }
+        if let Some(note) = &self.note {
+            group = group.element(Level::NOTE.message(note.as_str()));
         }
         if let Some(hint) = &self.hint {
             group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
@@ -235,6 +240,11 @@ impl Report {
         self.hidden.push(span);
     }
 
+    /// Whether anything is at fault.
+    pub fn has_faults(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Fault)
+    }
+
     /// The faults, where the load has to end with what was found so far.
     pub fn into_faults(self) -> Faults {
         self.finish().err().unwrap_or_default()
@@ -264,7 +274,7 @@ impl Report {
 
     fn note(&mut self, severity: Severity, span: Option<Span>, title: String) -> Writing<'_> {
         let marks = span.and_then(|span| self.mark(span, String::new())).into_iter().collect();
-        self.diagnostics.push(Diagnostic { severity, title, hint: None, marks });
+        self.diagnostics.push(Diagnostic { severity, title, hint: None, note: None, marks });
         Writing { report: self }
     }
 
@@ -305,6 +315,14 @@ impl Writing<'_> {
     pub fn hint(self, hint: impl Into<String>) -> Self {
         if let Some(diagnostic) = self.report.diagnostics.last_mut() {
             diagnostic.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// What was found, in several lines.
+    pub fn note(self, note: impl Into<String>) -> Self {
+        if let Some(diagnostic) = self.report.diagnostics.last_mut() {
+            diagnostic.note = Some(note.into());
         }
         self
     }

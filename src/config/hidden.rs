@@ -8,7 +8,17 @@ use std::ops::Range;
 /// Words that names of secrets hold.
 const WORDS: [&str; 4] = ["key", "token", "secret", "password"];
 /// Names of the contract that hold such a word and name no secret.
-const PLAIN: [&str; 6] = ["keys", "tokens", "tokenizer", "first_token", "first_token_p95", "if_missing_secret"];
+const PLAIN: [&str; 9] = [
+    "keys",
+    "tokens",
+    "tokenizer",
+    "first_token",
+    "first_token_p95",
+    "per_token",
+    "input_tokens",
+    "output_tokens",
+    "if_missing_secret",
+];
 
 /// Whether a value under this name is a secret.
 pub fn is_secret(name: &str) -> bool {

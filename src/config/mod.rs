@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::policy::Policies;
 
 mod allowances;
+pub mod cases;
 pub mod catalog;
 mod close;
 pub mod diagnostic;

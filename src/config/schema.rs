@@ -8,14 +8,18 @@ use super::{
 };
 use crate::provider;
 
-/// The schema of `turnpike.yaml` and of the files in `policies/` (JSON Schema, draft 2020-12).
+/// The schema of `turnpike.yaml`, of the files in `policies/` and of policy tests (JSON Schema, draft 2020-12).
 pub fn schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Turnpike",
-        "description": "turnpike.yaml, or a file in policies/",
-        "anyOf": [{"$ref": "#/$defs/server"}, {"$ref": "#/$defs/policies"}],
-        "$defs": {"server": shape(&sections::SERVER), "policies": shape(&sections::POLICIES)},
+        "description": "turnpike.yaml, a file in policies/, or one in policies/tests/",
+        "anyOf": [{"$ref": "#/$defs/server"}, {"$ref": "#/$defs/policies"}, {"$ref": "#/$defs/tests"}],
+        "$defs": {
+            "server": shape(&sections::SERVER),
+            "policies": shape(&sections::POLICIES),
+            "tests": shape(&sections::cases::CASES),
+        },
     })
 }
 
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn every_key_that_is_read_stands_in_the_schema_with_its_purpose() {
         let text = schema().to_string();
-        for shape in [&sections::SERVER, &sections::POLICIES] {
+        for shape in [&sections::SERVER, &sections::POLICIES, &sections::cases::CASES] {
             for field in shape.fields {
                 assert!(text.contains(&json!(field.about).to_string()), "{}", field.key);
                 assert!(!field.about.is_empty());

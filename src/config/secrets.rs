@@ -18,6 +18,9 @@ pub struct Secrets<'a> {
     env: Environment<'a>,
     /// Files that a text named, for the watcher.
     pub files: Vec<Seen>,
+    /// A backend that may do without its secret stays on without it: what policy tests show must not depend on the
+    /// machine that they run on.
+    pub lenient: bool,
 }
 
 /// Why a text could not be filled in. No secret is in it.
@@ -36,7 +39,7 @@ pub struct Unfilled {
 impl<'a> Secrets<'a> {
     /// Secrets of this environment and of the file system.
     pub fn new(env: Environment<'a>) -> Self {
-        Self { env, files: Vec::new() }
+        Self { env, files: Vec::new(), lenient: false }
     }
 
     /// The text with every `${…}` replaced.

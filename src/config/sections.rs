@@ -1,5 +1,6 @@
 //! The keys of `turnpike.yaml` and of `policies/*.yaml`, as tables.
 
+pub mod cases;
 mod tenants;
 
 use crate::{base::notices::EventKind, policy::balance};

@@ -28,9 +28,9 @@ use crate::base::{
 /// Ranks the candidates of a route for one request.
 pub fn decide(policies: &Policies, observations: &dyn Observations, question: &Question<'_>) -> Decision {
     let named = question.route;
-    let arm = match &named.choice {
-        Choice::Split { arms, by } => split::deal(question, arms, *by).map(|arm| &arm.route),
-        Choice::Value { .. } | Choice::Order(_) => None,
+    let (arm, withdrawn) = match &named.choice {
+        Choice::Split { arms, by } => split::deal(question, observations, arms, *by),
+        Choice::Value { .. } | Choice::Order(_) => (None, Vec::new()),
     };
     let route = arm.and_then(|arm| policies.routes.get(arm)).map_or(named, Arc::as_ref);
     let mut plan = Plan::new(policies, observations, question, route);
@@ -58,7 +58,9 @@ pub fn decide(policies: &Policies, observations: &dyn Observations, question: &Q
     let scale =
         Scale { fence, observations, route: &route.name, fit: &fit, category, confident, prefer: plan.prefer() };
     let (ranked, rejected, last_resort) = plan.rank(policies, &scale);
-    conclude(question, route, arm, &plan, &scale, ranked, rejected, last_resort)
+    let mut decision = conclude(question, route, arm, &plan, &scale, ranked, rejected, last_resort);
+    decision.withdrawn = withdrawn;
+    decision
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of a decision, put together in one place")]
@@ -77,6 +79,7 @@ fn conclude(
     Decision {
         route: route.name.clone(),
         arm: arm.cloned(),
+        withdrawn: Vec::new(),
         category: scale.category,
         max_output: ranked
             .iter()

@@ -22,6 +22,8 @@ pub struct Decision {
     pub route: RouteName,
     /// The arm, if the named route was a split.
     pub arm: Option<RouteName>,
+    /// Arms that nobody is dealt to now, and why.
+    pub withdrawn: Vec<(RouteName, Arc<str>)>,
     /// The category that scores were read for.
     pub category: Category,
     /// Who may be tried, the best first.
@@ -234,6 +236,56 @@ pub enum Rejection {
         /// What the limit leaves.
         left: Duration,
     },
+}
+
+impl Rejection {
+    /// The words for why, as policy tests and records name it.
+    pub const WORDS: [&str; 19] = [
+        "rule",
+        "off",
+        "retired",
+        "not_yet",
+        "location",
+        "lacks",
+        "context",
+        "no_price",
+        "below_floor",
+        "below_benchmark",
+        "too_dear",
+        "too_slow",
+        "unaffordable",
+        "exhausted",
+        "broken",
+        "parked",
+        "full",
+        "failed",
+        "deadline",
+    ];
+
+    /// The word for it, one of [`Self::WORDS`].
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Rule(_) => "rule",
+            Self::Off { .. } => "off",
+            Self::Retired { .. } => "retired",
+            Self::NotYet { .. } => "not_yet",
+            Self::Location { .. } => "location",
+            Self::Lacks(_) => "lacks",
+            Self::Context { .. } => "context",
+            Self::NoPrice { .. } => "no_price",
+            Self::BelowFloor { .. } => "below_floor",
+            Self::BelowBenchmark { .. } => "below_benchmark",
+            Self::TooDear { .. } => "too_dear",
+            Self::TooSlow { .. } => "too_slow",
+            Self::Unaffordable { .. } => "unaffordable",
+            Self::Exhausted(_) => "exhausted",
+            Self::Unavailable(Unavailable::Broken(_)) => "broken",
+            Self::Unavailable(Unavailable::Parked(_)) => "parked",
+            Self::Unavailable(Unavailable::Full) => "full",
+            Self::Failed => "failed",
+            Self::Deadline { .. } => "deadline",
+        }
+    }
 }
 
 /// Parts per million as a percentage with one decimal.

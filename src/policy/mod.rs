@@ -295,6 +295,12 @@ pub trait Observations: Sync {
         let _ = candidate;
         None
     }
+
+    /// Why nobody is dealt to that arm of `route` now: its guard or an operator has withdrawn it.
+    fn withdrawn(&self, route: &RouteName, arm: &RouteName) -> Option<Arc<str>> {
+        let _ = (route, arm);
+        None
+    }
 }
 
 /// One request as the decision sees it.

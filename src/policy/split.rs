@@ -1,14 +1,27 @@
 //! Splits: which arm a request is dealt to, the same for every gateway and for as long as names and weights stand.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
-use super::{Arm, Question, StickyBy};
+use super::{Arm, Observations, Question, StickyBy};
+use crate::base::names::RouteName;
 
-/// The arm that this request is dealt to.
+/// The route of the arm that this request is dealt to, and the arms that nobody is dealt to now, with the reason.
 ///
 /// Weighted rendezvous hashing: an arm's share follows its weight, and a change of one weight moves only the callers
-/// that it must. The draw depends on the route's name too, so that two splits deal independently.
-pub(super) fn deal<'a>(question: &Question<'_>, arms: &'a [Arm], by: StickyBy) -> Option<&'a Arm> {
+/// that it must; so does an arm that is withdrawn. The draw depends on the route's name too, so that two splits deal independently.
+pub(super) fn deal<'a>(
+    question: &Question<'_>,
+    observations: &dyn Observations,
+    arms: &'a [Arm],
+    by: StickyBy,
+) -> (Option<&'a RouteName>, Vec<(RouteName, Arc<str>)>) {
+    let mut withdrawn: Vec<(RouteName, Arc<str>)> = Vec::new();
+    for arm in arms {
+        withdrawn.extend(observations.withdrawn(&question.route.name, &arm.route).map(|why| (arm.route.clone(), why)));
+    }
+    let dealt = |arm: &&Arm| arm.weight > 0 && withdrawn.iter().all(|(route, _)| *route != arm.route);
     let caller = &question.caller;
     let sticky = match by {
         StickyBy::User if !caller.user.is_empty() => ("user", caller.user),
@@ -24,12 +37,13 @@ pub(super) fn deal<'a>(question: &Question<'_>, arms: &'a [Arm], by: StickyBy) -
         sha.update([0]);
     }
     sha.update(seed);
-    let draws = arms.iter().filter(|arm| arm.weight > 0).map(|arm| {
+    let draws = arms.iter().filter(dealt).map(|arm| {
         let draw = sha.clone().chain_update(arm.route.as_bytes()).finalize();
         let draw = draw.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         (exponential(draw) / u64::from(arm.weight), arm)
     });
-    draws.min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.route.cmp(&b.1.route))).map(|(_, arm)| arm)
+    let drawn = draws.min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.route.cmp(&b.1.route)));
+    (drawn.map(|(_, arm)| &arm.route), withdrawn)
 }
 
 /// `−log2(draw ÷ 2⁶⁴)` in units of 2⁻⁵², in integers: whole bits from the leading zeros, and 52 bits of the fraction

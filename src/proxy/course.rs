@@ -356,7 +356,7 @@ impl Leg {
 }
 
 /// Nobody may be tried: the refusal that fits what stands in the way of all.
-fn nobody(decision: &Decision) -> Refusal {
+pub fn nobody(decision: &Decision) -> Refusal {
     let all = |test: fn(&Rejection) -> bool| decision.rejected.iter().all(|rejected| test(&rejected.why));
     let any = |test: fn(&Rejection) -> bool| decision.rejected.iter().any(|rejected| test(&rejected.why));
     let listed: Vec<String> =
@@ -381,6 +381,8 @@ fn nobody(decision: &Decision) -> Refusal {
     } else {
         Code::LocationNotAllowed
     };
+    let withdrawn = decision.withdrawn.iter().map(|(arm, why)| format!("arm {arm}: {why}"));
+    let listed: Vec<String> = if decision.rejected.is_empty() { withdrawn.collect() } else { listed };
     let message = format!("no candidate of route `{}` may serve this request: {}", decision.route, listed.join("; "));
     let rejected: Vec<Value> = decision
         .rejected
