@@ -67,6 +67,8 @@ fn candidate(number: u32) -> Candidate {
         region: None,
         timeouts: Timeouts::default(),
         max_in_flight: None,
+        rent: None,
+        spill: None,
         tier: Default::default(),
         shows_reasoning: false,
         off: None,

@@ -9,6 +9,7 @@ use super::{
     fences::{Fence, Unit},
     names::{AccountName, BackendName, Location, ModelName},
     price::PriceRow,
+    rent::Rent,
     tier::Tier,
 };
 
@@ -197,6 +198,10 @@ pub struct Backend {
     pub timeouts: Timeouts,
     /// Requests that may be in flight to it at once; `None` = no limit known.
     pub max_in_flight: Option<u32>,
+    /// What its servers cost whatever they do; `None` = what they serve is paid by the token.
+    pub rent: Option<Rent>,
+    /// A request that would wait longer for its turn goes elsewhere; `None` = however long.
+    pub spill: Option<Duration>,
     /// The tier of service that its vendor gives to requests that name none: a setting of the vendor's project.
     pub tier: Tier,
     /// Reasoning is in its streams as it is written, so that its tokens can be told from them.

@@ -232,7 +232,8 @@ fn table(case: &Case, decision: &Decision, refusal: Option<&Refusal>) -> String 
     let width = rows.iter().map(|row| row.candidate.len()).max().unwrap_or(0);
     for row in rows {
         let place = row.place.map_or_else(|| "-".to_owned(), |place| place.to_string());
-        let what = [row.rejection, row.terms].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let pays = row.break_even.map(|from| format!("its rent pays from {from}"));
+        let what = [row.rejection, row.terms, pays].into_iter().flatten().collect::<Vec<_>>().join("; ");
         let _ = write!(text, "\n{place:>3}  {:width$}  {what}", row.candidate);
     }
     text

@@ -8,9 +8,10 @@ use std::ops::Range;
 /// Words that names of secrets hold.
 const WORDS: [&str; 4] = ["key", "token", "secret", "password"];
 /// Names of the contract that hold such a word and name no secret.
-const PLAIN: [&str; 9] = [
+const PLAIN: [&str; 10] = [
     "keys",
     "tokens",
+    "tokens_per_hour",
     "tokenizer",
     "first_token",
     "first_token_p95",

@@ -154,12 +154,39 @@ const BACKEND: Shape = Shape {
         may("timeouts", Kind::Shape(&TIMEOUTS), "four clocks of an attempt"),
         may("tier", Word(TIERS), "the service tier that the vendor's project gives to requests that name none"),
         may("max_in_flight", Amount(Unit::Count(1, 1_000_000)), "requests at once"),
+        may("rent", Kind::Shape(&RENT), "what one of its endpoints costs whatever it does"),
+        may("spill", Kind::Shape(&SPILL), "when requests go elsewhere rather than wait"),
         may("off", Text, "why it is switched off"),
         may("if_missing_secret", Word(&["off", "fault"]), "what a missing secret means"),
         BUDGETS,
         LIMITS_OF_OWNERS,
     ],
-    later: &["rent", "spill", "discover"],
+    later: &["discover"],
+};
+
+const RENT: Shape = Shape {
+    name: "`rent`",
+    fields: &[
+        must("gpu_hour", MONEY, "what an hour of one GPU costs"),
+        may("gpus", Amount(Unit::Count(1, 100_000)), "how many an endpoint has; 1 unless stated"),
+        may("tokens_per_hour", Kind::Shape(&CAPACITY), "what an endpoint does in an hour; teams pay their share of it"),
+    ],
+    later: &[],
+};
+
+const CAPACITY: Shape = Shape {
+    name: "`tokens_per_hour`",
+    fields: &[
+        must("input", Amount(Unit::Count(1, 1_000_000_000_000)), "prompt tokens, if it only reads"),
+        must("output", Amount(Unit::Count(1, 1_000_000_000_000)), "completion tokens, if it only writes"),
+    ],
+    later: &[],
+};
+
+const SPILL: Shape = Shape {
+    name: "`spill`",
+    fields: &[must("queue_wait", DURATION, "what would wait longer than this for its turn goes elsewhere")],
+    later: &[],
 };
 
 const ACCOUNT: Shape = Shape {

@@ -12,6 +12,7 @@ use super::{
     Choice, Decision, Floor, Observations, Ordering, Policies, Prefer, Question, Ranked, Rejected, Rejection, Require,
     Route, Seen, Unavailable,
     filter::{Fence, bars},
+    rent,
     rules::{Rule, Scope},
     split,
     stake::Stake,
@@ -88,6 +89,7 @@ fn conclude(
             .unwrap_or_else(|| question.facts.max_output.unwrap_or(route.max_output)),
         attempts,
         ceiling: ranked.iter().take(within_reach).map(|ranked| ranked.stake.first).max().unwrap_or(Money::ZERO),
+        break_even: rent::break_even(scale.fence.policies, question, &ranked, &rejected),
         ranked,
         rejected,
         rules: plan.matched.clone(),
@@ -282,8 +284,8 @@ fn weigh(candidate: &Arc<Candidate>, scale: &Scale<'_>) -> Result<Ranked, Reject
 /// What is compared, the least first. A candidate without a price comes after those whose cost is known, wherever
 /// cost is what decides: unknown is never counted as nothing.
 fn key(ranked: &Ranked, order: Ordering) -> [i64; 4] {
-    let unpriced = i64::from(ranked.price.is_none());
-    let cost = ranked.terms.cost.nanousd();
+    let unpriced = i64::from(ranked.price.is_none() && ranked.candidate.backend.rent.is_none());
+    let cost = ranked.terms.marginal.nanousd();
     let wrong = -i64::from(ranked.terms.right_ppm);
     let ms = i64::try_from(ranked.terms.expected_ms).unwrap_or(i64::MAX);
     match order {

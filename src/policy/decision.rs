@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Prefer, Purse, Require, Seen, Unavailable, stake::Stake};
+use super::{Prefer, Purse, Require, Seen, Terms, Unavailable, stake::Stake};
 use crate::base::{
     catalog::Candidate,
     facts::{Ability, Category},
@@ -50,6 +50,20 @@ pub struct Decision {
     pub last_resort: bool,
     /// What a budget could still pay, where that bound the choice.
     pub purse: Option<Purse>,
+    /// For each rented candidate: from which load on its servers cost no more than the tokens elsewhere.
+    pub break_even: Vec<BreakEven>,
+}
+
+/// The load at which rented servers cost as much as buying the same tokens of the cheapest able candidate that is paid by
+/// the token.
+#[derive(Clone, Debug)]
+pub struct BreakEven {
+    /// Whose servers are rented.
+    pub candidate: Arc<Candidate>,
+    /// Who is the cheapest.
+    pub against: Arc<Candidate>,
+    /// Prompt and completion tokens an hour of all servers together, in the mix of this request.
+    pub tokens_per_hour: u64,
 }
 
 /// By what the ranked were ordered.
@@ -107,32 +121,6 @@ impl PriceInForce {
     pub fn charge(&self, usage: &Usage, thinking: bool) -> Charge {
         self.row.charge(usage, thinking, self.factor_ppm, self.exchange_nanousd)
     }
-}
-
-/// The terms of a candidate's value; every one is in money or can be read beside it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms {
-    /// The chance of a right answer, in parts per million.
-    pub right_ppm: u32,
-    /// The lower end of its interval: what a floor tests.
-    pub right_low_ppm: u32,
-    /// How many score rows carried it.
-    pub score_rows: u32,
-    /// Expected milliseconds to the last token.
-    pub expected_ms: u64,
-    /// Expected prompt tokens, as this model counts them.
-    pub input_tokens: u64,
-    /// Of these, expected to be read from the vendor's cache.
-    pub cached_tokens: u64,
-    /// Expected output tokens of one answer.
-    pub output_tokens: u64,
-    /// The tier of service that it is expected to be served at.
-    pub tier: Tier,
-    /// Expected cost.
-    pub cost: Money,
-    /// The value, in nano-USD: what the ranked are sorted by under `prefer: {right_answer, second}`, and what
-    /// `balanced` would make of the candidate under any other preference.
-    pub value: Money,
 }
 
 /// A candidate that may not be tried.
@@ -225,6 +213,13 @@ pub enum Rejection {
     },
     /// A budget or limit of its own (its model's, backend's or provider's) has too little left: which.
     Exhausted(Arc<str>),
+    /// It would wait too long for its turn (`spill`).
+    Spilled {
+        /// Expected.
+        wait: Duration,
+        /// Allowed.
+        max: Duration,
+    },
     /// Not to be tried now.
     Unavailable(Unavailable),
     /// It failed on this request already.
@@ -240,7 +235,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// The words for why, as policy tests and records name it.
-    pub const WORDS: [&str; 19] = [
+    pub const WORDS: [&str; 20] = [
         "rule",
         "off",
         "retired",
@@ -255,6 +250,7 @@ impl Rejection {
         "too_slow",
         "unaffordable",
         "exhausted",
+        "spilled",
         "broken",
         "parked",
         "full",
@@ -279,6 +275,7 @@ impl Rejection {
             Self::TooSlow { .. } => "too_slow",
             Self::Unaffordable { .. } => "unaffordable",
             Self::Exhausted(_) => "exhausted",
+            Self::Spilled { .. } => "spilled",
             Self::Unavailable(Unavailable::Broken(_)) => "broken",
             Self::Unavailable(Unavailable::Parked(_)) => "parked",
             Self::Unavailable(Unavailable::Full) => "full",
@@ -304,15 +301,6 @@ pub(super) struct Seconds(pub(super) Duration);
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:02} s", self.0.as_secs(), self.0.subsec_millis() / 10)
-    }
-}
-
-/// ` (640 cached)`, or nothing.
-struct Cached(u64);
-
-impl fmt::Display for Cached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 > 0 { write!(f, " ({} cached)", self.0) } else { Ok(()) }
     }
 }
 
@@ -366,31 +354,14 @@ impl fmt::Display for Rejection {
                 write!(f, "may cost up to {ceiling} USD, {left} USD is left")
             }
             Self::Exhausted(fence) => write!(f, "{fence} has too little left"),
+            Self::Spilled { wait, max } => {
+                write!(f, "would wait {} for its turn, at most {} is allowed", Seconds(*wait), Seconds(*max))
+            }
             Self::Unavailable(unavailable) => unavailable.fmt(f),
             Self::Failed => f.write_str("failed on this request already"),
             Self::Deadline { expected, left } => {
                 write!(f, "expected after {}, {} is left", Seconds(*expected), Seconds(*left))
             }
         }
-    }
-}
-
-impl fmt::Display for Terms {
-    /// One line: `right 71.2% (at least 68.0%, 14 rows), 2.41 s, 1210+380 tokens (640 cached), cost 0.0031 USD, value
-    /// 0.0110 USD`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = Seconds(Duration::from_millis(self.expected_ms));
-        write!(
-            f,
-            "right {} (at least {}, {} rows), {time}, {}+{} tokens{}, cost {} USD, value {} USD",
-            Percent(self.right_ppm),
-            Percent(self.right_low_ppm),
-            self.score_rows,
-            self.input_tokens,
-            self.output_tokens,
-            Cached(self.cached_tokens),
-            self.cost,
-            self.value
-        )
     }
 }

@@ -79,7 +79,7 @@ impl Fence<'_> {
             return Err(Rejection::TooDear { cost: terms.cost, max });
         }
         if let Some(max) = self.require.first_token_p95 {
-            let p95 = seen.first_token_p95.unwrap_or_else(|| first_token(candidate, seen));
+            let p95 = seen.first_token_p95.unwrap_or_else(|| first_token(candidate, seen)).max(seen.line.wait);
             if p95 > max {
                 return Err(Rejection::TooSlow { p95, max });
             }
@@ -89,6 +89,10 @@ impl Fence<'_> {
         }
         if let Some((_, fence)) = self.question.exhausted.iter().find(|(id, _)| *id == candidate.id) {
             return Err(Rejection::Exhausted(Arc::clone(fence)));
+        }
+        let wait = seen.line.wait;
+        if let Some(max) = candidate.backend.spill.filter(|max| wait > *max) {
+            return Err(Rejection::Spilled { wait, max });
         }
         if let Some(unavailable @ (Unavailable::Parked(_) | Unavailable::Full)) = seen.unavailable {
             return Err(Rejection::Unavailable(unavailable));

@@ -27,20 +27,26 @@ pub mod breaker;
 pub mod decide;
 mod decision;
 mod filter;
+pub mod flow;
 pub mod loss;
 pub mod observe;
+pub mod queue;
 mod reason;
+mod rent;
 pub mod retry;
 pub mod rules;
 #[cfg(test)]
 mod sample;
 mod split;
 pub mod stake;
+mod terms;
 pub mod value;
 
 use observe::margins::Margins;
+use queue::Line;
 
-pub use decision::{Decision, Ordering, PriceInForce, Ranked, Rejected, Rejection, Terms};
+pub use decision::{BreakEven, Decision, Ordering, PriceInForce, Ranked, Rejected, Rejection};
+pub use terms::Terms;
 
 /// Everything that operators wrote, checked and lowered: one immutable snapshot for the whole of a request.
 pub struct Policies {
@@ -264,6 +270,8 @@ pub struct Seen {
     pub answer_p90: Option<u64>,
     /// By how much its bills pass what was counted.
     pub margins: Margins,
+    /// What a request would find at its queue; nothing is looked at where neither `rent` nor `spill` asks for it.
+    pub line: Line,
     /// Its breaker is open, it is parked or full: for how long.
     pub unavailable: Option<Unavailable>,
 }

@@ -8,7 +8,7 @@ pub mod margins;
 
 use std::time::Duration;
 
-use super::{Seen, Unavailable};
+use super::{Seen, Unavailable, queue::Line};
 use crate::base::catalog::SpeedPrior;
 
 /// What a failure that named no time of its own counts as.
@@ -60,6 +60,8 @@ pub struct Meter {
     cached_ppm: Mean,
     margins: margins::Margins,
     warm_ppm: Mean,
+    /// Tokens an hour from which on its rent is worth paying.
+    break_even: Mean,
     /// Times to the first token, by bucket.
     counts: [u32; BUCKETS],
     halved: Duration,
@@ -77,6 +79,7 @@ impl Default for Meter {
             margins: margins::Margins::default(),
             // A vendor is taken at its word until a few turns have told: as if four had been read whole.
             warm_ppm: Mean { scaled: 1_000_000 << 8, samples: 4 },
+            break_even: Mean::default(),
             counts: [0; BUCKETS],
             halved: Duration::ZERO,
             last: Duration::ZERO,
@@ -152,9 +155,20 @@ impl Meter {
             answer_p90: None,
             margins: self.margins,
             warm_tokens: 0,
+            line: Line::default(),
             warm_ppm: self.warm_ppm.get().and_then(|ppm| u32::try_from(ppm).ok()).unwrap_or(0),
             unavailable,
         }
+    }
+
+    /// A decision found that its rent pays from so many tokens an hour on.
+    pub fn pays_from(&mut self, tokens_per_hour: u64) {
+        self.break_even.add(tokens_per_hour, 5);
+    }
+
+    /// The mean of that over the last decisions; `None` = none told.
+    pub fn break_even(&self) -> Option<u64> {
+        self.break_even.get()
     }
 
     /// What its bills tell of the margins.

@@ -6,7 +6,7 @@ use super::{
     Decision, Ordering, Prefer, Ranked,
     decision::{Percent, Seconds},
 };
-use crate::base::money::Money;
+use crate::base::{catalog::Candidate, money::Money};
 
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 200;
@@ -22,6 +22,8 @@ pub struct Row {
     pub terms: Option<String>,
     /// Why it was rejected.
     pub rejection: Option<String>,
+    /// For rented servers: from how many tokens an hour on they cost no more than whom.
+    pub break_even: Option<String>,
 }
 
 impl Decision {
@@ -53,14 +55,21 @@ impl Decision {
             candidate: ranked.candidate.label(),
             terms: Some(ranked.terms.to_string()),
             rejection: None,
+            break_even: self.break_even_of(&ranked.candidate),
         });
         let rejected = self.rejected.iter().map(|rejected| Row {
             place: None,
             candidate: rejected.candidate.label(),
             terms: rejected.terms.map(|terms| terms.to_string()),
             rejection: Some(rejected.why.to_string()),
+            break_even: self.break_even_of(&rejected.candidate),
         });
         ranked.chain(rejected).collect()
+    }
+
+    fn break_even_of(&self, candidate: &Candidate) -> Option<String> {
+        let found = self.break_even.iter().find(|found| found.candidate.id == candidate.id)?;
+        Some(format!("{} tokens an hour, against {}", found.tokens_per_hour, found.against.label()))
     }
 
     fn write_verdict(&self, text: &mut String) {
@@ -89,8 +98,10 @@ impl Decision {
         let (won, lost) = (&winner.terms, &second.terms);
         let _ = match self.order {
             Ordering::Listed => write!(text, "next"),
-            Ordering::Prefer(Prefer::Cheapest) if second.price.is_none() => write!(text, "at an unknown price"),
-            Ordering::Prefer(Prefer::Cheapest) => write!(text, "{} USD", signed(lost.cost - won.cost)),
+            Ordering::Prefer(Prefer::Cheapest) if second.price.is_none() && second.candidate.backend.rent.is_none() => {
+                write!(text, "at an unknown price")
+            }
+            Ordering::Prefer(Prefer::Cheapest) => write!(text, "{} USD", signed(lost.marginal - won.marginal)),
             Ordering::Prefer(Prefer::Fastest) => {
                 write!(text, "+{}", Seconds(Duration::from_millis(lost.expected_ms.saturating_sub(won.expected_ms))))
             }

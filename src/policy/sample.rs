@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use crate::base::{
     money::{Currency, Money, NANO},
     names::Location,
     price::{PriceRow, Rate, When},
+    rent::Rent,
     scores::{Benchmark, By, ScoreRow, Scores, Trust, Unit},
     tenants::{Allowance, Budget, Period, Quota, Team},
 };
@@ -32,6 +34,9 @@ pub(super) struct Made {
     pub(super) context: u64,
     pub(super) tokenizer: Tokenizer,
     pub(super) served: Vec<Served>,
+    /// USD an hour, in nano-USD.
+    pub(super) rent: Option<i64>,
+    pub(super) spill: Option<Duration>,
 }
 
 impl Made {
@@ -46,6 +51,8 @@ impl Made {
             context: 0,
             tokenizer: Tokenizer::default(),
             served: Vec::new(),
+            rent: None,
+            spill: None,
         }
     }
 
@@ -73,6 +80,8 @@ impl Made {
             region: None,
             timeouts: Timeouts::default(),
             max_in_flight: None,
+            rent: self.rent.map(|hour| Rent { hour, currency: Currency::USD, capacity: None }),
+            spill: self.spill,
             tier: Default::default(),
             shows_reasoning: false,
             off: self.off.then(|| "maintenance".into()),

@@ -1,7 +1,8 @@
 //! What a candidate is worth for one request: expected tokens, cost, seconds and the value that they add up to.
 //!
 //! `value = P(right) × right_answer − expected seconds × second − expected cost`, all in nano-USD and in integers,
-//! every term of one candidate alone: another candidate changes none of its numbers.
+//! every term of one candidate alone: another candidate changes none of its numbers. The cost of own servers that are
+//! rented is what one more request costs there, see [`Terms::marginal`].
 
 use std::time::Duration;
 
@@ -70,9 +71,9 @@ pub(super) fn needed_context(model: &Model, facts: &Facts, seen: &Seen, route_ca
     facts.input_for(model.tokenizer).saturating_add(answer)
 }
 
-/// Expected time to the first token: as measured, else the model's prior.
+/// Expected time to the first token: as measured, else the model's prior; not before the request's turn comes.
 pub fn first_token(candidate: &Candidate, seen: &Seen) -> Duration {
-    seen.first_token.unwrap_or(candidate.model.prior.first_token)
+    seen.first_token.unwrap_or(candidate.model.prior.first_token).max(seen.line.wait)
 }
 
 /// Expected milliseconds to the last of `output` tokens.
@@ -116,6 +117,7 @@ pub(super) fn terms(
     let thinking = thinks(&candidate.model, question.facts);
     let cost = price.map_or(Money::ZERO, |price| price.charge(&usage, thinking).money);
     let expected_ms = expected_ms(candidate, seen, output);
+    let marginal = marginal(question, candidate, seen, cost, prefer);
     Terms {
         right_ppm: right.ppm,
         right_low_ppm: right.low_ppm,
@@ -126,14 +128,32 @@ pub(super) fn terms(
         output_tokens: output,
         tier,
         cost,
-        value: value(right.ppm, expected_ms, cost, prefer),
+        marginal,
+        value: value(right.ppm, expected_ms, marginal, prefer),
     }
+}
+
+/// What one more request costs. Rented servers are paid whether they work or not, so there it is what the longer wait of
+/// those behind it is worth ([`super::queue`]); its own wait is in its seconds. Where a budget binds the choice, what is
+/// charged to it counts.
+fn marginal(question: &Question<'_>, candidate: &Candidate, seen: &Seen, cost: Money, prefer: Prefer) -> Money {
+    let of_budget = question.affordable.is_some_and(|purse| purse.cheapest);
+    if candidate.backend.rent.is_none() || of_budget {
+        return cost;
+    }
+    let Prefer::Worth { second, .. } = worth(prefer) else { return Money::ZERO };
+    let micros = i128::try_from(seen.line.behind().as_micros()).unwrap_or(i128::MAX);
+    Money::saturating_from(micros.saturating_mul(i128::from(second.nanousd())) / 1_000_000)
+}
+
+/// The limits of the formula value a second and an answer as `balanced` does.
+fn worth(prefer: Prefer) -> Prefer {
+    if matches!(prefer, Prefer::Worth { .. }) { prefer } else { Prefer::BALANCED }
 }
 
 /// `P × right_answer − seconds × second − cost`; for the limits of the formula, what `balanced` would make of it.
 fn value(right_ppm: u32, expected_ms: u64, cost: Money, prefer: Prefer) -> Money {
-    let worth = if matches!(prefer, Prefer::Worth { .. }) { prefer } else { Prefer::BALANCED };
-    let Prefer::Worth { right_answer, second } = worth else { return Money::ZERO };
+    let Prefer::Worth { right_answer, second } = worth(prefer) else { return Money::ZERO };
     let gain = i128::from(right_ppm) * i128::from(right_answer.nanousd()) / 1_000_000;
     let wait = i128::from(expected_ms).saturating_mul(i128::from(second.nanousd())) / 1000;
     Money::saturating_from(gain.saturating_sub(wait).saturating_sub(i128::from(cost.nanousd())))

@@ -131,6 +131,7 @@ fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, funds: &Funds, fai
     let switches = gateway.ledger.books().switches().load();
     let watching = ask.live.watching(ask.turn).heeding(Arc::clone(&switches), question.now);
     let decision = decide(&ask.live.policies, &watching, &question);
+    ask.live.note(&decision);
     gateway.metrics.rule_errors.inc_by(u64::from(decision.rule_errors));
     decision
 }
@@ -368,7 +369,7 @@ pub fn nobody(decision: &Decision) -> Refusal {
         )
     };
     let late = |why: &Rejection| matches!(why, Rejection::Deadline { .. });
-    let code = if any(late) && !any(|why| matches!(why, Rejection::Unavailable(_))) {
+    let code = if any(late) && !any(|why| matches!(why, Rejection::Unavailable(_) | Rejection::Spilled { .. })) {
         Code::DeadlineExceeded
     } else if decision.rejected.is_empty() || !all(of_request) {
         Code::NoCandidate
@@ -392,6 +393,7 @@ pub fn nobody(decision: &Decision) -> Refusal {
     let refusal = Refusal::new(code, message).detail("rejected", rejected);
     let soonest = decision.rejected.iter().filter_map(|rejected| match rejected.why {
         Rejection::Unavailable(Unavailable::Broken(wait) | Unavailable::Parked(wait)) => Some(wait),
+        Rejection::Spilled { wait, max } => Some(wait.saturating_sub(max)),
         _ => None,
     });
     if code == Code::NoCandidate { refusal.retry_after(soonest.min()) } else { refusal }

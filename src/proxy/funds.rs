@@ -70,7 +70,10 @@ impl Funds {
     /// The refusal when nobody may be tried: the fence's own, unless somebody is only busy and a later try may do.
     pub fn refusal(&self, decision: &Decision) -> Option<Refusal> {
         let refused = self.refused.as_ref()?;
-        let busy = decision.rejected.iter().any(|rejected| matches!(rejected.why, Rejection::Unavailable(_)));
+        let busy = decision
+            .rejected
+            .iter()
+            .any(|rejected| matches!(rejected.why, Rejection::Unavailable(_) | Rejection::Spilled { .. }));
         if busy && refused.fence.owner.of_attempts() {
             return None;
         }

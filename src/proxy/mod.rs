@@ -13,6 +13,7 @@ mod auth;
 mod course;
 mod dry;
 mod funds;
+mod gauges;
 mod head;
 mod live;
 mod models;
@@ -62,7 +63,7 @@ use crate::{
     policy::{Policies, loss},
     telemetry::{
         log::RequestLog,
-        metrics::{BudgetLabels, CandidateLabels, Label, Metrics, PolicyLabels, TeamLabels, dollars},
+        metrics::{BudgetLabels, Label, Metrics, PolicyLabels, TeamLabels, dollars},
     },
 };
 use live::Live;
@@ -269,11 +270,7 @@ impl Gateway {
                 metrics.budget_left.get_or_create(&labels).set(dollars(Money::from_nanousd(left)));
             }
         }
-        for candidate in &live.policies.candidates {
-            let (model, backend) = (candidate.model.name.shared(), candidate.backend.name.shared());
-            let labels = CandidateLabels { model: Label(model), backend: Label(backend) };
-            metrics.breaker_state.get_or_create(&labels).set(live.breaker(candidate));
-        }
+        gauges::show(metrics, &live, now);
         self.show_switches(&live);
         metrics.holds_open.set(self.ledger.holds_open());
         let store = self.ledger.store();

@@ -46,6 +46,8 @@ labels! {
     RequestLabels { route, team, model, backend, code }
     /// Labels of one pair.
     CandidateLabels { model, backend }
+    /// A backend.
+    BackendLabels { backend }
     /// Labels of spend.
     SpendLabels { team, model, backend }
     /// Labels of tokens.
@@ -147,6 +149,12 @@ metrics! {
         "settle_lag_seconds", "How long the oldest settlement has waited to get into the shared store";
     breaker_state: Family<CandidateLabels, Number> = Family::default(),
         "breaker_state", "0 closed, 1 half open, 2 open";
+    queue_wait: Family<BackendLabels, Amount> = Family::default(),
+        "queue_wait_seconds", "How long a request would wait for its turn at own servers";
+    rent: Family<BackendLabels, Amount> = Family::default(),
+        "rent_usd_per_hour", "What the rented servers of a backend cost, used or not";
+    break_even: Family<CandidateLabels, Number> = Family::default(),
+        "break_even_tokens_per_hour", "Load at which rented servers cost as much as the cheapest able API";
     switched_off: Family<SwitchLabels, Number> = Family::default(),
         "switched_off", "1 for what is switched off; 0 for a backend that is not; keys are counted, not named";
     rule_errors: Counter = Counter::default(),

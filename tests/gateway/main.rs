@@ -39,6 +39,7 @@ mod raises;
 #[path = "../ledger/server.rs"]
 mod redis_server;
 mod reload;
+mod rent;
 mod scripts;
 mod sdk;
 mod switches;

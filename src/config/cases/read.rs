@@ -21,7 +21,7 @@ use crate::{
         tenants::Team,
         tier::Asked,
     },
-    policy::{BudgetSeen, Choice, Policies, Route, Seen, Unavailable},
+    policy::{BudgetSeen, Choice, Policies, Route, Seen, Unavailable, queue::Line},
 };
 
 /// Prompt tokens of a request that states none.
@@ -291,6 +291,12 @@ fn observe(seen: &mut Seen, node: &Node) {
         per_token: node.read("per_token", units::duration).or(seen.per_token),
         output_tokens: node.read("output_tokens", units::count).or(seen.output_tokens),
         cached_ppm: node.read("cached", units::share).unwrap_or(seen.cached_ppm),
+        line: Line {
+            wait: node.read("queue_wait", units::duration).unwrap_or(seen.line.wait),
+            each: node.read("queue_step", units::duration).unwrap_or(seen.line.each),
+            load_ppm: node.read("load", units::share).map_or(seen.line.load_ppm, u64::from),
+            ..seen.line
+        },
         unavailable: broken.or(parked).or(full).or(seen.unavailable),
         ..*seen
     };

@@ -7,6 +7,8 @@ use secrecy::SecretString;
 use super::{
     super::{close, tree::Key, tree::Node, units},
     Named, Work, fences,
+    prices::Currencies,
+    rent,
 };
 use crate::{
     base::{
@@ -20,15 +22,17 @@ use crate::{
 };
 
 /// All backends that could be read.
-pub fn lower(work: &mut Work<'_, '_>) -> Named<BackendName, Backend> {
+pub fn lower(work: &mut Work<'_, '_>, currencies: &Currencies) -> Named<BackendName, Backend> {
     let sections = work.sections;
     let entries = sections.table("backends").iter();
     entries
-        .filter_map(|(key, node)| Some((BackendName::from(key.text.as_str()), Arc::new(backend(work, key, node)?))))
+        .filter_map(|(key, node)| {
+            Some((BackendName::from(key.text.as_str()), Arc::new(backend(work, key, node, currencies)?)))
+        })
         .collect()
 }
 
-fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node) -> Option<Backend> {
+fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node, currencies: &Currencies) -> Option<Backend> {
     let dialect = dialect(work, node)?;
     let region = region(work, node, dialect);
     let mut off = off(work, node);
@@ -48,6 +52,8 @@ fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node) -> Option<Backend> {
         location: node.word("location").map(Location::from),
         region,
         timeouts: node.get("timeouts").map(timeouts).unwrap_or_default(),
+        rent: rent::rent(work, node, currencies),
+        spill: rent::spill(work, node),
         tier: node.word("tier").map(Tier::parse).unwrap_or_default(),
         shows_reasoning: dialect.shows_reasoning(),
         max_in_flight: node.read("max_in_flight", units::count).and_then(|limit| u32::try_from(limit).ok()),

@@ -20,6 +20,7 @@ mod fences;
 mod models;
 mod notify;
 mod prices;
+mod rent;
 mod routes;
 pub mod rows;
 mod rules;
@@ -65,7 +66,7 @@ impl Work<'_, '_> {
 pub fn lower(work: &mut Work<'_, '_>, hash: Arc<str>) -> Policies {
     fences::check_providers(work);
     let currencies = prices::currencies(work);
-    let backends = backends::lower(work);
+    let backends = backends::lower(work, &currencies);
     let own_prices = prices::lower(work, &currencies);
     let (models, candidates) = models::lower(work, &backends, &own_prices);
     let scores = scores::lower(work, &models);

@@ -125,7 +125,11 @@ fn candidate(
     own: &Own,
 ) -> Candidate {
     let entry = model.catalog.as_ref();
-    let known = catalog_prices(work, backend, upstream);
+    // Own servers have no price in the catalog but what their rent comes to.
+    let known = match backend.rent.and_then(|rent| rent.row()) {
+        Some(row) => vec![Arc::new(row)],
+        None => catalog_prices(work, backend, upstream),
+    };
     Candidate {
         id,
         model: Arc::clone(model),

@@ -224,8 +224,13 @@ fn check_currency(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies)
         let fault = work.report.fault(other.span, format!("{another} in a row of {currency}"));
         fault.label("another currency").also(first.span, "the row's currency").hint("write one row for each currency");
     }
+    check_exchange(work, first, currency, currencies);
+}
+
+/// Notes an amount whose currency has no exchange rate.
+pub fn check_exchange(work: &mut Work<'_, '_>, amount: &Node, currency: Currency, currencies: &Currencies) {
     if currency != Currency::USD && !currencies.contains_key(&currency) {
-        let fault = work.report.fault(first.span, format!("no exchange rate for {currency}"));
+        let fault = work.report.fault(amount.span, format!("no exchange rate for {currency}"));
         fault
             .label("cannot be exchanged")
             .hint(format!("add `currencies: {{{currency}: [{{rate: … USD, from: 2025-01-01}}]}}`"));

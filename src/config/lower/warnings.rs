@@ -60,7 +60,11 @@ fn unpriced(work: &mut Work<'_, '_>, policies: &Policies, candidate: &Candidate)
     if candidate.prices.is_empty() {
         let title = format!("no price is known for `{}`", candidate.label());
         let warning = work.report.warning(place, title).label("teams with a budget cannot use it");
-        warning.hint("add a row under `prices:`; `input: 0 USD, output: 0 USD` is free");
+        warning.hint(if candidate.backend.rent.is_some() {
+            "say `tokens_per_hour` in its `rent`, or add a row under `prices:`"
+        } else {
+            "add a row under `prices:`; `input: 0 USD, output: 0 USD` is free"
+        });
         return;
     }
     let foreign = candidate.prices.iter().map(|row| row.currency);

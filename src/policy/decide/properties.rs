@@ -15,6 +15,7 @@ use crate::{
     policy::{
         Arm, Caller, Choice, Decision, Floor, Prefer, Purse, Question, Rejection, Require, Route, Seen, StickyBy,
         Unavailable,
+        queue::Line,
         rules::{Condition, Rule},
         sample::{self, Made, World, team},
     },
@@ -25,6 +26,7 @@ prop_compose! {
         first in prop::option::of(1_u64..8_000), p95 in prop::option::of(1_u64..12_000),
         per in prop::option::of(1_u64..90_000), output in prop::option::of(1_u64..5_000), cached_ppm in 0_u32..1_000_000,
         warm in prop::option::of((0_u64..2_000, 0_u32..1_000_000)),
+        line in prop::option::weighted(0.3, (0_u64..8_000, 0_u64..800, 0_u64..950_000)),
         unavailable in prop::option::weighted(0.3, prop_oneof![
             (1_u64..300).prop_map(|left| Unavailable::Broken(Duration::from_secs(left))),
             (1_u64..300).prop_map(|left| Unavailable::Parked(Duration::from_secs(left))),
@@ -39,6 +41,9 @@ prop_compose! {
             cached_ppm,
             warm_tokens: warm.map_or(0, |(tokens, _)| tokens),
             warm_ppm: warm.map_or(0, |(_, ppm)| ppm),
+            line: line.map_or(Line::default(), |(wait, each, load_ppm)| Line {
+                wait: Duration::from_millis(wait), each: Duration::from_millis(each), load_ppm, servers: 2,
+            }),
             unavailable,
             ..Seen::default()
         }
@@ -51,6 +56,7 @@ prop_compose! {
         price in prop::option::weighted(0.9, (0_i64..8, 0_i64..8)), seen in prop_oneof![Just(Seen::default()), any_seen()],
         place in 0_usize..4, off in prop::bool::weighted(0.1), json in any::<bool>(),
         context in prop_oneof![Just(0_u64), 900_u64..3_000],
+        rent in prop::option::weighted(0.2, 0_i64..100_000_000_000), spill in prop::option::weighted(0.2, 1_u64..6_000),
     ) -> Made {
         Made {
             price: price.map(|(input, output)| (input * 50, output * 100)),
@@ -59,6 +65,8 @@ prop_compose! {
             off,
             abilities: json.then(|| Abilities::default().with(Ability::Json)),
             context,
+            rent,
+            spill: spill.map(Duration::from_millis),
             ..Made::new(number)
         }
     }
@@ -229,6 +237,8 @@ proptest! {
             prop_assert!(!ask.budget || made.price.is_some());
             prop_assert!(ask.require.max_cost.is_none_or(|max| made.price.is_some() && ranked.terms.cost <= max));
             prop_assert!(ask.affordable.is_none_or(|left| ranked.stake.first <= left));
+            prop_assert!(made.spill.is_none_or(|max| made.seen.line.wait <= max));
+            prop_assert!(made.rent.is_some() || ranked.terms.marginal == ranked.terms.cost);
             let able = made.seen.unavailable.is_none();
             prop_assert!(able || decision.last_resort && decision.ranked.len() == 1);
             if let Some(Floor::Fitted(floor)) = ask.require.right {

@@ -13,7 +13,8 @@ use crate::{
         money::Money,
     },
     policy::{
-        Choice, Decision, Floor, Ordering, Prefer, Purse, Question, Rejection, Require, Route, Unavailable,
+        Choice, Decision, Floor, Ordering, Prefer, Purse, Question, Rejection, Require, Route, Seen, Unavailable,
+        queue::Line,
         rules::{Condition, Rule},
         sample::{Made, World, now, route, team},
     },
@@ -330,4 +331,64 @@ fn a_candidate_with_a_budget_needs_a_price() {
     let candidate = Arc::make_mut(&mut world.policies.candidates[0]);
     Arc::make_mut(&mut candidate.model).fences = team(true).fences;
     assert!(ask(&world, &route).ranked.is_empty());
+}
+
+#[test]
+fn rented_servers_cost_what_those_behind_wait_longer() {
+    let second = Duration::from_secs(1);
+    let line = Line { wait: second, each: second * 2, load_ppm: 500_000, servers: 4 };
+    let rented = |line| Made { rent: Some(16_800_000_000), seen: Seen { line, ..Seen::default() }, ..Made::new(1) };
+    let marginal = |line, prefer| {
+        let world = World::new(&[rented(line), Made::new(2)]);
+        let decision = ask(&world, &world.route(prefer));
+        let own = decision.ranked.iter().find(|ranked| ranked.candidate.id == CandidateId(0)).unwrap();
+        (own.terms.marginal, models(&decision).join(" "))
+    };
+    let worth = |second| Prefer::Worth { right_answer: usd(0), second: usd(second) };
+    assert_eq!(marginal(Line::default(), worth(1_000_000)), (usd(0), "m1 m2".into()), "paid anyway");
+    // At half load, one who comes makes all behind it wait 1 + 2 ÷ 2 seconds longer.
+    assert_eq!(marginal(line, worth(1_000_000)), (usd(2_000_000), "m2 m1".into()));
+    assert_eq!(marginal(line, worth(100_000)).0, usd(200_000));
+    assert_eq!(marginal(line, Prefer::Cheapest), (usd(400_000), "m1 m2".into()), "a second as `balanced` has it");
+    assert_eq!(marginal(Line { wait: second * 60, ..line }, Prefer::Cheapest).1, "m2 m1");
+    assert_eq!(
+        marginal(Line { wait: second * 60, ..line }, Prefer::Fastest).1,
+        "m2 m1",
+        "its own wait is in its seconds"
+    );
+    let world = World::new(&[rented(Line::default()), Made::new(2)]);
+    let route = world.route(Prefer::Best);
+    let budget = Question { affordable: purse(9_000_000, true, false), ..world.question(&route) };
+    let decision = decide(&world.policies, &world, &budget);
+    assert!(decision.ranked.iter().all(|ranked| ranked.terms.marginal == ranked.terms.cost), "what is charged counts");
+}
+
+#[test]
+fn what_would_wait_too_long_spills_also_down_an_order() {
+    let second = Duration::from_secs(1);
+    let line = Line { wait: second * 3, ..Line::default() };
+    let own = Made { spill: Some(second * 2), seen: Seen { line, ..Seen::default() }, ..Made::new(1) };
+    let world = World::new(&[own.clone(), Made::new(2)]);
+    let decision = ask(&world, &route("chain", Choice::Order(world.ids())));
+    assert_eq!(models(&decision), ["m2"]);
+    assert_eq!(decision.rejected[0].why, Rejection::Spilled { wait: second * 3, max: second * 2 });
+    let patient = World::new(&[Made { spill: Some(second * 3), ..own }, Made::new(2)]);
+    let route = route("chain", Choice::Order(patient.ids()));
+    assert_eq!(models(&ask(&patient, &route)), ["m1", "m2"]);
+}
+
+#[test]
+fn the_break_even_is_told_against_the_cheapest_that_is_able() {
+    let rented = Made { rent: Some(10_000_000_000), ..Made::new(1) };
+    let (dear, cheap) = (Made { price: Some((200, 600)), ..Made::new(2) }, Made::new(3));
+    let out = Made { price: Some((1, 1)), off: true, ..Made::new(4) };
+    let world = World::new(&[rented, dear, cheap, out]);
+    let decision = ask(&world, &world.route(Prefer::BALANCED));
+    let [found] = decision.break_even.as_slice() else { panic!("{:?}", decision.break_even) };
+    // 1,000 and 300 tokens for 0.0019 USD elsewhere: 10 USD an hour buy 6.842 million.
+    assert_eq!((found.against.label().as_str(), found.tokens_per_hour), ("m3@b3", 6_842_106));
+    let row = decision.explain().into_iter().find(|row| row.candidate == "m1@b1").unwrap();
+    assert_eq!(row.break_even.as_deref(), Some("6842106 tokens an hour, against m3@b3"));
+    let alone = World::new(&[Made { rent: Some(1), ..Made::new(1) }]);
+    assert!(ask(&alone, &alone.route(Prefer::BALANCED)).break_even.is_empty());
 }

@@ -31,6 +31,8 @@ fn candidate(provider: &'static str, model: &str, upstream: &str, thinking: Thin
         region: None,
         timeouts: Default::default(),
         max_in_flight: None,
+        rent: None,
+        spill: None,
         tier: Default::default(),
         shows_reasoning: false,
         off: None,

@@ -19,6 +19,7 @@ use crate::{
     policy::{
         Unavailable,
         balance::{self, End, ReplicaId, Ticket},
+        queue::{Line, Queue},
     },
     provider::{self, Provider},
     wire::request::ChatRequest,
@@ -38,6 +39,8 @@ pub(super) struct BackendState {
     replicas: Option<Arc<Replicas>>,
     /// What they are in the pool, in the order of `endpoints`.
     members: Vec<ReplicaId>,
+    /// Who waits for them, where `rent` or `spill` asks for it; shared like the pool.
+    queue: Option<Arc<Mutex<Queue>>>,
     pub(super) in_flight: Arc<AtomicU32>,
 }
 
@@ -104,6 +107,8 @@ impl BackendState {
         let replicas = (endpoints.len() > 1).then(|| known.unwrap_or_else(|| Arc::new(Replicas::new())));
         let names: Vec<Arc<str>> = endpoints.iter().map(|endpoint| endpoint.uri.to_string().into()).collect();
         let members = replicas.as_ref().map(|replicas| lock(&replicas.pool).set(&names, now)).unwrap_or_default();
+        let watched = backend.rent.is_some() || backend.spill.is_some();
+        let queue = watched.then(|| before.and_then(|before| before.queue.clone()).unwrap_or_default());
         let parked = |account: &Account| {
             let before = before?;
             let index = before.backend.accounts.iter().position(|known| known.name == account.name)?;
@@ -119,6 +124,7 @@ impl BackendState {
             next_account: AtomicUsize::new(0),
             replicas,
             members,
+            queue,
             in_flight: before.map(|before| Arc::clone(&before.in_flight)).unwrap_or_default(),
         })
     }
@@ -179,6 +185,34 @@ impl BackendState {
         let place = ticket.and_then(|ticket| self.members.iter().position(|id| *id == ticket.replica));
         // A configuration that is no longer in force may find its servers gone from the pool.
         (place.unwrap_or(0), ticket)
+    }
+
+    /// What a request would find at its queue.
+    pub(super) fn line(&self, now: Duration) -> Line {
+        self.queue.as_ref().map(|queue| lock(queue).line(self.servers(), now)).unwrap_or_default()
+    }
+
+    /// A request joins the queue; `None` = nobody looks at it.
+    pub(super) fn queue_up(&self, streams: bool, now: Duration) -> Option<u64> {
+        self.queue.as_ref().map(|queue| lock(queue).sent(self.servers(), streams, now))
+    }
+
+    /// It was answered: its first token came, or all of it.
+    pub(super) fn answered(&self, queued: Option<u64>, now: Duration) {
+        if let (Some(queue), Some(number)) = (&self.queue, queued) {
+            lock(queue).answered(number, now);
+        }
+    }
+
+    /// It is over.
+    pub(super) fn unqueue(&self, queued: Option<u64>) {
+        if let (Some(queue), Some(number)) = (&self.queue, queued) {
+            lock(queue).left(number);
+        }
+    }
+
+    fn servers(&self) -> u32 {
+        u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX)
     }
 
     /// Whether a server other than that one has neither failed lately nor been ejected.

@@ -42,6 +42,8 @@ pub struct Flight {
     pub(super) endpoint: usize,
     /// What goes back to the backend's pool, if it has one.
     pub(super) ticket: Option<Ticket>,
+    /// Its place in the backend's queue, if anybody looks at that.
+    pub(super) queued: Option<u64>,
     pub(super) account: usize,
     pub(super) permit: Permit,
     pub(super) lengths: Option<Arc<Length>>,
@@ -92,6 +94,7 @@ impl Flight {
         if let Some(ticket) = &self.ticket {
             self.state.first_token(ticket, now);
         }
+        self.state.answered(self.queued, now);
         lock(&self.candidate.seen).meter.first_token(after, now);
     }
 
@@ -122,6 +125,10 @@ impl Flight {
             Verdict::Failed { .. } | Verdict::Unknown => End::Unknown,
         };
         let others = self.left(end, now);
+        if verdict == Verdict::Served {
+            self.state.answered(self.queued, now);
+        }
+        self.state.unqueue(self.queued);
         let (outcome, park) = match verdict {
             Verdict::Served => (Outcome::Success, None),
             Verdict::Unknown => (Outcome::Unknown, None),
@@ -177,6 +184,7 @@ impl Drop for Flight {
             // It was boarded and never sent: a probe must not be lost with it.
             let now = self.epoch.elapsed();
             self.left(End::Unknown, now);
+            self.state.unqueue(self.queued);
             lock(&self.candidate.seen).breaker.report(self.permit, Outcome::Unknown, now);
         }
     }

@@ -29,16 +29,17 @@ use self::{
 use super::{switches, users::Users};
 use crate::{
     base::{
-        catalog::{Candidate, Pick},
+        catalog::{Backend, Candidate, Pick},
         failure::Fault,
         names::{BackendName, ModelName, RouteName},
     },
     ledger::switches::Known,
     net::pool::Pool,
     policy::{
-        Observations, Policies, Seen, Unavailable,
+        Decision, Observations, Policies, Seen, Unavailable,
         breaker::{Breaker, BreakerState},
         observe::Meter,
+        queue::Line,
         retry::RetryBudget,
     },
 };
@@ -195,6 +196,7 @@ impl Live {
             return None;
         };
         let (endpoint, ticket) = state.endpoint(candidate, asked, now);
+        let queued = state.queue_up(asked.chat.facts.stream, now);
         let (id, state, candidate, epoch) = (candidate.id, Arc::clone(state), Arc::clone(watched), self.epoch);
         let (lengths, warm) = (self.lengths.of(route, id).cloned(), Arc::clone(&self.warm));
         let (reported, turn, warm_tokens) = (AtomicBool::new(false), Turn::default(), 0);
@@ -203,6 +205,7 @@ impl Live {
             candidate,
             endpoint,
             ticket,
+            queued,
             account,
             permit,
             lengths,
@@ -212,6 +215,26 @@ impl Live {
             turn,
             warm_tokens,
         })
+    }
+
+    /// Notes from which load on rented servers pay, as a decision found it.
+    pub fn note(&self, decision: &Decision) {
+        for found in &decision.break_even {
+            if let Some(state) = self.candidates.get(found.candidate.id.0 as usize) {
+                lock(&state.seen).meter.pays_from(found.tokens_per_hour);
+            }
+        }
+    }
+
+    /// Tokens an hour from which on the rent of a candidate's servers pays, as decisions found it lately.
+    pub fn break_even(&self, candidate: &Candidate) -> Option<u64> {
+        lock(&self.candidates.get(candidate.id.0 as usize)?.seen).meter.break_even()
+    }
+
+    /// The queue of a backend's servers; `None` = nobody looks at it.
+    pub fn line(&self, backend: &Backend) -> Option<Line> {
+        let watched = backend.rent.is_some() || backend.spill.is_some();
+        self.backends.get(&backend.name).filter(|_| watched).map(|state| state.line(self.elapsed()))
     }
 
     /// The breaker of a candidate as a number: 0 closed, 1 half open, 2 open.
@@ -234,10 +257,11 @@ impl Observations for Live {
             let cap = backend.vendors_cap(candidate);
             cap.is_some_and(|most| state.in_flight.load(Ordering::Relaxed) >= most).then_some(Unavailable::Full)
         };
+        let line = backend.map(|backend| backend.line(now)).unwrap_or_default();
         let closed = || backend.and_then(|backend| backend.closed(now).or_else(|| full(backend)));
         let watched = lock(&state.seen);
         let unavailable = watched.breaker.broken_for(now).map(Unavailable::Broken).or_else(closed);
-        watched.meter.seen(now, unavailable)
+        Seen { line, ..watched.meter.seen(now, unavailable) }
     }
 
     fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {

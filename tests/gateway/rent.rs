@@ -1,0 +1,66 @@
+//! Own servers that are rented: what teams pay, who is chosen, and who does not wait.
+
+use crate::{
+    harness::{Gateway, Setup, chat, streamed, until},
+    upstream::{Gate, Script, Upstream},
+};
+
+const PATH: &str = "/v1/chat/completions";
+
+/// Own servers at 16.80 USD an hour beside an API that costs next to nothing.
+async fn start(own: &Upstream, api: &Upstream, keys: &str) -> Gateway {
+    own.always(Script::says("own"));
+    api.always(Script::says("api"));
+    let rent = "rent: {gpu_hour: 2.10 USD, gpus: 8, tokens_per_hour: {input: 40M, output: 6M}}";
+    Setup::new()
+        .backend("api", &api.base_url())
+        .backend_with("gpu", &own.base_url(), &format!("provider: vllm, {rent}{keys}"))
+        .model_with("bargain", "api", "bargain", "")
+        .priced("backend: api, upstream: bargain", "0.01 USD", "0.01 USD")
+        .model_with("mine", "gpu", "mine", "")
+        .policies(
+            "routes:\n  cheap: {candidates: [bargain, mine], prefer: cheapest}\n  chain: {order: [mine, bargain]}",
+        )
+        .team("poor", "sk-poor", "{budgets: [{name: day, limit: 1 USD, per: day}]}")
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn idle_servers_cost_nothing_more_and_teams_pay_their_share() {
+    let (own, api) = (Upstream::start().await, Upstream::start().await);
+    let gateway = start(&own, &api, "").await;
+    // 11 tokens read at 0.42 USD a million, one written at 2.80.
+    for client in [gateway.client(), gateway.client_with("sk-poor")] {
+        let answer = client.post(PATH, &chat("cheap")).await;
+        answer.says("own");
+        assert_eq!(answer.header("x-turnpike-cost-usd"), "0.00000742");
+    }
+    assert_eq!(gateway.metric("turnpike_rent_usd_per_hour", &["gpu"]).await, 16.8);
+    assert_eq!(gateway.metric("turnpike_queue_wait_seconds", &["gpu"]).await, 0.0);
+    assert!(gateway.metric("turnpike_break_even_tokens_per_hour", &["mine", "gpu"]).await > 0.0);
+}
+
+#[tokio::test]
+async fn what_would_wait_too_long_goes_elsewhere_also_by_an_order() {
+    let (own, api) = (Upstream::start().await, Upstream::start().await);
+    let gateway = start(&own, &api, ", spill: {queue_wait: 200ms}").await;
+    gateway.ask_stream("chain").await.says("own");
+    let gate = Gate::closed();
+    own.always(Script::says("own").behind(&gate));
+    let client = gateway.client();
+    let first = tokio::spawn(async move { client.post_stream(PATH, &streamed("chain")).await.transcript().await });
+    own.until(|tally| tally.requests == 2).await;
+    until("the queue is long", async || gateway.metric("turnpike_queue_wait_seconds", &["gpu"]).await > 0.2).await;
+    for route in ["chain", "cheap"] {
+        gateway.ask(route).await.says("api");
+    }
+    let refused = gateway.ask("mine").await;
+    refused.is_refused(503, "no_candidate");
+    assert!(refused.message().contains("for its turn, at most 0.20 s is allowed"), "{}", refused.message());
+    assert!(!refused.header("retry-after").is_empty());
+    gate.release();
+    first.await.unwrap().says("own");
+    until("the queue is over", async || gateway.metric("turnpike_queue_wait_seconds", &["gpu"]).await == 0.0).await;
+    gateway.ask("mine").await.says("own");
+}
