@@ -6,5 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Huge pages make memory that is hardly used resident and bring no speed. A kernel that knows no such switch is fine.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     turnpike::cli::run(std::env::args_os())
 }

@@ -105,7 +105,8 @@ impl Ledger {
                     about: about.into(),
                     on_store_loss: order.on_store_loss,
                 };
-                store.hold(order.request, terms, order.demand, &fences, now).await?
+                // Boxed: without a shared store no request's future should have room for it.
+                Box::pin(store.hold(order.request, terms, order.demand, &fences, now)).await?
             }
         };
         if let Err(error) = self.books.begin(hold::hold_row(&order, &places, now, until)) {
@@ -129,7 +130,7 @@ impl Ledger {
     ) -> Result<Vec<Place>, HoldError> {
         let fences = self.in_force(&fences, now);
         if let Some(store) = &self.store {
-            let places = store.top_up(request, whole, mine, &fences, now).await?;
+            let places = Box::pin(store.top_up(request, whole, mine, &fences, now)).await?;
             // What could not be written is held all the same, and ends with the settlement.
             let written = self.books.top_up(hold::top_up_row(request, whole, &places));
             return written.map(|()| places).map_err(|error| HoldError::Journal(Arc::new(error)));

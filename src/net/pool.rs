@@ -174,14 +174,19 @@ impl Origin {
     /// # Errors
     /// [`SendError`], after the one repetition that the module describes.
     pub async fn send(&self, request: Request<UpstreamBody>, connect: Duration) -> Result<Response<Answer>, SendError> {
-        let link = self.0.checkout(false, connect).await?;
-        match link.exchange(request, &self.0.target).await {
-            Ok(answer) => Ok(answer),
-            Err(Failed { again: Some(request), .. }) => {
-                let link = self.0.checkout(true, connect).await?;
-                link.exchange(request, &self.0.target).await.map_err(|failed| failed.error)
+        let mut left = request;
+        let mut fresh = false;
+        loop {
+            let link = match self.0.take(fresh) {
+                Some(link) => link,
+                // Boxed, as it is rare and large, and would be a part of every request's future.
+                None => Box::pin(self.0.connect(fresh, connect)).await?,
+            };
+            match link.exchange(left, &self.0.target).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed { again: Some(again), .. }) if !fresh => (left, fresh) = (again, true),
+                Err(failed) => return Err(failed.error),
             }
-            Err(failed) => Err(failed.error),
         }
     }
 
@@ -260,17 +265,15 @@ struct State {
 }
 
 impl Inner {
-    /// A connection for one request: one that is there, else a new one. `fresh` passes over the idle list.
-    async fn checkout(self: &Arc<Inner>, fresh: bool, connect: Duration) -> Result<Link, SendError> {
-        if let Some(link) = self.take(fresh) {
-            return Ok(link);
-        }
-        match tokio::time::timeout(connect, self.open(fresh)).await {
+    /// A new connection for one request, within `limit`.
+    async fn connect(self: &Arc<Inner>, fresh: bool, limit: Duration) -> Result<Link, SendError> {
+        match tokio::time::timeout(limit, self.open(fresh)).await {
             Ok(opened) => opened,
             Err(_) => Err(SendError::Timeout),
         }
     }
 
+    /// A connection that is there. `fresh` passes over the idle list.
     fn take(self: &Arc<Inner>, fresh: bool) -> Option<Link> {
         let mut state = lock(&self.state);
         if let Some(slot) = h2::reserve(&state.shared, self.options.h2_streams) {

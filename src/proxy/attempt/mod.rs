@@ -9,6 +9,8 @@ mod send;
 mod stream;
 pub mod tap;
 
+use std::pin::{Pin, pin};
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -148,8 +150,13 @@ impl Clocks {
         Self { first, total, deadline: ask.deadline }
     }
 
-    /// Runs `work` until `end` or the client's deadline.
-    async fn bound<T>(self, end: Instant, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    /// Runs `work` until `end` or the client's deadline. It comes pinned: a future that is handed over lies twice in the
+    /// one that awaits it.
+    async fn bound<T>(
+        self,
+        end: Instant,
+        work: Pin<&mut impl Future<Output = Result<T, Failed>>>,
+    ) -> Result<T, Failed> {
         let sooner = self.deadline.map_or(end, |deadline| deadline.min(end));
         match tokio::time::timeout_at(sooner, work).await {
             Ok(done) => done,
@@ -179,19 +186,21 @@ pub async fn attempt(ask: &Ask, ranked: &Ranked, toll: &mut Toll) -> Result<Give
     let clocks = Clocks::start(ask, ranked, streams);
     let request = send::request(ask, ranked, &flight, streams);
     let (origin, connect) = (flight.origin(), ranked.candidate.backend.timeouts.connect);
-    let given = clocks.bound(clocks.first, async {
-        let response = send::send(&origin, request, connect, provider).await?;
-        if streams {
-            stream::open(response, ask, ranked, clocks.total, provider, toll)
-                .await
-                .map(|opening| Given::Stream(Box::new(opening)))
-        } else {
-            plain::read(response, provider, toll).await.map(Given::Plain)
-        }
-    });
-    match given.await? {
+    let given = {
+        let given = pin!(async {
+            let response = send::send(&origin, request, connect, provider).await?;
+            if streams {
+                let opening = stream::open(response, ask, ranked, clocks.total, provider, toll).await?;
+                Ok(Given::Stream(Box::new(opening)))
+            } else {
+                plain::read(response, provider, toll).await.map(Given::Plain)
+            }
+        });
+        clocks.bound(clocks.first, given).await?
+    };
+    match given {
         Given::Stream(opening) if assemble => {
-            clocks.bound(clocks.total, stream::assemble(*opening, toll)).await.map(Given::Plain)
+            clocks.bound(clocks.total, pin!(stream::assemble(*opening, toll))).await.map(Given::Plain)
         }
         given => Ok(given),
     }

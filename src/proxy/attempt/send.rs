@@ -58,6 +58,12 @@ pub(super) async fn send(
     if response.status().is_success() {
         return Ok(response);
     }
+    // Boxed, as it is rare and would be a part of every request's future.
+    Err(Box::pin(refused(response, provider)).await)
+}
+
+/// Reads and classifies an answer with an error status.
+async fn refused(response: Response<body::Answer>, provider: &'static dyn Provider) -> Failed {
     let (head, body) = response.into_parts();
     let reading = Limited::new(body, MAX_ERROR_BODY).collect();
     // An error whose body is cut, too long or slow is still that error.
@@ -66,7 +72,7 @@ pub(super) async fn send(
         Ok(Err(_)) | Err(_) => Bytes::from(BytesMut::new()),
     };
     let failure = provider.classify(head.status, &head.headers, &body);
-    Err(Failed::classified(failure, head.status, &body))
+    Failed::classified(failure, head.status, &body)
 }
 
 fn unsent(error: &SendError) -> Failed {

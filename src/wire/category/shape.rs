@@ -28,6 +28,16 @@ const PROGRAM_STARTS: [&str; 18] = [
     "assert ", "SELECT ", "public ", "@", "$ ", ">>> ",
 ];
 
+/// The bytes that one of [`PROGRAM_STARTS`] begins with.
+const STARTS_OF_STARTS: [bool; 256] = {
+    let (mut starts, mut at) = ([false; 256], 0);
+    while at < PROGRAM_STARTS.len() {
+        starts[PROGRAM_STARTS[at].as_bytes()[0] as usize] = true;
+        at += 1;
+    }
+    starts
+};
+
 /// Marks that hardly stand in anything but a formula.
 const FORMULA_MARKS: [&str; 12] =
     ["\\frac", "\\sqrt", "\\[", "\\(", "$$", "\\sum", "\\int", "\\le", "√", "∫", "∑", "≤"];
@@ -35,37 +45,33 @@ const FORMULA_MARKS: [&str; 12] =
 impl Shape {
     /// Counts what stands in `text`.
     pub(super) fn read(&mut self, text: &str) {
-        self.bytes += text.len();
-        self.fences += memmem::find_iter(text.as_bytes(), "```").count().min(8) as u32;
-        for line in text.lines() {
-            self.read_line(line);
+        let bytes = text.as_bytes();
+        self.bytes += bytes.len();
+        self.fences += memmem::find_iter(bytes, "```").count().min(8) as u32;
+        for line in bytes.split(|&byte| byte == b'\n') {
+            self.read_line(line.trim_ascii());
         }
-        if text.bytes().any(|byte| matches!(byte, b'\\' | b'$') || byte >= 0x80) {
+        self.numbers += numbers(bytes);
+        if bytes.iter().any(|&byte| matches!(byte, b'\\' | b'$') || byte >= 0x80) {
             for mark in FORMULA_MARKS {
-                self.formulas += memmem::find_iter(text.as_bytes(), mark).count().min(3) as u32;
+                self.formulas += memmem::find_iter(bytes, mark).count().min(3) as u32;
             }
-            self.formulas += (memchr_iter(b'$', text.as_bytes()).count().min(8) / 4) as u32;
+            self.formulas += (memchr_iter(b'$', bytes).count().min(8) / 4) as u32;
         }
     }
 
-    fn read_line(&mut self, line: &str) {
-        let line = line.trim();
-        let bytes = line.as_bytes();
-        let Some((&first, &last)) = bytes.first().zip(bytes.last()) else { return };
-        let ends_like_program = matches!(last, b';' | b'{' | b'}') || line.ends_with("):") || line.ends_with("):\\");
-        if ends_like_program || PROGRAM_STARTS.iter().any(|start| line.starts_with(start)) {
-            self.program_lines += 1;
-        }
-        let commas = memchr_iter(b',', bytes).take(4).count();
-        let is_row = first == b'|' && last == b'|' || commas >= 2 && memmem::find(bytes, b", ").is_none();
-        self.table_lines += u32::from(is_row && bytes.len() > 2);
-        self.options += u32::from(is_option(bytes));
+    fn read_line(&mut self, line: &[u8]) {
+        let Some((&first, &last)) = line.first().zip(line.last()) else { return };
+        let ends_like_program = matches!(last, b';' | b'{' | b'}') || line.ends_with(b"):") || line.ends_with(b"):\\");
+        let starts_like_program = || {
+            STARTS_OF_STARTS[usize::from(first)]
+                && PROGRAM_STARTS.iter().any(|start| line.starts_with(start.as_bytes()))
+        };
+        self.program_lines += u32::from(ends_like_program || starts_like_program());
+        let is_row = first == b'|' && last == b'|' || is_separated(line);
+        self.table_lines += u32::from(is_row && line.len() > 2);
+        self.options += u32::from(is_option(line));
         self.questions += u32::from(last == b'?');
-        let mut before = b' ';
-        for &byte in bytes {
-            self.numbers += u32::from(byte.is_ascii_digit() && !before.is_ascii_alphanumeric());
-            before = byte;
-        }
     }
 
     /// Turns the counts into points.
@@ -88,6 +94,22 @@ impl Shape {
         when(self.options >= 3, Category::Knowledge, 5);
         when(self.bytes < 160 && self.questions > 0 && self.numbers < 2, Category::Knowledge, 2);
     }
+}
+
+/// Two commas or more and no space behind any: values, not prose.
+fn is_separated(line: &[u8]) -> bool {
+    let mut commas = memchr_iter(b',', line);
+    commas.by_ref().nth(1).is_some() && memchr_iter(b',', line).all(|at| line.get(at + 1) != Some(&b' '))
+}
+
+/// How many runs of digits begin neither in a word nor in another number.
+fn numbers(bytes: &[u8]) -> u32 {
+    let mut numbers = u32::from(bytes.first().is_some_and(u8::is_ascii_digit));
+    for pair in bytes.windows(2) {
+        // Without a branch, so that the compiler takes many bytes at a time.
+        numbers += u32::from(pair[1].is_ascii_digit() & !pair[0].is_ascii_alphanumeric());
+    }
+    numbers
 }
 
 /// `A. …`, `A) …`, `(A) …`, with a letter up to J.

@@ -124,11 +124,11 @@ const PHRASES: [(&str, Category, u32); 40] = [
     ("什么是", Knowledge, 4),
 ];
 
-/// A word as a number, a byte a letter: it is built while a text is scanned and compared at once.
+/// A word as a number, a byte a letter.
 const fn key(word: &[u8]) -> u128 {
     let (mut key, mut at) = (0, 0);
     while at < word.len() {
-        key = key << 8 | word[at] as u128;
+        key = key << 8 | (word[at] | 0x20) as u128;
         at += 1;
     }
     key
@@ -173,34 +173,32 @@ const fn slot(key: u128) -> usize {
 
 /// Adds the points of the words and phrases in `text`.
 pub(super) fn read(text: &str, points: &mut Points) {
-    let (mut key, mut length) = (0_u128, 0);
-    for &byte in text.as_bytes() {
-        let lower = byte | 0x20;
-        if lower.is_ascii_lowercase() {
-            key = key << 8 | u128::from(lower);
-            length += 1;
-        } else {
-            if length > 0 {
-                end_word(key, length, points);
-            }
-            (key, length) = (0, 0);
+    let bytes = text.as_bytes();
+    let mut begin = None;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte.is_ascii_alphabetic() {
+            begin.get_or_insert(at);
+        } else if let Some(begin) = begin.take() {
+            read_word(&bytes[begin..at], points);
         }
     }
-    end_word(key, length, points);
+    read_word(&bytes[begin.unwrap_or(bytes.len())..], points);
     if text.is_ascii() {
         return;
     }
     for (phrase, category, worth) in PHRASES {
-        if memmem::find(text.as_bytes(), phrase.as_bytes()).is_some() {
+        if memmem::find(bytes, phrase.as_bytes()).is_some() {
             points.add(category, worth);
         }
     }
 }
 
-fn end_word(key: u128, length: usize, points: &mut Points) {
-    if length > LONGEST {
+/// Adds the points of one word, whose bytes are ASCII letters.
+fn read_word(word: &[u8], points: &mut Points) {
+    if word.is_empty() || word.len() > LONGEST {
         return;
     }
+    let key = key(word);
     let mut slot = slot(key);
     while let Some(place) = TABLE[slot].checked_sub(1).map(usize::from) {
         if KEYS[place] == key {
