@@ -55,6 +55,7 @@ fn candidate(number: u32) -> Candidate {
         rates: vec![rate],
         calendar: Vec::new(),
         source: "bench".into(),
+        own: false,
     };
     let backend = Backend {
         name: format!("backend-{number}").into(),
@@ -104,6 +105,9 @@ fn policies(count: u32) -> Policies {
         date: civil::date(2026, 11, 1),
         by: By::Independent,
         source: "bench".into(),
+        sample: None,
+        interval: None,
+        expires: None,
     });
     let exam = Benchmark { category: Category::Code, unit: Unit::PERCENT };
     let scores = Scores::new(rows.collect(), BTreeMap::from([("exam".into(), exam)]), Trust::default());

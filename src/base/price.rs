@@ -29,6 +29,8 @@ pub struct PriceRow {
     pub calendar: Vec<Window>,
     /// Where the numbers were read.
     pub source: Arc<str>,
+    /// The operator wrote it; the rest are the catalog's.
+    pub own: bool,
 }
 
 /// Prices per million tokens under one condition.
@@ -104,6 +106,14 @@ impl Window {
         since_today || since_yesterday
     }
 
+    /// The instants around and after `at` at which it may open or close: those of yesterday and of the next three weeks.
+    fn edges(&self, at: Timestamp) -> Vec<Timestamp> {
+        let today = at.to_zoned(self.zone.clone()).date();
+        let days = (-1_i32..22).filter_map(|days| today.checked_add(jiff::Span::new().days(days)).ok());
+        let instants = days.flat_map(|day| [day.to_datetime(self.opens), day.to_datetime(self.closes)]);
+        instants.filter_map(|edge| Some(edge.to_zoned(self.zone.clone()).ok()?.timestamp())).collect()
+    }
+
     fn opens_on(&self, day: civil::Date) -> bool {
         let weekday = usize::try_from(day.weekday().to_monday_zero_offset()).unwrap_or(0);
         self.days[weekday] && self.not_on.binary_search(&day).is_err()
@@ -144,6 +154,16 @@ impl PriceRow {
             i64::try_from(i128::from(product) * i128::from(window.factor_ppm) / i128::from(PER_MILLION))
                 .unwrap_or(i64::MAX)
         })
+    }
+
+    /// The next instant after `at` at which the factor changes, and what it is then; `None` within the next three weeks
+    /// (the longest public holidays, with the weekends around them, are shorter).
+    pub fn next_factor(&self, at: Timestamp) -> Option<(Timestamp, i64)> {
+        let now = self.factor_ppm(at);
+        let mut edges: Vec<Timestamp> = self.calendar.iter().flat_map(|window| window.edges(at)).collect();
+        edges.sort_unstable();
+        let changes = edges.into_iter().filter(|edge| *edge > at).map(|edge| (edge, self.factor_ppm(edge)));
+        changes.into_iter().find(|(_, factor)| *factor != now)
     }
 
     /// Whether it has a rate for this tier of service.

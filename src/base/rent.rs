@@ -58,6 +58,7 @@ impl Rent {
             rates: vec![rate],
             calendar: Vec::new(),
             source: Arc::from("rent"),
+            own: true,
         })
     }
 

@@ -14,10 +14,13 @@ use super::{
     names::{BenchmarkName, ModelName},
 };
 
+pub mod account;
 pub mod fit;
+mod reading;
 mod solve;
 
 pub use fit::{Fit, Right};
+pub use reading::{Reading, wilson};
 
 /// Who measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +48,12 @@ pub struct ScoreRow {
     pub by: By,
     /// Where it was read.
     pub source: Arc<str>,
+    /// How many questions were asked, where that is known.
+    pub sample: Option<u32>,
+    /// The ends of its 95 % interval in the benchmark's unit, where they are known.
+    pub interval: Option<(f64, f64)>,
+    /// The first day on which it counts no more.
+    pub expires: Option<civil::Date>,
 }
 
 /// What one benchmark measures. Rows of a benchmark that is not described are kept for
@@ -93,16 +102,6 @@ impl Default for Trust {
     /// `trust: {vendor: 0.5, independent: 1, half_life: 365d}`.
     fn default() -> Self {
         Self { vendor: 0.5, independent: 1.0, own: 1.0, half_life_days: 365.0 }
-    }
-}
-
-impl Trust {
-    fn of(&self, by: By) -> f64 {
-        match by {
-            By::Vendor => self.vendor,
-            By::Independent => self.independent,
-            By::Own => self.own,
-        }
     }
 }
 
@@ -161,6 +160,11 @@ impl Scores {
     /// The benchmarks that are described, with the names of those that only have rows.
     pub fn benchmarks(&self) -> BTreeSet<&BenchmarkName> {
         self.benchmarks.keys().chain(self.rows.iter().map(|row| &row.benchmark)).collect()
+    }
+
+    /// How much a row counts by who measured it.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// What a benchmark measures, if it is described.

@@ -1,13 +1,18 @@
 //! The built-in catalog: models, prices and scores of the known vendors, compiled in and parsed once.
+//!
+//! The files hold every set that was ever shipped: a row that came with a later set than the first says so with
+//! `added:`, one that was taken back stays with `dropped:`, and what a later set says differently of a model stands
+//! under its `revised:`. So [`as_of`] gives an operator who pins `catalog: DATE` the same rows from every binary.
+//! Public holidays are not pinned: they are facts of the calendar, and a price that misses one is wrong.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
-use jiff::{Timestamp, civil};
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
 use super::{
     diagnostic::Report,
@@ -32,11 +37,22 @@ pub const FILES: &[(&str, &str)] = &[
     ("scores.yaml", include_str!("../../policies/catalog/scores.yaml")),
 ];
 
-static BUILT_IN: LazyLock<Catalog> = LazyLock::new(|| Catalog::read(FILES));
+static BUILT_IN: LazyLock<Catalog> = LazyLock::new(|| Catalog::read(FILES, None));
+/// The set asked for last, with its date: a gateway asks for one.
+static PINNED: Mutex<Option<Arc<Catalog>>> = Mutex::new(None);
 
 /// The catalog that this binary carries.
 pub fn built_in() -> &'static Catalog {
     &BUILT_IN
+}
+
+/// The set of `date`: without the rows that came later, and without those that begin later.
+pub fn as_of(date: civil::Date) -> Arc<Catalog> {
+    let mut pinned = PINNED.lock().unwrap_or_else(PoisonError::into_inner);
+    match pinned.as_ref().filter(|catalog| catalog.date == date) {
+        Some(catalog) => Arc::clone(catalog),
+        None => Arc::clone(pinned.insert(Arc::new(Catalog::read(FILES, Some(date))))),
+    }
 }
 
 /// What is known of the vendors' models.
@@ -103,8 +119,9 @@ pub struct VendorPrice {
 pub const EXPECTED_OUTPUT: u64 = 400;
 
 impl Catalog {
-    /// Reads the catalog's own files. They are checked when Turnpike is built, so what does not fit is passed over.
-    pub fn read(files: &[(&str, &str)]) -> Self {
+    /// Reads the set of `pin` from the catalog's own files; `None` = the newest. They are checked when Turnpike is built,
+    /// so what does not fit is passed over.
+    pub fn read(files: &[(&str, &str)], pin: Option<civil::Date>) -> Self {
         let mut catalog = Self::default();
         let mut report = Report::default();
         let roots: Vec<Node> = files
@@ -123,33 +140,57 @@ impl Catalog {
                 catalog.holidays.insert(name.text.clone(), dates);
             }
         }
+        catalog.date = pin.unwrap_or(catalog.date);
         for root in &roots {
-            catalog.take(root);
+            catalog.take(root, pin);
         }
         catalog
     }
 
-    fn take(&mut self, root: &Node) {
+    fn take(&mut self, root: &Node, pin: Option<civil::Date>) {
+        let belongs = |node: &Node| in_set(node, pin);
         for (name, node) in root.get("models").map(Node::entries).unwrap_or_default() {
+            if !belongs(node) {
+                continue;
+            }
             let name = ModelName::from(name.text.as_str());
-            let entry = entry(node);
+            let entry = entry(node, pin);
             for offer in &entry.offers {
                 let seller = (offer.provider.clone(), offer.upstream.clone());
                 self.offers.entry(seller).or_default().push((name.clone(), offer.served));
             }
             self.models.insert(name, entry);
         }
-        for node in root.get("prices").map(Node::items).unwrap_or_default() {
+        let (last, mut hidden) = (pin.and_then(end_of), HashSet::new());
+        for node in root.get("prices").map(Node::items).unwrap_or_default().iter().filter(|node| belongs(node)) {
             let (Some(provider), Some(upstream)) = (node.word("provider"), node.word("upstream")) else { continue };
             let Some(row) = rows::row(node, &|name| self.holidays.get(name).cloned()) else { continue };
-            let price = VendorPrice { region: node.word("region").map(str::to_owned), row: Arc::new(row) };
-            self.prices.entry((provider.to_owned(), upstream.to_owned())).or_default().push(price);
+            let (pair, region) = ((provider.to_owned(), upstream.to_owned()), node.word("region").map(str::to_owned));
+            if last.is_some_and(|last| row.from > last) {
+                hidden.insert((pair, region, row.from));
+                continue;
+            }
+            self.prices.entry(pair).or_default().push(VendorPrice { region, row: Arc::new(row) });
         }
+        self.reopen(&hidden);
         for (name, node) in root.get("benchmarks").map(Node::entries).unwrap_or_default() {
             self.benchmarks.extend(amounts::benchmark(node).map(|known| (name.text.as_str().into(), known)));
         }
         let scores = root.get("scores").map(Node::items).unwrap_or_default();
-        self.scores.extend(scores.iter().filter_map(amounts::score));
+        let scores = scores.iter().filter(|node| belongs(node)).filter_map(amounts::score);
+        self.scores.extend(scores.filter(|row| pin.is_none_or(|pin| row.date <= pin)));
+    }
+
+    /// A price that ends where one begins that the operator does not follow goes on: else there would be none.
+    fn reopen(&mut self, hidden: &HashSet<((String, String), Option<String>, Timestamp)>) {
+        for (pair, prices) in &mut self.prices {
+            for price in prices {
+                let next = price.row.until.map(|until| (pair.clone(), price.region.clone(), until));
+                if next.is_some_and(|next| hidden.contains(&next)) {
+                    price.row = Arc::new(PriceRow { until: None, ..price.row.as_ref().clone() });
+                }
+            }
+        }
     }
 
     /// The entry that `upstream` at `provider` is: of several, the one named `own`, else the one served last.
@@ -181,21 +222,14 @@ impl Catalog {
         offers.iter().filter(|(name, _)| name == model).map(|(_, served)| *served).collect()
     }
 
-    /// The rows for `upstream` at `provider`'s site `region`, sorted by `from`, without those that begin after `pin`.
-    pub fn prices_of(
-        &self,
-        provider: &str,
-        region: Option<&str>,
-        upstream: &str,
-        pin: Option<Timestamp>,
-    ) -> Vec<Arc<PriceRow>> {
+    /// The rows for `upstream` at `provider`'s site `region`, sorted by `from`.
+    pub fn prices_of(&self, provider: &str, region: Option<&str>, upstream: &str) -> Vec<Arc<PriceRow>> {
         let known = self.prices.get(&(provider.to_owned(), upstream.to_owned()));
         let mut rows: Vec<Arc<PriceRow>> = known
             .map(Vec::as_slice)
             .unwrap_or_default()
             .iter()
             .filter(|price| price.region.is_none() || price.region.as_deref() == region)
-            .filter(|price| pin.is_none_or(|pin| price.row.from <= pin))
             .map(|price| Arc::clone(&price.row))
             .collect();
         rows.sort_by_key(|row| row.from);
@@ -213,8 +247,28 @@ impl Catalog {
     }
 }
 
-fn entry(node: &Node) -> Entry {
+/// Whether a row belongs to the set of `pin`: it had come by then, and had not been taken back.
+fn in_set(node: &Node, pin: Option<civil::Date>) -> bool {
+    let by_then = |key: &str| node.read(key, units::day).map(|day| pin.is_none_or(|pin| day <= pin));
+    by_then("added").unwrap_or(true) && !by_then("dropped").unwrap_or(false)
+}
+
+/// The last instant of a day in UTC.
+fn end_of(day: civil::Date) -> Option<Timestamp> {
+    let next = day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    next.checked_sub(SignedDuration::from_nanos(1)).ok()
+}
+
+/// A model as the set of `pin` knows it: of its revisions until then the last that says anything counts.
+fn entry(node: &Node, pin: Option<civil::Date>) -> Entry {
+    let revisions = node.get("revised").map(Node::items).unwrap_or_default().iter().rev();
+    let until_then = revisions.filter(|revision| in_set(revision, pin));
+    let said: Vec<&Node> = until_then.chain(std::iter::once(node)).collect();
+    let get = |key: &str| said.iter().find_map(|node| node.get(key));
+    let count = |key: &str| get(key).and_then(Node::text).and_then(|text| units::count(text).ok());
+    let word = |key: &str| get(key).and_then(Node::text);
     let offers = node.get("offers").map(Node::items).unwrap_or_default();
+    let offers = offers.iter().filter(|offer| in_set(offer, pin));
     let offer = |node: &Node| {
         Some(Offer {
             provider: node.word("provider")?.to_owned(),
@@ -223,14 +277,14 @@ fn entry(node: &Node) -> Entry {
         })
     };
     Entry {
-        context: node.read("context", units::count).unwrap_or(0),
-        max_output: node.read("max_output", units::count).unwrap_or(0),
-        abilities: node.get("abilities").map(amounts::abilities),
-        thinking: node.word("thinking").and_then(amounts::thinking).unwrap_or_default(),
-        tokenizer: node.word("tokenizer").and_then(amounts::tokenizer).unwrap_or_default(),
-        prior: node.get("speed").map_or_else(SpeedPrior::default, speed),
-        expected_output: node.read("expected_output", units::count).unwrap_or(EXPECTED_OUTPUT),
-        offers: offers.iter().filter_map(offer).collect(),
+        context: count("context").unwrap_or(0),
+        max_output: count("max_output").unwrap_or(0),
+        abilities: get("abilities").map(amounts::abilities),
+        thinking: word("thinking").and_then(amounts::thinking).unwrap_or_default(),
+        tokenizer: word("tokenizer").and_then(amounts::tokenizer).unwrap_or_default(),
+        prior: get("speed").map_or_else(SpeedPrior::default, speed),
+        expected_output: count("expected_output").unwrap_or(EXPECTED_OUTPUT),
+        offers: offers.filter_map(offer).collect(),
     }
 }
 
@@ -241,5 +295,7 @@ pub fn speed(node: &Node) -> SpeedPrior {
     SpeedPrior { first_token: read("first_token", usual.first_token), per_token: read("per_token", usual.per_token) }
 }
 
+#[cfg(test)]
+mod invoices;
 #[cfg(test)]
 mod tests;

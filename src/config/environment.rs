@@ -138,7 +138,7 @@ fn offered(env: Environment<'_>, dialect: &dyn Provider, now: Timestamp) -> Vec<
         let of_dialect = entry.offers.iter().filter(|offer| offer.provider == dialect.name());
         let mut today = of_dialect.filter(|offer| {
             let served = offer.served;
-            let rows = known.prices_of(dialect.name(), Some(region), &offer.upstream, None);
+            let rows = known.prices_of(dialect.name(), Some(region), &offer.upstream);
             served.from.is_none_or(|from| from <= now)
                 && served.until.is_none_or(|until| now < until)
                 && rows.iter().any(|row| row.holds(now))

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, civil};
 use sha2::{Digest, Sha256};
 
 use crate::policy::Policies;
@@ -112,6 +112,21 @@ pub fn load_policies(server: &ServerConfig, env: Environment<'_>) -> Result<Load
     watched(folder, &mut secrets, |secrets| lower_texts(report, secrets, server, Places::default(), texts, now))
 }
 
+/// The same configuration as of another set of the built-in catalog; `None` = the newest.
+///
+/// # Errors
+/// All faults: names that only a newer set knows are missing from an older one.
+pub fn at_catalog(
+    loaded: &Loaded,
+    date: Option<civil::Date>,
+    env: Environment<'_>,
+    now: Timestamp,
+) -> Result<Loaded, Faults> {
+    let server = ServerConfig { catalog: date, ..loaded.server.clone() };
+    let (report, texts) = (Report::default(), loaded.texts.clone());
+    lower_texts(report, &mut Secrets::new(env), server, Places::default(), texts, now)
+}
+
 /// Adds what a load has read to what comes of it, good or not. `folder` was looked at before it was read: a change in
 /// between must not be lost.
 fn watched<'e>(
@@ -151,6 +166,7 @@ pub fn from_texts(files: &[(PathBuf, String)], env: Environment<'_>, now: Timest
 struct Places {
     listen: Option<Span>,
     policies: Option<Span>,
+    catalog: Option<Span>,
 }
 
 fn read_server(report: &mut Report, secrets: &mut Secrets<'_>, path: PathBuf, text: String) -> (ServerConfig, Places) {
@@ -159,7 +175,7 @@ fn read_server(report: &mut Report, secrets: &mut Secrets<'_>, path: PathBuf, te
     // An empty file says that everything is as usual.
     let root = tree::parse(report, file, &source.text).ok().flatten().unwrap_or_else(|| tree::Node::empty(file));
     let place = |key: &str| root.get(key).map(|node| node.span);
-    let places = Places { listen: place("listen"), policies: place("policies") };
+    let places = Places { listen: place("listen"), policies: place("policies"), catalog: place("catalog") };
     (ServerConfig::read(report, secrets, &root, folder), places)
 }
 
@@ -187,15 +203,29 @@ fn lower_texts(
         // Names of a file that cannot be read would all be missed elsewhere.
         return Err(report.into_faults());
     }
-    let pin = server.catalog.and_then(|date| date.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok());
-    let pin = pin.and_then(|end| end.timestamp().checked_sub(jiff::SignedDuration::from_nanos(1)).ok());
-    let mut work =
-        lower::Work { report: &mut report, sections: &sections, catalog: catalog::built_in(), secrets, pin, now };
+    let (newest, followed) = (catalog::built_in(), server.catalog.map(catalog::as_of));
+    let catalog = followed.as_deref().unwrap_or(newest);
+    let mut work = lower::Work { report: &mut report, sections: &sections, catalog, newest, secrets, now };
     let policies = lower::lower(&mut work, hash);
+    let hidden = lower::warnings::hidden_prices(&work, &policies);
+    check_pin(&mut report, &server, places.catalog, &hidden);
     check_open(&mut report, &server, places.listen, &policies);
     let warnings = report.finish()?;
     let (sources, later) = (Vec::new(), Vec::new());
     Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, texts, later })
+}
+
+/// What a pinned catalog charges by while the newest one has other prices.
+fn check_pin(report: &mut Report, server: &ServerConfig, place: Option<Span>, hidden: &[String]) {
+    if let (Some(date), [first, ..]) = (server.catalog, hidden) {
+        let others = match hidden.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let title = format!("`catalog: {date}` hides newer prices of `{first}`{others}");
+        let warning = report.warning_at(place, title).label("an older set");
+        warning.hint("see `turnpike catalog diff`, then move the date");
+    }
 }
 
 /// A gateway that anybody may reach serves nobody without a key: `serve` refuses to start. Only a warning here, since

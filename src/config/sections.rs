@@ -1,11 +1,16 @@
 //! The keys of `turnpike.yaml` and of `policies/*.yaml`, as tables.
 
 pub mod cases;
+mod scores;
 mod tenants;
 
 use crate::{base::notices::EventKind, policy::balance};
 
 use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
+pub use scores::BENCHMARK;
+#[cfg(test)]
+pub use scores::{EXPIRES, INTERVAL, SAMPLE_SIZE};
+use scores::{SCORE, TRUST};
 use tenants::{BUDGETS, DEFAULTS, KEY, LIMITS_OF_OWNERS, PROVIDER, TEAM};
 
 use Kind::{Amount, Either, Entries, Filled, Flag, List, Name, Secret, Table, Text, Word};
@@ -314,47 +319,6 @@ pub const WINDOW: Shape = Shape {
         may("not_on", Name, "holidays on which it stays shut"),
         may("hours", Amount(Unit::Hours), "when it opens and closes; the whole day, if left out"),
         must("factor", Amount(Unit::Factor), "what prices are multiplied by"),
-    ],
-    later: &[],
-};
-
-/// A row of scores.
-pub const SCORE: Shape = Shape {
-    name: "a score",
-    fields: &[
-        must("model", Name, "the model"),
-        must("benchmark", Text, "the benchmark with its metric"),
-        must("value", Amount(Unit::Number), "the value in the benchmark's unit"),
-        must("date", Amount(Unit::Day), "when it was measured"),
-        must("by", Word(&["vendor", "independent", "own"]), "who measured"),
-        may("source", Text, "where it was read"),
-    ],
-    later: &[],
-};
-
-/// The names of categories.
-pub const CATEGORIES: &[&str] =
-    &["chat", "code", "math", "reasoning", "knowledge", "language", "instructions", "data", "tools"];
-
-/// A benchmark.
-pub const BENCHMARK: Shape = Shape {
-    name: "a benchmark",
-    fields: &[
-        must("category", Word(CATEGORIES), "the kind of work"),
-        must("unit", Word(&["percent", "elo"]), "what its values are"),
-        may("floor", Amount(Unit::Number), "the value of guessing"),
-        may("ceiling", Amount(Unit::Number), "the best value there is"),
-    ],
-    later: &[],
-};
-
-const TRUST: Shape = Shape {
-    name: "`trust`",
-    fields: &[
-        may("vendor", Amount(Unit::Number), "the weight of a vendor's own number"),
-        may("independent", Amount(Unit::Number), "the weight of somebody else's"),
-        may("own", Amount(Unit::Number), "the weight of your own"),
-        may("half_life", DURATION, "after how long a score counts half"),
     ],
     later: &[],
 };

@@ -246,3 +246,51 @@ keys: [{id: k, team: a, hash: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b
     assert_eq!(around("one"), [day, "backend/one/concurrent 4 concurrent", month]);
     assert_eq!(around("two"), [day, month]);
 }
+
+/// Titles of the warnings of a load at `now`.
+fn warned(files: &[(&str, &str)], now: &str) -> Vec<String> {
+    let files: Vec<(PathBuf, String)> =
+        files.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned())).collect();
+    let loaded = from_texts(&files, &|_| Some("sk-1".to_owned()), now.parse().unwrap());
+    let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+    loaded.warnings.iter().map(|warning| warning.title.clone()).collect()
+}
+
+const FLASH: &str = "
+backends: {deepseek: {provider: deepseek, api_key: \"${KEY}\"}}
+models: {deepseek-v4-flash: {backends: {deepseek: deepseek-v4-flash}}}
+";
+
+#[test]
+fn a_price_that_the_catalog_announces_is_told_of_beside_the_operators_own() {
+    let own =
+        format!("{FLASH}prices: [{{model: deepseek-v4-flash, from: 2026-05-01, input: 0.1 USD, output: 0.2 USD}}]");
+    let title = |word| format!("the catalog has another price for `deepseek-v4-flash@deepseek` {word}");
+    assert_eq!(warned(&[("a.yaml", &own)], "2026-08-01T00:00Z"), [title("from 2026-08-16")]);
+    assert_eq!(warned(&[("a.yaml", &own)], "2026-08-20T00:00Z"), [title("since 2026-08-16")]);
+    let ended = own.replace("from: 2026-05-01", "from: 2026-05-01, until: 2026-08-10");
+    assert!(warned(&[("a.yaml", &ended)], "2026-08-01T00:00Z").is_empty(), "it ends before");
+}
+
+#[test]
+fn a_pinned_catalog_goes_on_with_its_last_price_and_says_what_it_hides() {
+    let pinned = [("turnpike.yaml", "catalog: 2026-08-01"), ("a.yaml", FLASH)];
+    let load = |files: &[(&str, &str)], now: &str| {
+        let files: Vec<(PathBuf, String)> =
+            files.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned())).collect();
+        from_texts(&files, &|_| Some("sk-1".to_owned()), now.parse().unwrap()).unwrap()
+    };
+    let price = |loaded: &Loaded, at: &str| {
+        let row = crate::base::price::in_force(&loaded.policies.candidates[0].prices, at.parse().unwrap()).cloned();
+        row.map(|row| (row.rates[0].input, row.own))
+    };
+    let (now, hides) =
+        ("2026-11-23T00:00Z", "`catalog: 2026-08-01` hides newer prices of `deepseek-v4-flash@deepseek`");
+    assert_eq!(price(&load(&pinned, now), now), Some((140_000_000, false)), "that of before 2026-08-16");
+    assert_eq!(price(&load(&pinned[1..], now), now), Some((150_000_000, false)));
+    assert_eq!(warned(&pinned, now), [hides]);
+    assert!(warned(&pinned, "2026-08-10T00:00Z").is_empty());
+    assert!(warned(&pinned[1..], now).is_empty());
+    let moved = at_catalog(&load(&pinned, now), None, &|_| Some("sk-1".to_owned()), now.parse().unwrap()).unwrap();
+    assert_eq!(price(&moved, now), Some((150_000_000, false)));
+}

@@ -122,6 +122,7 @@ fn price(input: i64, output: i64) -> PriceRow {
         rates: vec![rate],
         calendar: Vec::new(),
         source: "test".into(),
+        own: false,
     }
 }
 
@@ -156,6 +157,9 @@ impl World {
             date: jiff::civil::date(2026, 11, 1),
             by: By::Independent,
             source: "test".into(),
+            sample: None,
+            interval: None,
+            expires: None,
         });
         let exam = Benchmark { category: Category::Code, unit: Unit::PERCENT };
         let benchmarks = BTreeMap::from([("exam".into(), exam)]);

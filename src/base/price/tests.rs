@@ -81,6 +81,7 @@ fn row(currency: &str, rates: Vec<Rate>, calendar: Vec<Window>) -> PriceRow {
         rates,
         calendar,
         source: "test".into(),
+        own: false,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `y = ability(model) + leaning(model, category) − difficulty(benchmark) + noise` on the logit scale (a Rasch model
 //! with continuous answers). `leaning` is drawn to zero, `ability` to the mean of all models: a model with rows in
-//! other categories only is judged by its overall ability, with a wider interval. A row weighs trust × freshness.
+//! other categories only is judged by its overall ability, with a wider interval. A row weighs trust × freshness × precision
+//! (`reading.rs`).
 //! Percentages are stretched between the benchmark's floor and ceiling and clamped to 1–99 %; a rating `r` enters as
 //! `r ÷ 400 × ln 10` (the Elo scale), and the difficulty of its list is the list's free offset.
 //!
@@ -26,13 +27,14 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Benchmark, ScoreRow, Scores, Trust, Unit,
+    reading::{Reading, days},
     solve::{Observation, Size, Solution, solve},
 };
 use crate::base::{catalog::Model, facts::Category, names::ModelName};
 
 /// Standard deviation of one row of weight 1 around the fit, in logits: the in-sample residual of the catalog's
 /// 3,661 category rows of 2026-11-23 is 0.31–0.36, the held-out one 0.67.
-const NOISE: f64 = 0.5;
+pub(super) const NOISE: f64 = 0.5;
 /// `NOISE² ÷ variance of the leanings`: leanings spread by about 0.5 logits; best held-out error at 0.5–2.
 const RIDGE_LEANING: f64 = 1.0;
 /// `NOISE² ÷ variance of the abilities`: abilities spread by about 0.9 logits.
@@ -41,6 +43,8 @@ const RIDGE_ABILITY: f64 = 0.3;
 const Z: f64 = 1.281_551_565_544_6;
 /// The low end of a model of which nothing is known: 1 %.
 const UNKNOWN_LOW_PPM: u32 = 10_000;
+/// The upper end of one: 99 %.
+const UNKNOWN_HIGH_PPM: u32 = 990_000;
 /// The chance of a model of which nothing is known, where no other is known either.
 const UNKNOWN_PPM: u32 = 500_000;
 
@@ -53,6 +57,8 @@ pub struct Right {
     pub ppm: u32,
     /// The lower end of its interval (one-sided 90 %), in parts per million.
     pub low_ppm: u32,
+    /// The upper end of the same interval, in parts per million.
+    pub high_ppm: u32,
     /// How many rows carried it: of the category where it has any, else all of the model's.
     pub rows: u32,
 }
@@ -67,10 +73,11 @@ pub struct Fit {
     unknown: Chances,
 }
 
+/// What the rows of one model come to.
 #[derive(Clone, Copy, Debug)]
-struct Chances {
-    overall: Right,
-    by_category: [Right; CATEGORIES],
+pub(super) struct Chances {
+    pub(super) overall: Right,
+    pub(super) by_category: [Right; CATEGORIES],
 }
 
 impl Fit {
@@ -92,23 +99,64 @@ impl Fit {
     }
 
     pub(super) fn new(scores: &Scores, day: civil::Date) -> Self {
-        let known = Known::on(scores, day);
-        let label = format!("{day} {}", known.hash(&scores.trust)).into();
-        let size = Size { models: known.models.len(), pairs: known.pairs.len(), benchmarks: known.benchmarks.len() };
-        let solution = solve(&known.observations, size, RIDGE_ABILITY, RIDGE_LEANING);
-        let information = known.information(size);
-        let references = known.references(&solution);
-        let telling: Vec<usize> = (0..size.models).filter(|&model| information[model].rows() > 0).collect();
-        let chances = telling.into_iter().map(|model| {
-            (known.models[model].clone(), known.chances(model, &solution, &information[model], &references))
-        });
-        let models: HashMap<ModelName, Chances> = chances.collect();
+        let fitted = Fitted::on(scores, day);
+        let label = format!("{day} {}", fitted.known.hash(&scores.trust)).into();
+        let models = fitted.chances;
         let unknown = Chances {
             overall: unknown(models.values().map(|chances| chances.overall)),
             by_category: Category::ALL
                 .map(|category| unknown(models.values().map(|chances| chances.by_category[category as usize]))),
         };
         Self { day, label, models, unknown }
+    }
+}
+
+/// A fit with all that went into it.
+pub(super) struct Fitted<'a> {
+    known: Known<'a>,
+    solution: Solution,
+    references: References,
+    chances: HashMap<ModelName, Chances>,
+}
+
+impl<'a> Fitted<'a> {
+    pub(super) fn on(scores: &'a Scores, day: civil::Date) -> Self {
+        let known = Known::on(scores, day);
+        let size = Size { models: known.models.len(), pairs: known.pairs.len(), benchmarks: known.benchmarks.len() };
+        let solution = solve(&known.observations, size, RIDGE_ABILITY, RIDGE_LEANING);
+        let information = known.information(size);
+        let references = known.references(&solution);
+        let telling = (0..size.models).filter(|&model| information[model].rows() > 0);
+        let chances = telling.map(|model| {
+            (known.models[model].clone(), known.chances(model, &solution, &information[model], &references))
+        });
+        let chances = chances.collect();
+        Self { known, solution, references, chances }
+    }
+
+    /// The chances of a model with a telling row.
+    pub(super) fn chances(&self, model: &ModelName) -> Option<&Chances> {
+        self.chances.get(model)
+    }
+
+    /// The number of a row that counted.
+    pub(super) fn place(&self, row: &ScoreRow) -> Option<usize> {
+        // The rows are in the order of the register, so the same row is the same place in memory.
+        self.known.rows.iter().position(|(known, _)| std::ptr::eq(*known, row))
+    }
+
+    /// Where the fit expects that row, on the logit scale.
+    pub(super) fn expected(&self, place: usize) -> f64 {
+        let observation = &self.known.observations[place];
+        let solution = &self.solution;
+        solution.ability[observation.model] + solution.leaning[observation.pair]
+            - solution.difficulty[observation.benchmark]
+    }
+
+    /// A model's ability in a category against the reference, on the logit scale.
+    pub(super) fn logit(&self, model: &ModelName, category: Category) -> Option<f64> {
+        let model = self.known.models.iter().position(|known| *known == model)?;
+        Some(self.known.logit(model, category, &self.solution, &self.references))
     }
 }
 
@@ -124,7 +172,8 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     /// Of several rows of one measurer for the same model and benchmark, only the newest by `day` counts.
     fn on(scores: &'a Scores, day: civil::Date) -> Self {
-        let known = scores.rows.iter().filter(|row| row.date <= day);
+        let in_time = |row: &&ScoreRow| row.date <= day && row.expires.is_none_or(|expires| day < expires);
+        let known = scores.rows.iter().filter(in_time);
         let mut rows: Vec<(&ScoreRow, &Benchmark)> =
             known.filter_map(|row| Some((row, scores.benchmarks.get(&row.benchmark)?))).collect();
         rows.reverse();
@@ -141,8 +190,11 @@ impl<'a> Known<'a> {
         };
         let mut numbers = BTreeMap::new();
         for (row, benchmark) in rows {
-            let weight = weight(&scores.trust, row, day);
-            let Some(y) = logit_of(row.value, benchmark.unit).filter(|_| weight > 0.0) else { continue };
+            let Some(reading) = Reading::new(row, benchmark.unit, &scores.trust, day) else { continue };
+            let (y, weight) = (reading.logit, reading.weight());
+            if weight <= 0.0 {
+                continue;
+            }
             if known.models.last() != Some(&&row.model) {
                 known.models.push(&row.model);
             }
@@ -176,6 +228,11 @@ impl<'a> Known<'a> {
             };
             for number in [row.value, floor, ceiling] {
                 sha.update(number.to_le_bytes());
+            }
+            row.sample.iter().for_each(|sample| sha.update(sample.to_le_bytes()));
+            if let Some((low, high)) = row.interval {
+                sha.update(low.to_le_bytes());
+                sha.update(high.to_le_bytes());
             }
             sha.update([row.by as u8]);
             sha.update(days(row.date).to_le_bytes());
@@ -239,11 +296,16 @@ impl<'a> Known<'a> {
         let overall = right(ability - references.overall, information.variance(None), information.rows());
         let by_category = Category::ALL.map(|category| {
             let at = category as usize;
-            let leaning = self.pairs.get(&(model, category)).map_or(0.0, |&pair| solution.leaning[pair]);
             let rows = if information.rows[at] > 0 { information.rows[at] } else { information.rows() };
-            right(ability + leaning - references.by_category[at], information.variance(Some(category)), rows)
+            let logit = self.logit(model, category, solution, references);
+            right(logit, information.variance(Some(category)), rows)
         });
         Chances { overall, by_category }
+    }
+
+    fn logit(&self, model: usize, category: Category, solution: &Solution, references: &References) -> f64 {
+        let leaning = self.pairs.get(&(model, category)).map_or(0.0, |&pair| solution.leaning[pair]);
+        solution.ability[model] + leaning - references.by_category[category as usize]
     }
 }
 
@@ -286,39 +348,18 @@ fn unknown(models: impl Iterator<Item = Right>) -> Right {
     let mut chances: Vec<u32> = models.map(|right| right.ppm).collect();
     chances.sort_unstable();
     let ppm = chances.get(chances.len() / 10).copied().unwrap_or(UNKNOWN_PPM);
-    Right { ppm, low_ppm: UNKNOWN_LOW_PPM.min(ppm), rows: 0 }
+    Right { ppm, low_ppm: UNKNOWN_LOW_PPM.min(ppm), high_ppm: UNKNOWN_HIGH_PPM.max(ppm), rows: 0 }
 }
 
 fn right(logit: f64, variance: f64, rows: u32) -> Right {
-    Right { ppm: ppm(logit), low_ppm: ppm(logit - Z * libm::sqrt(variance)), rows }
+    let reach = Z * libm::sqrt(variance);
+    Right { ppm: ppm(logit), low_ppm: ppm(logit - reach), high_ppm: ppm(logit + reach), rows }
 }
 
 /// `sigmoid(logit)` in parts per million, within 1–99 %.
-fn ppm(logit: f64) -> u32 {
+pub(super) fn ppm(logit: f64) -> u32 {
     let chance = 1.0 / (1.0 + libm::exp(-logit));
     libm::round(chance.clamp(0.01, 0.99) * 1e6) as u32
-}
-
-fn logit_of(value: f64, unit: Unit) -> Option<f64> {
-    match unit {
-        Unit::Elo => Some(value / 400.0 * core::f64::consts::LN_10),
-        Unit::Percent { floor, ceiling } if floor < ceiling => {
-            let share = ((value - floor) / (ceiling - floor)).clamp(0.01, 0.99);
-            Some(libm::log(share / (1.0 - share)))
-        }
-        Unit::Percent { .. } => None,
-    }
-}
-
-fn weight(trust: &Trust, row: &ScoreRow, day: civil::Date) -> f64 {
-    let age = f64::from(days(day) - days(row.date));
-    let fresh = if trust.half_life_days > 0.0 { libm::exp2(-age / trust.half_life_days) } else { 1.0 };
-    trust.of(row.by) * fresh
-}
-
-/// Days since 1970-01-01.
-fn days(date: civil::Date) -> i32 {
-    date.duration_since(civil::date(1970, 1, 1)).as_hours().div_euclid(24) as i32
 }
 
 /// The weighted median, between the values whose middles enclose half of the weight: a row more or less moves it a

@@ -7,7 +7,8 @@ use super::*;
 use crate::base::catalog::{Model, SpeedPrior};
 
 fn row(model: &str, benchmark: &str, value: f64, date: civil::Date, by: By) -> ScoreRow {
-    ScoreRow { model: model.into(), benchmark: benchmark.into(), value, date, by, source: "test".into() }
+    let (model, benchmark, source) = (model.into(), benchmark.into(), "test".into());
+    ScoreRow { model, benchmark, value, date, by, source, sample: None, interval: None, expires: None }
 }
 
 fn model(name: &str) -> Model {
@@ -103,7 +104,7 @@ fn nothing_new_wins_on_hope() {
         assert_eq!(right.ppm, code(&scores, "weak", DAY).ppm, "{name}");
     }
     let empty = Scores::default().fit(DAY).right(&model("x"), Category::Math, true);
-    assert_eq!(empty, Right { ppm: 500_000, low_ppm: 10_000, rows: 0 });
+    assert_eq!(empty, Right { ppm: 500_000, low_ppm: 10_000, high_ppm: 990_000, rows: 0 });
 }
 
 #[test]
@@ -181,4 +182,109 @@ fn guessing_is_taken_off_a_percentage() {
         code(&scores, "strong", DAY).ppm - code(&scores, "weak", DAY).ppm
     };
     assert!(with_floor(20.0) > with_floor(0.0), "above guessing, the weak one knows little");
+}
+
+#[test]
+fn wilsons_interval_holds_its_share_and_is_as_published() {
+    // Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for (right, asked, low, high) in
+        [(81, 263, 25.53, 36.62), (15, 148, 6.24, 16.05), (0, 20, 0.0, 16.11), (1, 29, 0.61, 17.18)]
+    {
+        let (share, found_low, found_high) = wilson(right, asked).unwrap();
+        assert!((found_low - low).abs() < 0.01 && (found_high - high).abs() < 0.01, "{found_low} {found_high}");
+        assert!(found_low <= share && share <= found_high);
+    }
+    let (_, low, high) = wilson(8, 8).unwrap();
+    assert!(low < 70.0 && high == 100.0, "eight of eight is no certainty");
+    assert_eq!(wilson(0, 0), None);
+}
+
+#[test]
+fn a_small_sample_moves_the_fit_less_than_a_large_one_and_a_large_one_as_much_as_an_exact_row() {
+    let with = |sample: Option<u32>| {
+        let mut rows = rows();
+        rows.push(ScoreRow { sample, ..row("middle", "hard/code", 90.0, DAY, By::Own) });
+        code(&scores(rows), "middle", DAY).ppm
+    };
+    let without = code(&scores(rows()), "middle", DAY).ppm;
+    let (eight, forty, thousands, exact) = (with(Some(8)), with(Some(40)), with(Some(100_000)), with(None));
+    assert!(without < eight && eight < forty && forty < thousands, "{without} {eight} {forty} {thousands}");
+    assert!(exact.abs_diff(thousands) < 200, "{thousands} {exact}");
+}
+
+#[test]
+fn an_interval_weighs_like_the_sample_that_it_comes_from() {
+    let (share, low, high) = wilson(36, 60).unwrap();
+    let reading = |row: &ScoreRow| Reading::new(row, Unit::PERCENT, &Trust::default(), DAY).unwrap();
+    let plain = row("a", "hard/code", share, DAY, By::Own);
+    let sampled = reading(&ScoreRow { sample: Some(60), ..plain.clone() });
+    let stated = reading(&ScoreRow { interval: Some((low, high)), ..plain.clone() });
+    assert!((sampled.precision - stated.precision).abs() < 0.02, "{sampled:?} {stated:?}");
+    assert!((reading(&plain).precision - 1.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_row_that_has_expired_counts_no_more_and_is_still_told_of() {
+    let mut rows = rows();
+    let until = civil::date(2025, 4, 1);
+    rows.push(ScoreRow { expires: Some(until), ..row("weak", "hard/code", 95.0, DAY, By::Own) });
+    let scores = scores(rows);
+    let (before, after) = (code(&scores, "weak", civil::date(2025, 3, 31)), code(&scores, "weak", until));
+    assert!(before.ppm > after.ppm + 100_000, "{before:?} {after:?}");
+    let accounts = scores.accounts(until);
+    let weak = accounts.iter().find(|account| account.model.as_str() == "weak").unwrap();
+    let outs: Vec<_> = weak.rows.iter().filter_map(|carried| carried.out).collect();
+    assert_eq!(outs, [account::Out::Expired]);
+}
+
+#[test]
+fn an_account_says_which_rows_count_why_others_do_not_and_what_the_fit_expects() {
+    let mut rows = rows();
+    rows.push(row("strong", "hard/code", 10.0, civil::date(2024, 2, 15), By::Independent));
+    rows.push(row("strong", "of/nothing", 10.0, DAY, By::Independent));
+    let trust = Trust { vendor: 0.0, ..Trust::default() };
+    rows.push(row("strong", "easy/code", 99.0, DAY, By::Vendor));
+    let scores = Scores::new(rows, benchmarks(), trust);
+    let fit = scores.fit(DAY);
+    let accounts = scores.accounts(DAY);
+    let names: Vec<&str> = accounts.iter().map(|account| account.model.as_str()).collect();
+    assert_eq!(names, ["middle", "strong", "weak"]);
+    let strong = &accounts[1];
+    assert_eq!(strong.overall, Some(fit.right(&model("strong"), Category::Code, false)));
+    let of_code = strong.categories.iter().find(|(category, ..)| *category == Category::Code).unwrap();
+    assert_eq!(of_code.1, Some(fit.right(&model("strong"), Category::Code, true)));
+    let mut outs: Vec<_> = strong.rows.iter().filter_map(|row| Some((row.row.benchmark.as_str(), row.out?))).collect();
+    outs.sort_by_key(|(name, _)| *name);
+    use account::Out::{NotDescribed, Superseded, Weightless};
+    assert_eq!(outs, [("easy/code", Weightless), ("hard/code", Superseded), ("of/nothing", NotDescribed)]);
+    let counted: Vec<_> = strong.rows.iter().filter(|row| row.out.is_none()).collect();
+    assert_eq!(counted.len(), 4);
+    for row in counted {
+        let (expected, value) = (row.expected.unwrap(), row.row.value);
+        let near = if row.row.benchmark.as_str() == "arena" { 100.0 } else { 12.0 };
+        assert!((expected - value).abs() < near, "{} {expected} {value}", row.row.benchmark);
+    }
+}
+
+#[test]
+fn vendor_and_others_part_where_their_rows_differ_by_more_than_chance_and_only_there() {
+    let boast = |lift: f64| {
+        let mut rows = rows();
+        for (name, value) in [("easy/code", 60.0), ("hard/code", 25.0), ("sums/math", 45.0)] {
+            rows.push(row("weak", name, value + lift, DAY, By::Vendor));
+        }
+        let scores = scores(rows);
+        let accounts = scores.accounts(DAY);
+        let weak = accounts.iter().find(|account| account.model.as_str() == "weak").unwrap();
+        let sides = |wanted| weak.categories.iter().find(|(category, ..)| *category == wanted).unwrap().2;
+        (sides(Category::Code), sides(Category::Chat))
+    };
+    let (same, chat) = boast(0.0);
+    assert!(
+        same.is_some_and(|sides| !sides.parted && sides.vendor_ppm.abs_diff(sides.others_ppm) < 20_000),
+        "{same:?}"
+    );
+    assert_eq!(chat, None, "the vendor says nothing of chat");
+    let (boasted, _) = boast(38.0);
+    assert!(boasted.is_some_and(|sides| sides.parted && sides.vendor_ppm > sides.others_ppm + 200_000), "{boasted:?}");
 }

@@ -55,7 +55,17 @@ pub fn score(node: &Node) -> Option<ScoreRow> {
             _ => return None,
         },
         source: Arc::from(node.word("source").unwrap_or_default()),
+        sample: node.read("sample_size", units::count).and_then(|count| u32::try_from(count).ok()),
+        interval: node.get("interval").and_then(interval),
+        expires: node.read("expires", units::day),
     })
+}
+
+/// The two ends of an interval, in their order.
+pub fn interval(node: &Node) -> Option<(f64, f64)> {
+    let ends = node.items().iter().map(|end| units::number(end.text()?).ok()).collect::<Option<Vec<f64>>>()?;
+    let [low, high] = ends.as_slice() else { return None };
+    (low <= high).then_some((*low, *high))
 }
 
 /// What a benchmark measures.

@@ -26,7 +26,7 @@ pub mod rows;
 mod rules;
 mod scores;
 mod teams;
-mod warnings;
+pub mod warnings;
 
 /// What every part of the lowering works with.
 pub struct Work<'a, 'e> {
@@ -34,12 +34,12 @@ pub struct Work<'a, 'e> {
     pub report: &'a mut Report,
     /// What the operator wrote.
     pub sections: &'a Sections,
-    /// What is built in.
+    /// What is built in, as far as the operator follows it (`catalog: DATE`).
     pub catalog: &'a Catalog,
+    /// What is built in, the newest set: for warnings only.
+    pub newest: &'a Catalog,
     /// Where secrets come from.
     pub secrets: &'a mut Secrets<'e>,
-    /// Catalog rows that begin later are not used.
-    pub pin: Option<Timestamp>,
     /// The instant of the load, for warnings only: no decision depends on it.
     pub now: Timestamp,
 }

@@ -13,6 +13,7 @@ use crate::{
         catalog::{Backend, Candidate, CandidateId, Model},
         fences::Owner,
         names::{BackendName, ModelName},
+        price::PriceRow,
     },
     provider,
 };
@@ -128,7 +129,7 @@ fn candidate(
     // Own servers have no price in the catalog but what their rent comes to.
     let known = match backend.rent.and_then(|rent| rent.row()) {
         Some(row) => vec![Arc::new(row)],
-        None => catalog_prices(work, backend, upstream),
+        None => catalog_prices(work.catalog, backend, upstream),
     };
     Candidate {
         id,
@@ -141,12 +142,8 @@ fn candidate(
 }
 
 /// The catalog's rows for a pair, at the vendor's usual site where the backend names none.
-pub fn catalog_prices(
-    work: &Work<'_, '_>,
-    backend: &Backend,
-    upstream: &str,
-) -> Vec<Arc<crate::base::price::PriceRow>> {
+pub fn catalog_prices(catalog: &catalog::Catalog, backend: &Backend, upstream: &str) -> Vec<Arc<PriceRow>> {
     let usual = provider::by_name(backend.provider).and_then(|dialect| dialect.regions().first().copied());
     let region = backend.region.as_deref().or(usual).unwrap_or("intl");
-    work.catalog.prices_of(backend.provider, Some(region), upstream, work.pin)
+    catalog.prices_of(backend.provider, Some(region), upstream)
 }

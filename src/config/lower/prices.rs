@@ -214,7 +214,7 @@ fn row(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies) -> Option<
             fault.label("not defined").hint(close::hint(name, names, "define them under `holidays:`"));
         }
     }
-    rows::row(node, &|name| work.holidays(name))
+    rows::row(node, &|name| work.holidays(name)).map(|row| PriceRow { own: true, ..row })
 }
 
 fn check_currency(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies) {

@@ -32,6 +32,7 @@ pub fn row(node: &Node, holidays: Holidays<'_>) -> Option<PriceRow> {
         rates,
         calendar: windows.iter().map(|node| window(node, holidays)).collect::<Option<_>>()?,
         source: Arc::from(node.word("source").unwrap_or_default()),
+        own: false,
     })
 }
 
@@ -153,6 +154,7 @@ mod tests {
             rates: vec![rate],
             calendar: Vec::new(),
             source: Arc::from(""),
+            own: false,
         })
     }
 

@@ -5,11 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use jiff::tz::TimeZone;
-
 use super::{
     super::{close, tree::Node, units},
-    Named, Work, amounts,
+    Named, Work, amounts, warnings,
 };
 use crate::base::{
     catalog::Model,
@@ -29,9 +27,8 @@ pub fn lower(work: &mut Work<'_, '_>, models: &Named<ModelName, Model>) -> Score
     }
     let own: BTreeSet<(ModelName, BenchmarkName)> =
         rows.iter().map(|row| (row.model.clone(), row.benchmark.clone())).collect();
-    let pin = work.pin.map(|pin| pin.to_zoned(TimeZone::UTC).date());
-    let catalog = work.catalog.scores.iter().filter(|row| pin.is_none_or(|pin| row.date <= pin));
-    rows.extend(catalog.filter(|row| !own.contains(&(row.model.clone(), row.benchmark.clone()))).cloned());
+    let known = work.catalog.scores.iter();
+    rows.extend(known.filter(|row| !own.contains(&(row.model.clone(), row.benchmark.clone()))).cloned());
     Scores::new(rows, benchmarks, trust)
 }
 
@@ -52,13 +49,34 @@ fn row(
         warning.label("stays out of the fit").hint(hint);
     }
     let mut row = amounts::score(node)?;
+    check_row(work, node, &row);
     if let Some(catalog) = models.get(name).and_then(|model| model.catalog.clone()) {
         row.model = catalog;
     }
     if row.source.is_empty() {
         row.source = Arc::from("the operator's own row");
     }
+    warnings::newer_score(work, node.span, &row);
     Some(row)
+}
+
+fn check_row(work: &mut Work<'_, '_>, node: &Node, row: &ScoreRow) {
+    if let (Some(place), None) = (node.get("interval"), row.interval) {
+        let fault = work.report.fault(place.span, "an interval without two ends in their order");
+        fault.label("not an interval").hint("write its lower and its upper end, as in `[60.1, 68.4]`");
+    }
+    if let (Some(place), Some((low, high))) = (node.get("interval"), row.interval)
+        && !(low..=high).contains(&row.value)
+    {
+        let fault = work.report.fault(place.span, format!("the interval does not hold its value {}", row.value));
+        fault.label("beside it").hint("give both in the benchmark's unit");
+    }
+    if let (Some(place), Some(expires)) = (node.get("expires"), row.expires)
+        && expires <= row.date
+    {
+        let fault = work.report.fault(place.span, "`expires` is not after `date`");
+        fault.label("over before it counts").hint("a score counts from `date` up to, but not on, `expires`");
+    }
 }
 
 /// What each benchmark measures, the operator's before the catalog's.

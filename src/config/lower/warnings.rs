@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Work, models::catalog_prices, prices::Own};
+use super::{super::diagnostic::Span, Work, models::catalog_prices, prices::Own};
 use crate::{
     base::{
         catalog::{Candidate, CandidateId},
-        price::PriceRow,
+        price::{PriceRow, in_force},
+        scores::ScoreRow,
     },
     policy::{Choice, Floor, Policies, Route},
 };
@@ -79,16 +80,57 @@ fn unpriced(work: &mut Work<'_, '_>, policies: &Policies, candidate: &Candidate)
 
 fn newer_price(work: &mut Work<'_, '_>, candidate: &Candidate, own: &Own) {
     let rows = own.placed(&candidate.backend.name, &candidate.upstream);
-    let Some(current) = rows.iter().rev().find(|own| own.row.holds(work.now)) else { return };
-    let known = catalog_prices(work, &candidate.backend, &candidate.upstream);
-    let newer = known.iter().rev().find(|row| row.holds(work.now) && row.from > current.row.from);
-    // What the operator says nothing about, such as a tier of service, is no contradiction.
-    let same =
-        |newer: &PriceRow| newer.rates.iter().filter(|rate| current.row.has(rate.when.tier)).eq(&current.row.rates);
-    if let Some(newer) = newer.filter(|newer| newer.currency != current.row.currency || !same(newer)) {
+    let known = catalog_prices(work.newest, &candidate.backend, &candidate.upstream);
+    let now = work.now;
+    let mut differs = |at, word| {
+        let Some(current) = rows.iter().rev().find(|own| own.row.holds(at)) else { return false };
+        let newer = known.iter().rev().find(|row| row.holds(at) && row.from > current.row.from);
+        let Some(newer) = newer.filter(|newer| !same_price(newer, &current.row)) else { return false };
         let date = newer.from.to_zoned(jiff::tz::TimeZone::UTC).date();
-        let title = format!("the catalog has another price for `{}` since {date}", candidate.label());
+        let title = format!("the catalog has another price for `{}` {word} {date}", candidate.label());
         let warning = work.report.warning(current.span, title).label("yours wins");
+        warning.hint(format!("see {}; take your row out to follow the catalog", newer.source));
+        true
+    };
+    if !differs(now, "since") {
+        let announced = known.iter().map(|row| row.from).find(|from| *from > now);
+        if let Some(from) = announced {
+            differs(from, "from");
+        }
+    }
+}
+
+/// What the operator says nothing about, such as a tier of service, is no contradiction.
+fn same_price(newer: &PriceRow, own: &PriceRow) -> bool {
+    newer.currency == own.currency && newer.rates.iter().filter(|rate| own.has(rate.when.tier)).eq(&own.rates)
+}
+
+/// The prices that the newest catalog asks for now and that `catalog: DATE` hides.
+pub fn hidden_prices(work: &Work<'_, '_>, policies: &Policies) -> Vec<String> {
+    let differs = |candidate: &&Arc<Candidate>| {
+        let price_of = |catalog| catalog_prices(catalog, &candidate.backend, &candidate.upstream);
+        let (newest, followed) = (price_of(work.newest), price_of(work.catalog));
+        let charged = in_force(&candidate.prices, work.now);
+        // An operator's own row is told of elsewhere.
+        !charged.is_some_and(|row| row.own)
+            && match (in_force(&newest, work.now), in_force(&followed, work.now)) {
+                (Some(newer), Some(older)) => !same_price(newer, older),
+                (Some(_), None) => true,
+                (None, _) => false,
+            }
+    };
+    policies.candidates.iter().filter(differs).map(|candidate| candidate.label()).collect()
+}
+
+/// A newer row of the catalog about the same model and benchmark as an operator's.
+pub fn newer_score(work: &mut Work<'_, '_>, span: Span, own: &ScoreRow) {
+    let same = |row: &&ScoreRow| row.model == own.model && row.benchmark == own.benchmark && row.date > own.date;
+    let newer = work.newest.scores.iter().filter(same).max_by_key(|row| row.date);
+    if let Some(newer) = newer.filter(|newer| newer.value.to_bits() != own.value.to_bits()) {
+        let (value, date) = (newer.value, newer.date);
+        let title =
+            format!("the catalog has another score of `{}` in `{}`: {value} on {date}", own.model, own.benchmark);
+        let warning = work.report.warning(span, title).label("yours wins");
         warning.hint(format!("see {}; take your row out to follow the catalog", newer.source));
     }
 }

@@ -1,7 +1,7 @@
 //! The keys of `policies/tests/*.yaml`: what is given, and what is expected of the decision.
 
 use super::super::shape::{Kind, Least, Shape, Unit, may, must};
-use super::{CATEGORIES, TIERS, TOKENIZERS};
+use super::{TIERS, TOKENIZERS, scores::CATEGORIES};
 use crate::policy::Rejection;
 
 use Kind::{Amount, Either, Entries, Flag, List, Name, Text, Word};

@@ -33,6 +33,7 @@ impl PriceUsed {
             rates: vec![rate],
             calendar: Vec::new(),
             source: "".into(),
+            own: false,
         };
         let usage = Usage {
             input: tokens.input,
