@@ -5,12 +5,16 @@ mod books;
 mod bounds;
 mod budget;
 mod cases;
+pub mod catalog;
 pub mod check;
 mod demo;
 mod key;
+mod policies;
+mod prices;
 mod remote;
 mod run;
 mod schema;
+mod scores;
 mod serve;
 mod store_loss;
 mod switch;
@@ -50,6 +54,12 @@ enum Command {
     Audit(Box<audit::Args>),
     /// Bring the books to another place.
     Books(books::ship::Args),
+    /// The register of prices: every row with its dates, source and currency, and what is in force.
+    Prices(prices::Args),
+    /// The register of scores: every row with its source and weight, and the number that they come to.
+    Scores(scores::Args),
+    /// What a newer set of the built-in catalog changes, and which routes move.
+    Catalog(catalog::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
 }
@@ -75,6 +85,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Usage(args) => usage::run(*args),
         Command::Audit(args) => audit::run(*args),
         Command::Books(args) => books::ship::run(args),
+        Command::Prices(args) => prices::run(args),
+        Command::Scores(args) => scores::run(args),
+        Command::Catalog(args) => catalog::run(args),
         Command::Schema(args) => schema::run(args),
     };
     done.unwrap_or_else(|error| {
