@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     Gateway,
     auth::{self, Caller},
+    deadlines,
     live::{Live, warm::Turn},
     refusal::{Code, Refusal},
     standing::Standing,
@@ -57,8 +58,10 @@ pub struct Ask {
     pub live: Arc<Live>,
     /// What the client's `model` named.
     pub route: Arc<Route>,
-    /// When the client will no longer wait.
+    /// When the client will no longer wait, as it said to Turnpike.
     pub deadline: Option<Instant>,
+    /// When its SDK gives up unless something has come: until then an answer must be there, or a stream have begun.
+    pub patience: Option<Instant>,
     /// Randomness of this request.
     pub seed: u64,
 }
@@ -69,9 +72,14 @@ impl Ask {
         policy::Caller { team: &self.caller.team, key: &self.caller.key, user: &self.user, session: &self.session }
     }
 
-    /// What is left until the deadline.
+    /// When an answer must be there, or a stream have begun.
+    pub fn first_byte_by(&self) -> Option<Instant> {
+        [self.deadline, self.patience].into_iter().flatten().min()
+    }
+
+    /// What is left until then.
     pub fn time_left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.first_byte_by().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -103,11 +111,15 @@ async fn admit_caller(
     body: Incoming,
 ) -> Result<Ask, Refusal> {
     full(gateway, &live, &caller)?;
-    let deadline = deadline(&head.headers, arrival)?;
+    let deadline = deadlines::stated(&head.headers, arrival)?;
     check_encoding(&head.headers)?;
     let body = collect(body, gateway.settings.body_limit).await?;
     let admitted = Instant::now();
     let mut chat = ChatRequest::parse(body).map_err(|error| bad_request(&error))?;
+    let patience = match deadline {
+        Some(_) => None,
+        None => deadlines::of_sdk(&head.headers, arrival, chat.facts.stream.then_some(gateway.settings.stream_commit_after)),
+    };
     let route = named_route(&live, &caller, &chat.facts.model)?;
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
     let user = users::named(&caller.team, &head.headers, &chat)?;
@@ -141,6 +153,7 @@ async fn admit_caller(
         live,
         route,
         deadline,
+        patience,
         seed,
     })
 }
@@ -246,20 +259,6 @@ pub fn unknown_model(live: &Live, caller: &Caller, name: &str) -> Refusal {
     let shown: String = name.chars().filter(|letter| !letter.is_control()).take(80).collect();
     Refusal::new(Code::ModelNotFound, format!("no route, model or alias is called `{shown}`\nhint: {hint}"))
         .param("model")
-}
-
-/// `x-turnpike-deadline: 20s` counts from the request's arrival.
-fn deadline(headers: &HeaderMap, arrival: Instant) -> Result<Option<Instant>, Refusal> {
-    let Some(value) = headers.get("x-turnpike-deadline") else { return Ok(None) };
-    let wait = value.to_str().ok().and_then(|text| crate::config::duration(text).ok());
-    match wait {
-        Some(wait) if !wait.is_zero() => Ok(arrival.checked_add(wait)),
-        Some(_) | None => Err(Refusal::new(
-            Code::InvalidRequest,
-            "header `x-turnpike-deadline` is not a time\nhint: write it like `20s` or `1500ms`",
-        )
-        .param("x-turnpike-deadline")),
-    }
 }
 
 fn text_header(headers: &HeaderMap, name: &'static str) -> Option<String> {

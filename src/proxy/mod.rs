@@ -11,6 +11,7 @@ mod answer;
 mod attempt;
 mod auth;
 mod course;
+mod deadlines;
 mod dry;
 mod funds;
 mod gauges;

@@ -132,6 +132,20 @@ def test_structured_output(client):
     assert answer.choices[0].message.parsed == Person(name="Ada", age=36)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_read_timeout_is_kept_from_the_other_side(client, stream):
+    # The SDK tells its limit; it hears that it has passed, and does not ask again what it would give up on again.
+    with pytest.raises(openai.InternalServerError) as raised:
+        client.ask("silent", stream=stream, timeout=2)
+    assert (raised.value.status_code, raised.value.code) == (504, "deadline_exceeded")
+    assert raised.value.response.headers["x-should-retry"] == "false"
+    assert client.sent == 1
+
+
+def test_a_read_timeout_is_no_limit_on_a_stream_that_flows(client):
+    assert len(list(client.ask("long", stream=True, timeout=2))) > 3_000
+
+
 def test_abort_midway(client):
     stream = client.ask("endless", stream=True)
     seen = [next(stream) for _ in range(3)]

@@ -119,6 +119,8 @@ fn with_odd_value(chance: &mut Chance, text: &str) -> Vec<u8> {
 
 const HEADERS: &[&str] = &[
     "x-turnpike-deadline",
+    "x-stainless-read-timeout",
+    "x-stainless-timeout",
     "x-turnpike-labels",
     "x-turnpike-session",
     "x-turnpike-user",

@@ -18,6 +18,7 @@ fn scripted(request: &Received, gate: &Gate) -> Script {
         "long" => Script::says(&"word ".repeat(3_000)).pace(Duration::from_millis(1)),
         "cut" => Script::says("half of an answer").cut_after_events(3),
         "broken" => Script::error(500, "server_error", "broken"),
+        "silent" => Script::stalls(),
         "strict" => Script::fails(400, strict()),
         _ => Script::says("Hello from the other side").pace(Duration::from_millis(1)),
     }
@@ -45,6 +46,8 @@ async fn the_official_python_sdk_is_served() {
     for name in ["good", "tools", "json", "endless", "long", "cut", "broken", "strict"] {
         setup = setup.model(name, "one", name);
     }
+    let setup =
+        setup.model_with("silent", "one", "silent", "speed: {first_token: 1ms, per_token: 1ms}, expected_output: 5");
     let gateway = setup.start().await;
     let mut pytest = std::process::Command::new(python);
     pytest

@@ -70,11 +70,7 @@ async fn a_plain_answer_that_stalls_in_its_body_fails_over() {
 
 #[tokio::test]
 async fn a_deadline_of_the_client_bounds_the_whole_request() {
-    let upstream = Upstream::start().await;
-    let fast = "speed: {first_token: 1ms, per_token: 1ms}, expected_output: 5";
-    let setup = Setup::new().backend("one", &upstream.base_url());
-    let setup = setup.model_with("swift", "one", "swift-upstream", fast);
-    let gateway = setup.policies("routes: {chain: {order: [swift]}}").start().await;
+    let (gateway, upstream) = swift("").await;
     upstream.always(Script::stalls());
     let client = gateway.client().header("x-turnpike-deadline", "1s");
     let answer = client.post("/v1/chat/completions", &crate::harness::chat("chain")).await;
@@ -89,6 +85,65 @@ async fn a_deadline_that_nobody_can_keep_is_refused_before_anybody_is_asked() {
     let answer = client.post("/v1/chat/completions", &crate::harness::chat("chain")).await;
     answer.is_refused(504, "deadline_exceeded");
     assert_eq!((first.tally().requests, second.tally().requests), (0, 0));
+}
+
+/// A gateway over one upstream that a request of this route is expected to be served by at once.
+async fn swift(server: &str) -> (Gateway, Upstream) {
+    let upstream = Upstream::start().await;
+    let fast = "speed: {first_token: 1ms, per_token: 1ms}, expected_output: 5";
+    let setup = Setup::new().backend("one", &upstream.base_url());
+    let setup = setup.model_with("swift", "one", "swift-upstream", fast);
+    (setup.policies("routes: {chain: {order: [swift]}}").server(server).start().await, upstream)
+}
+
+#[tokio::test]
+async fn the_limit_of_an_sdk_bounds_a_whole_answer_and_is_told_before_the_sdk_gives_up() {
+    let (gateway, upstream) = swift("").await;
+    upstream.always(Script::stalls());
+    for header in ["x-stainless-read-timeout", "x-stainless-timeout"] {
+        let client = gateway.client().header(header, "1");
+        let answer = client.post("/v1/chat/completions", &crate::harness::chat("chain")).await;
+        answer.is_refused(504, "deadline_exceeded");
+        assert_eq!(answer.header("x-should-retry"), "false");
+    }
+    upstream.until(|tally| tally.requests == 2 && tally.open == 0).await;
+    // Our own word counts before theirs.
+    upstream.always(Script::says("whole answer"));
+    let client = gateway.client().header("x-stainless-read-timeout", "0.001").header("x-turnpike-deadline", "20s");
+    client.post("/v1/chat/completions", &crate::harness::chat("chain")).await.says("whole answer");
+}
+
+#[tokio::test]
+async fn the_limit_of_an_sdk_bounds_a_streams_beginning_and_not_its_length() {
+    let (gateway, upstream) = swift("").await;
+    let client = gateway.client().header("x-stainless-read-timeout", "1");
+    let gate = Gate::closed();
+    upstream.push(Script::says("a long answer").after_events(2, Fault::Wait(gate.clone())));
+    let mut stream = client.post_stream("/v1/chat/completions", &streamed("chain")).await;
+    stream.read_until("a ").await;
+    upstream.always(Script::stalls());
+    // A request that is refused for its limit has waited for all of it: so has the stream.
+    let late = client.post_stream("/v1/chat/completions", &streamed("chain")).await;
+    assert_eq!(late.status, 504);
+    gate.release();
+    let rest = stream.transcript().await;
+    assert!(rest.is_done() && rest.error().is_none(), "{}", rest.text());
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_hears_comments_outlasts_the_limit_of_an_sdk() {
+    let (gateway, upstream) = swift("stream_commit_after: 50ms").await;
+    let client = gateway.client().header("x-stainless-read-timeout", "1");
+    let gate = Gate::closed();
+    upstream.push(Script::says("whole answer").behind(&gate));
+    let mut stream = client.post_stream("/v1/chat/completions", &streamed("chain")).await;
+    stream.read_until(":").await;
+    upstream.until(|tally| tally.open == 1).await;
+    let late = client.post("/v1/chat/completions", &crate::harness::chat("chain"));
+    upstream.push(Script::stalls());
+    late.await.is_refused(504, "deadline_exceeded");
+    gate.release();
+    stream.transcript().await.says("whole answer");
 }
 
 #[tokio::test]

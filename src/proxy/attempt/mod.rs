@@ -138,7 +138,7 @@ struct Clocks {
     first: Instant,
     /// The whole attempt.
     total: Instant,
-    /// The client's own deadline.
+    /// When the client must have heard something.
     deadline: Option<Instant>,
 }
 
@@ -147,7 +147,7 @@ impl Clocks {
         let (now, timeouts) = (Instant::now(), ranked.candidate.backend.timeouts);
         let total = now + timeouts.total;
         let first = if streams { total.min(now + timeouts.first_token) } else { total };
-        Self { first, total, deadline: ask.deadline }
+        Self { first, total, deadline: ask.first_byte_by() }
     }
 
     /// Runs `work` until `end` or the client's deadline. It comes pinned: a future that is handed over lies twice in the
