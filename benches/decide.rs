@@ -148,6 +148,7 @@ fn route(count: u32, dressed: bool) -> Route {
         category: None,
         rules: dressed.then(rule).into_iter().collect(),
         attempts: 3,
+        hedge: None,
         max_output: 4_096,
         fences: Arc::default(),
     }

@@ -69,6 +69,7 @@ fn row(about: &Arc<About>, id: u128) -> Row {
         request: Uuid::from_u128(id),
         attempt: 1,
         revision: 0,
+        hedge: false,
         at_ms: 1_795_000_000_000,
         about: Arc::clone(about),
         served: served(),

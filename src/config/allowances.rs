@@ -1,11 +1,15 @@
-//! Budgets and limits as they are written: amounts, rates, where users are named, what a lost store means.
+//! Budgets and limits as they are written: amounts, rates, where users are named, what a lost store means, when an attempt
+//! is overdue.
 
 use std::sync::Arc;
 
 use super::units::{self, Unfit};
-use crate::base::{
-    money::Money,
-    tenants::{OnStoreLoss, Period, Quota, Rate, UserSource},
+use crate::{
+    base::{
+        money::Money,
+        tenants::{OnStoreLoss, Period, Quota, Rate, UserSource},
+    },
+    policy::hedge::After,
 };
 
 /// Counts stay below 2⁵³: a store's counters may be doubles.
@@ -117,6 +121,19 @@ pub fn store_loss(text: &str) -> Result<OnStoreLoss, Unfit> {
                 "write `lease`, `closed` or `open(20 USD)`, the most that each gateway may spend meanwhile",
             ),
         },
+    }
+}
+
+/// `p95`, `800ms`: when an attempt is overdue.
+pub fn overdue(text: &str) -> Result<After, Unfit> {
+    let text = text.trim();
+    match (text, units::duration(text)) {
+        ("p95", _) => Ok(After::P95),
+        (_, Ok(time)) => Ok(After::Time(time)),
+        (_, Err(_)) => unfit(
+            format!("`{text}` does not say when an attempt is overdue"),
+            "write `p95`, the only percentile that is measured, or a time such as `800ms`",
+        ),
     }
 }
 

@@ -1,12 +1,14 @@
 //! The keys of `turnpike.yaml` and of `policies/*.yaml`, as tables.
 
 pub mod cases;
+mod flow;
 mod scores;
 mod tenants;
 
 use crate::{base::notices::EventKind, policy::balance};
 
 use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
+use flow::HEDGE;
 pub use scores::BENCHMARK;
 #[cfg(test)]
 pub use scores::{EXPIRES, INTERVAL, SAMPLE_SIZE};
@@ -335,11 +337,12 @@ const ROUTE: Shape = Shape {
         may("require", Kind::Shape(&REQUIRE), "what a candidate must fulfil"),
         may("attempts", Amount(Unit::Count(1, 20)), "how many attempts a request may make; 3 unless stated"),
         may("max_output", TOKENS, "the cap when the client names none; 4096 unless stated"),
+        HEDGE,
         may("rules", List(&Kind::Shape(&RULE), Least::None), "conditions that tighten the route"),
         BUDGETS,
         LIMITS_OF_OWNERS,
     ],
-    later: &["guard", "shadow", "hedge", "continue"],
+    later: &["guard", "shadow", "continue"],
 };
 
 const CATEGORIES_OR_AUTO: &[&str] =

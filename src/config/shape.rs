@@ -60,6 +60,8 @@ pub enum Unit {
     UserSource,
     /// `lease`, `closed`, `open(20 USD)`.
     StoreLoss,
+    /// `p95`, `800ms`.
+    Overdue,
     /// `30s`.
     Duration,
     /// `128k`.
@@ -99,6 +101,7 @@ impl Unit {
             Self::Quota => "an amount of money, tokens or requests above zero",
             Self::Rate => "a rate such as `600/min`",
             Self::UserSource => "a header or a field of the body",
+            Self::Overdue => "`p95` or a length of time",
             Self::StoreLoss => "`lease`, `closed` or `open(AMOUNT)`",
             Self::Duration => "a length of time",
             Self::Tokens | Self::Count(..) => "a whole number",
@@ -121,6 +124,7 @@ impl Unit {
             Self::Money | Self::Usd | Self::Quota => "2.10 USD",
             Self::Rate => "400k/min",
             Self::UserSource => "header:x-turnpike-user",
+            Self::Overdue => "p95",
             Self::StoreLoss => "open(20 USD)",
             Self::Duration => "30s",
             Self::Tokens => "128k",
@@ -146,6 +150,7 @@ impl Unit {
             Self::Quota => allowances::quota(text).map(drop),
             Self::Rate => allowances::rate(text).map(drop),
             Self::UserSource => allowances::user_source(text).map(drop),
+            Self::Overdue => allowances::overdue(text).map(drop),
             Self::StoreLoss => allowances::store_loss(text).map(drop),
             Self::Duration => units::some_duration(text).map(drop),
             Self::Tokens => units::count_in(text, &(1..=1_000_000_000)).map(drop),

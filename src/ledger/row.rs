@@ -206,6 +206,7 @@ impl HoldRow {
             request: self.id,
             attempt: 1,
             revision: 0,
+            hedge: false,
             at_ms: self.at_ms,
             about: self.about,
             served: self.first,
@@ -313,6 +314,9 @@ pub struct Row {
     /// 0 for the first word on an attempt; a correction has the next number and holds the difference.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub revision: u32,
+    /// It was begun beside another attempt, which was overdue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hedge: bool,
     /// When it was dispatched, in milliseconds since 1970: prices and calendars are read at this instant.
     pub at_ms: i64,
     /// Who asks for what.

@@ -54,6 +54,7 @@ fn row(dollars: i64, model: &str) -> Row {
         request: Uuid::nil(),
         attempt: 1,
         revision: 0,
+        hedge: false,
         at_ms: 0,
         about: Arc::default(),
         served: Served { model: model.into(), ..Served::default() },

@@ -28,6 +28,7 @@ pub mod decide;
 mod decision;
 mod filter;
 pub mod flow;
+pub mod hedge;
 pub mod loss;
 pub mod observe;
 pub mod queue;
@@ -118,6 +119,8 @@ pub struct Route {
     pub rules: Vec<rules::Rule>,
     /// How many attempts one request may make.
     pub attempts: u32,
+    /// How a second attempt is begun beside one that is overdue; `None` = never.
+    pub hedge: Option<hedge::Hedge>,
     /// The cap on an answer's tokens when the client names none.
     pub max_output: u64,
     /// What may be spent through it, and how fast.

@@ -95,6 +95,12 @@ impl Meter {
         self.waited(after, shift);
     }
 
+    /// No token had come after so long, and nobody waited on.
+    pub fn outrun(&mut self, after: Duration, now: Duration) {
+        let shift = self.begin(now);
+        self.waited(after, shift);
+    }
+
     /// A stream ended well: `output` tokens of it in `writing` after the first, and the prompt's tokens with those
     /// that the vendor read from its cache.
     pub fn answer(&mut self, output: u64, writing: Duration, input: u64, cached: u64, now: Duration) {

@@ -228,6 +228,12 @@ impl RetryBudget {
         left.is_some()
     }
 
+    /// Takes one for a hedge, if more than half of what can be saved up is there: hedges never leave failures without.
+    pub fn try_spare(&mut self, now: Duration) -> bool {
+        self.fill(now);
+        self.milli > SAVED / 2 && self.try_take(now)
+    }
+
     fn fill(&mut self, now: Duration) {
         let passed = u64::try_from(now.saturating_sub(self.filled).as_millis()).unwrap_or(u64::MAX);
         let added = passed.min(60_000) * PER_SECOND / 1_000;

@@ -227,6 +227,7 @@ pub(super) fn route(name: &str, choice: Choice) -> Route {
         category: None,
         rules: Vec::new(),
         attempts: 3,
+        hedge: None,
         max_output: 1_000,
         fences: Arc::default(),
     }

@@ -118,7 +118,9 @@ async fn admit_caller(
     let mut chat = ChatRequest::parse(body).map_err(|error| bad_request(&error))?;
     let patience = match deadline {
         Some(_) => None,
-        None => deadlines::of_sdk(&head.headers, arrival, chat.facts.stream.then_some(gateway.settings.stream_commit_after)),
+        None => {
+            deadlines::of_sdk(&head.headers, arrival, chat.facts.stream.then_some(gateway.settings.stream_commit_after))
+        }
     };
     let route = named_route(&live, &caller, &chat.facts.model)?;
     gateway.vocabularies.count(&live.policies, &route, &mut chat);

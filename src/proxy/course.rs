@@ -3,15 +3,16 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use serde_json::{Value, json};
 
 use super::{
     Gateway,
     admit::Ask,
-    attempt::{Failed, Given, attempt},
+    attempt::{Failed, Given},
     funds::Funds,
     head::Head,
     live::Boarding,
+    nobody::{exhausted, nobody},
+    race::{Entrant, Race},
     refusal::{Code, Refusal},
     relay::Relay,
     report,
@@ -28,7 +29,7 @@ use crate::{
     },
     ledger::{Demand, HoldError, Order, row::switches::SwitchRow},
     policy::{
-        BudgetSeen, Decision, Question, Ranked, Rejection, Unavailable,
+        BudgetSeen, Decision, Question, Ranked,
         decide::decide,
         retry::{self, AttemptSeen, Next, StopReason},
         value,
@@ -83,7 +84,8 @@ pub async fn run(gateway: Arc<Gateway>, ask: Box<Ask>) -> Result<Delivery, Refus
         report::refused(&gateway, &ask.id, &team.name, &ask.route.name, &refusal);
         refusal.standing(standing)
     })?;
-    let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold));
+    let hedges = ask.live.hedges(&decision.route).cloned();
+    let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold, hedges));
     ask.live.on_request(&decision.route);
     let (seen, missed, tried, context_length) = (Vec::new(), Vec::new(), Vec::new(), false);
     Leg { gateway, ask, standing, funds, decision, toll, seen, missed, tried, context_length }.go().await
@@ -109,11 +111,17 @@ fn order(ask: &Ask, decision: &Decision, first: &Ranked) -> Order {
 }
 
 /// What is set aside before an attempt by `ranked`: `money`, and its tokens.
-fn demand(ranked: &Ranked, money: Money) -> Demand {
+pub(super) fn demand(ranked: &Ranked, money: Money) -> Demand {
     Demand { money, tokens: ranked.tokens(ranked.stake.output) }
 }
 
-fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, funds: &Funds, failed: &[CandidateId]) -> Decision {
+pub(super) fn redecide(
+    gateway: &Gateway,
+    ask: &Ask,
+    budget: BudgetSeen,
+    funds: &Funds,
+    failed: &[CandidateId],
+) -> Decision {
     let question = Question {
         route: &ask.route,
         facts: &ask.chat.facts,
@@ -137,22 +145,22 @@ fn redecide(gateway: &Gateway, ask: &Ask, budget: BudgetSeen, funds: &Funds, fai
 }
 
 /// The part of the course that has a hold.
-struct Leg {
-    gateway: Arc<Gateway>,
+pub(super) struct Leg {
+    pub(super) gateway: Arc<Gateway>,
     // Boxed with the toll: the future of a course is moved whole, and both outlive most of it.
-    ask: Box<Ask>,
-    standing: Standing,
-    funds: Funds,
-    decision: Decision,
-    toll: Box<Toll>,
+    pub(super) ask: Box<Ask>,
+    pub(super) standing: Standing,
+    pub(super) funds: Funds,
+    pub(super) decision: Decision,
+    pub(super) toll: Box<Toll>,
     /// Failed attempts in order.
-    seen: Vec<AttemptSeen>,
+    pub(super) seen: Vec<AttemptSeen>,
     /// Candidates that could not be boarded after all: their place was taken since the decision.
-    missed: Vec<CandidateId>,
+    pub(super) missed: Vec<CandidateId>,
     /// Endpoints of the candidate under trial that failed.
-    tried: Vec<usize>,
+    pub(super) tried: Vec<usize>,
     /// Somebody found the prompt too long.
-    context_length: bool,
+    pub(super) context_length: bool,
 }
 
 impl Leg {
@@ -181,23 +189,18 @@ impl Leg {
                 }
                 return Err(self.give_up(Some(Refusal::hold(&error))));
             }
-            let mut cut = Cut::enter(&self.gateway, &self.ask.caller, &ranked.candidate);
+            let cut = Cut::enter(&self.gateway, &self.ask.caller, &ranked.candidate);
             if let Some(row) = self.gateway.in_the_way(&self.ask.caller, &ranked.candidate) {
                 self.leave(&row, &ranked)?;
                 continue;
             }
-            let (account, endpoint) = (flight.account().name.clone(), flight.endpoint());
+            let entrant = Entrant::new(&ranked, &flight, cut);
             let thinking = value::thinks(&ranked.candidate.model, &self.ask.chat.facts);
             self.toll.dispatch(&ranked, flight, thinking);
-            let given = tokio::select! {
-                biased;
-                row = &mut cut => Err(row),
-                given = attempt(&self.ask, &ranked, &mut self.toll) => Ok(given),
-            };
-            match given {
-                Ok(Ok(given)) => return Ok(self.deliver(given, &ranked, &account, cut)),
-                Ok(Err(failed)) => self.after(failed, &ranked, endpoint, &account).await?,
-                Err(row) => self.leave(&row, &ranked)?,
+            match self.race(entrant).await {
+                Race::Given(given, entrant) => return Ok(self.deliver(given, entrant)),
+                Race::Failed(failed, entrant) => self.after(failed, &entrant).await?,
+                Race::Cut(row, entrant) => self.leave(&row, &entrant.ranked)?,
             }
         }
     }
@@ -205,8 +208,7 @@ impl Leg {
     /// Goes elsewhere, since an operator has switched off what was about to answer or was answering; if that is the
     /// caller itself, nobody may.
     fn leave(&mut self, row: &SwitchRow, ranked: &Ranked) -> Result<(), Refusal> {
-        let (message, verdict) = (switches::told(row), Verdict::Unknown);
-        self.toll.close(Outcome { label: "switched_off", status: 0, message, verdict, bill: Bill::Metered });
+        self.toll.close(switches::ended(row));
         if switches::is_of_caller(row) {
             return Err(self.give_up(Some(switches::refusal(row))));
         }
@@ -233,16 +235,16 @@ impl Leg {
     }
 
     /// Puts a failed attempt in the books and picks the way on.
-    async fn after(&mut self, failed: Failed, ranked: &Ranked, endpoint: usize, account: &str) -> Result<(), Refusal> {
-        let Failed { outcome, class, context_length, verbatim } = failed;
-        let verdict = outcome.verdict;
-        self.context_length |= context_length;
-        let elapsed = self.toll.close(outcome);
-        let (Some(class), Verdict::Failed { fault, retry_after }) = (class, verdict) else {
+    async fn after(&mut self, failed: Failed, entrant: &Entrant) -> Result<(), Refusal> {
+        let (ranked, endpoint) = (&entrant.ranked, entrant.endpoint);
+        self.context_length |= failed.context_length;
+        let elapsed = self.toll.close(failed.outcome.clone());
+        let Some(seen) = failed.seen(ranked, elapsed) else {
             return Err(self.give_up(Some(Refusal::new(Code::DeadlineExceeded, "the request's deadline passed"))));
         };
-        self.seen.push(AttemptSeen { candidate: ranked.candidate.id, class, fault, retry_after, elapsed });
-        let at_rest = self.ask.live.is_at_rest(&ranked.candidate, endpoint, account, fault);
+        let (fault, verbatim) = (seen.fault, failed.verbatim);
+        self.seen.push(seen);
+        let at_rest = self.ask.live.is_at_rest(&ranked.candidate, endpoint, &entrant.account, fault);
         let mut budget = || self.ask.live.may_retry(&self.decision.route);
         let next = retry::next(&self.seen, &self.decision, at_rest, &mut budget, self.ask.time_left());
         match next {
@@ -274,12 +276,19 @@ impl Leg {
         self.decision = redecide(&self.gateway, &self.ask, self.standing.budget, &self.funds, &out);
     }
 
-    fn deliver(mut self, given: Given, ranked: &Ranked, account: &str, cut: Cut) -> Delivery {
-        let reason = self.decision.reason();
+    fn deliver(mut self, given: Given, entrant: Entrant) -> Delivery {
+        let Entrant { ranked, account, cut, overtook, .. } = entrant;
+        let reason = overtook.unwrap_or_else(|| self.decision.reason());
+        let (ranked, account) = (&ranked, &*account);
         self.toll.won(ranked, account, &reason);
         let mut head = Head::new(&self.ask, &self.decision, ranked, account, reason, self.toll.attempts());
         head.standing = self.standing;
         match given {
+            // What comes in parts has been read to its end by then.
+            Given::Parts(opening, _) | Given::Stream(opening) => {
+                self.toll.first_byte(200);
+                Delivery::Stream { head, relay: Box::new(Relay::new(*opening, self.toll, cut)) }
+            }
             Given::Plain(body) => {
                 let (label, verdict, bill) = ("ok", Verdict::Served, Bill::Metered);
                 self.toll.close(Outcome { label, status: 200, message: String::new(), verdict, bill });
@@ -289,16 +298,12 @@ impl Leg {
                 head.standing.budget_left = standing(&self.gateway, &self.ask).budget_left;
                 Delivery::Plain { head, body }
             }
-            Given::Stream(opening) => {
-                self.toll.first_byte(200);
-                Delivery::Stream { head, relay: Box::new(Relay::new(*opening, self.toll, cut)) }
-            }
         }
     }
 
     /// The upstream's own verdict on the request goes to the client as it is.
     fn verdict(&mut self, verbatim: Option<(http::StatusCode, Bytes)>) -> Refusal {
-        let mut refusal = self.exhausted();
+        let mut refusal = self.in_vain();
         if verbatim.is_some() {
             refusal =
                 Refusal { verbatim: verbatim.map(Box::new), ..Refusal::new(Code::InvalidRequest, refusal.message) };
@@ -308,8 +313,15 @@ impl Leg {
 
     /// Nobody is left, or `why`.
     fn give_up(&mut self, why: Option<Refusal>) -> Refusal {
-        let refusal = why.unwrap_or_else(|| self.exhausted());
+        let refusal = why.unwrap_or_else(|| self.in_vain());
         self.end(refusal)
+    }
+
+    fn in_vain(&self) -> Refusal {
+        match self.toll.tried() {
+            [] => nobody(&self.decision),
+            tried => exhausted(tried, &self.seen, self.context_length),
+        }
     }
 
     fn end(&mut self, refusal: Refusal) -> Refusal {
@@ -319,82 +331,4 @@ impl Leg {
         self.toll.settle(refusal.code.as_str(), "failed");
         Refusal { attempts, ..refusal }.standing(self.standing)
     }
-
-    /// Every attempt failed: each is listed with its reason.
-    fn exhausted(&self) -> Refusal {
-        let tried = self.toll.tried();
-        if tried.is_empty() {
-            return nobody(&self.decision);
-        }
-        let attempts: Vec<Value> = tried
-            .iter()
-            .map(|row| {
-                json!({
-                    "model": row.model.as_ref(),
-                    "backend": row.backend.as_ref(),
-                    "outcome": row.outcome,
-                    "status": row.upstream_status,
-                    "message": row.message,
-                })
-            })
-            .collect();
-        if self.context_length {
-            let message = "the prompt is too long for every candidate that could be asked";
-            return Refusal::new(Code::ContextLengthExceeded, message).param("messages").detail("attempts", attempts);
-        }
-        if self.seen.iter().all(|attempt| attempt.fault == Fault::Quota) {
-            let wait = self.seen.iter().filter_map(|attempt| attempt.retry_after).min();
-            let message = "every upstream that could be asked is at its limit";
-            return Refusal::new(Code::NoCandidate, message).retry_after(wait).detail("attempts", attempts);
-        }
-        let listed: Vec<String> = tried
-            .iter()
-            .map(|row| format!("{}@{}: {} ({})", row.model, row.backend, row.outcome, row.message))
-            .collect();
-        let message = format!("every attempt failed: {}", listed.join("; "));
-        Refusal::new(Code::UpstreamError, message).detail("attempts", attempts)
-    }
-}
-
-/// Nobody may be tried: the refusal that fits what stands in the way of all.
-pub fn nobody(decision: &Decision) -> Refusal {
-    let all = |test: fn(&Rejection) -> bool| decision.rejected.iter().all(|rejected| test(&rejected.why));
-    let any = |test: fn(&Rejection) -> bool| decision.rejected.iter().any(|rejected| test(&rejected.why));
-    let listed: Vec<String> =
-        decision.rejected.iter().map(|rejected| format!("{}: {}", rejected.candidate.label(), rejected.why)).collect();
-    let of_request = |why: &Rejection| {
-        matches!(
-            why,
-            Rejection::Location { .. } | Rejection::Lacks(_) | Rejection::Context { .. } | Rejection::NoPrice { .. }
-        )
-    };
-    let late = |why: &Rejection| matches!(why, Rejection::Deadline { .. });
-    let code = if any(late) && !any(|why| matches!(why, Rejection::Unavailable(_) | Rejection::Spilled { .. })) {
-        Code::DeadlineExceeded
-    } else if decision.rejected.is_empty() || !all(of_request) {
-        Code::NoCandidate
-    } else if any(|why| matches!(why, Rejection::Context { .. })) {
-        Code::ContextLengthExceeded
-    } else if any(|why| matches!(why, Rejection::Lacks(_))) {
-        Code::UnsupportedParameter
-    } else if any(|why| matches!(why, Rejection::NoPrice { .. })) {
-        Code::ModelHasNoPrice
-    } else {
-        Code::LocationNotAllowed
-    };
-    let withdrawn = decision.withdrawn.iter().map(|(arm, why)| format!("arm {arm}: {why}"));
-    let listed: Vec<String> = if decision.rejected.is_empty() { withdrawn.collect() } else { listed };
-    let message = format!("no candidate of route `{}` may serve this request: {}", decision.route, listed.join("; "));
-    let rejected: Vec<Value> = decision
-        .rejected
-        .iter()
-        .map(|rejected| json!({"candidate": rejected.candidate.label(), "reason": rejected.why.to_string()}))
-        .collect();
-    let refusal = Refusal::new(code, message).detail("rejected", rejected);
-    let soonest = decision.rejected.iter().filter_map(|rejected| match rejected.why {
-        Rejection::Unavailable(Unavailable::Broken(wait) | Unavailable::Parked(wait)) => Some(wait),
-        Rejection::Spilled { wait, max } => Some(wait.saturating_sub(max)),
-        _ => None,
-    });
-    if code == Code::NoCandidate { refusal.retry_after(soonest.min()) } else { refusal }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use super::{course::nobody, funds::Funds, refusal::Refusal};
+use super::{funds::Funds, nobody::nobody, refusal::Refusal};
 use crate::{
     base::{
         fences::{Fence, Owner, Purpose, Unit},

@@ -79,7 +79,7 @@ impl Relay {
                 }
             };
             match next {
-                Ok(Some(event)) => match self.tap.read(event, &mut self.toll) {
+                Ok(Some(event)) => match self.tap.read(event, self.toll.lane()) {
                     Tapped::Pass(bytes) => out.push(bytes),
                     Tapped::Skip => {}
                     Tapped::Done(bytes) => {

@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Gateway, refusal::Refusal, toll::Timing};
 use crate::{
-    base::{money::Money, names::TeamName},
+    base::{
+        money::Money,
+        names::{RouteName, TeamName},
+    },
     telemetry::{
         metrics::{
-            AttemptLabels, CandidateLabels, Label, Metrics, RefusalLabels, RequestLabels, SpendLabels, TokenLabels,
-            dollars,
+            AttemptLabels, CandidateLabels, HedgeLabels, Label, Metrics, RefusalLabels, RequestLabels, SpendLabels,
+            TokenLabels, dollars,
         },
         record::{AttemptRecord, Record},
     },
@@ -42,6 +45,12 @@ pub fn attempt(metrics: &Metrics, team: &TeamName, row: &AttemptRecord, timing: 
         let labels = SpendLabels { team: Label(team.shared()), model: label(&row.model), backend: label(&row.backend) };
         metrics.cost.get_or_create(&labels).inc_by(dollars(Money::from_nanousd(row.cost_nanousd)));
     }
+}
+
+/// Counts what became of one attempt that was overdue.
+pub fn hedge(metrics: &Metrics, route: &RouteName, outcome: &'static str) {
+    let labels = HedgeLabels { route: Label(route.shared()), outcome: Label(outcome.into()) };
+    metrics.hedges.get_or_create(&labels).inc();
 }
 
 /// Counts one settled request.

@@ -23,6 +23,7 @@ use super::{
     auth::Caller,
     live::Live,
     refusal::{Code, Refusal},
+    toll::{Bill, Outcome, Verdict},
 };
 use crate::{
     base::catalog::Candidate,
@@ -152,6 +153,12 @@ fn caller_off<'k>(known: &'k Known, caller: &Caller, now: Timestamp) -> Option<&
 /// What a switch is of, why, by whom and until when: `provider openai: leaks (by ops)`.
 pub fn told(row: &SwitchRow) -> String {
     format!("{} {}: {}", row.kind.as_str(), row.name, row.reason())
+}
+
+/// The end of an attempt that a switch has ended before it gave anything.
+pub fn ended(row: &SwitchRow) -> Outcome {
+    let (message, verdict) = (told(row), Verdict::Unknown);
+    Outcome { label: "switched_off", status: 0, message, verdict, bill: Bill::Metered }
 }
 
 /// What is said to a caller that meets a switch of its own.

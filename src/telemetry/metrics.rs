@@ -54,6 +54,8 @@ labels! {
     TokenLabels { team, model, backend, kind }
     /// Labels of attempts.
     AttemptLabels { backend, outcome }
+    /// Labels of hedges.
+    HedgeLabels { route, outcome }
     /// Labels of refusals.
     RefusalLabels { team, reason }
     /// Labels of budgets.
@@ -127,6 +129,8 @@ metrics! {
         "cost_usd", "Charged cost in US dollars";
     attempts: Family<AttemptLabels, Counter> = Family::default(),
         "attempts", "Attempts by outcome";
+    hedges: Family<HedgeLabels, Counter> = Family::default(),
+        "hedges", "Overdue attempts of routes that hedge, by what became of that";
     refusals: Family<RefusalLabels, Counter> = Family::default(),
         "refusals", "Requests refused by Turnpike itself";
     budget_limit: Family<BudgetLabels, Amount> = Family::default(),

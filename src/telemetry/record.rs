@@ -61,7 +61,10 @@ pub struct AttemptRecord {
     pub backend: Arc<str>,
     /// The credential.
     pub account: Arc<str>,
-    /// `ok`, or why it failed.
+    /// It was begun beside another attempt, which was overdue.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hedge: bool,
+    /// `ok`, `lost` to the other of two that ran at once, or why it failed.
     pub outcome: &'static str,
     /// The upstream's status; 0 = none came.
     pub upstream_status: u16,
@@ -107,7 +110,8 @@ impl fmt::Display for Record {
         f.write_str(" attempts=")?;
         for (number, attempt) in self.attempts.iter().enumerate() {
             let comma = if number == 0 { "" } else { "," };
-            write!(f, "{comma}{}@{}:{}", attempt.model, attempt.backend, attempt.outcome)?;
+            let hedge = if attempt.hedge { "+" } else { "" };
+            write!(f, "{comma}{hedge}{}@{}:{}", attempt.model, attempt.backend, attempt.outcome)?;
         }
         write!(f, " input_tokens={input} output_tokens={output} cost_usd={cost}")?;
         if let Some(first) = self.first_byte_ms {

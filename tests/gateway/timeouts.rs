@@ -139,9 +139,9 @@ async fn a_stream_whose_client_hears_comments_outlasts_the_limit_of_an_sdk() {
     let mut stream = client.post_stream("/v1/chat/completions", &streamed("chain")).await;
     stream.read_until(":").await;
     upstream.until(|tally| tally.open == 1).await;
-    let late = client.post("/v1/chat/completions", &crate::harness::chat("chain"));
     upstream.push(Script::stalls());
-    late.await.is_refused(504, "deadline_exceeded");
+    let late = client.post("/v1/chat/completions", &crate::harness::chat("chain")).await;
+    late.is_refused(504, "deadline_exceeded");
     gate.release();
     stream.transcript().await.says("whole answer");
 }

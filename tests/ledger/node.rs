@@ -127,6 +127,7 @@ pub fn row(charged: i64) -> Row {
         request: Uuid::nil(),
         attempt: 1,
         revision: 0,
+        hedge: false,
         at_ms: 0,
         about: Arc::default(),
         served: Served::default(),

@@ -90,6 +90,7 @@ fn row(request: Uuid, input: u64) -> Row {
         request,
         attempt: 1,
         revision: 0,
+        hedge: false,
         at_ms: NOON,
         about: Arc::new(About { team: "search".into(), operation: "chat".into(), ..About::default() }),
         served: Served { model: "ds".into(), ..Served::default() },

@@ -16,6 +16,7 @@ mod bombs;
 mod gone;
 #[path = "../gateway/harness/mod.rs"]
 mod harness;
+mod hedges;
 mod http2;
 mod network;
 mod proxy;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    super::{close, diagnostic::Span, tree::Key, tree::Node, units},
+    super::{allowances, close, diagnostic::Span, tree::Key, tree::Node, units},
     Named, Work, fences,
     rules::{self, prefer, require},
 };
@@ -14,7 +14,10 @@ use crate::{
         fences::Owner,
         names::{ModelName, RouteName},
     },
-    policy::{Arm, Choice, Prefer, Require, Route, StickyBy},
+    policy::{
+        Arm, Choice, Prefer, Require, Route, StickyBy,
+        hedge::{After, Hedge},
+    },
 };
 
 /// Attempts of a route that states none.
@@ -53,6 +56,7 @@ fn implicit(name: RouteName, candidates: &[Arc<Candidate>]) -> Route {
         category: None,
         rules: Vec::new(),
         attempts: ATTEMPTS,
+        hedge: None,
         max_output: MAX_OUTPUT,
         fences: Arc::default(),
     }
@@ -71,9 +75,15 @@ fn route(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Cand
         require,
         category: node.word("category").and_then(Category::parse),
         rules,
+        hedge: node.get("hedge").map(hedge),
         attempts: node.read("attempts", units::count).and_then(|n| u32::try_from(n).ok()).unwrap_or(ATTEMPTS),
         max_output: node.read("max_output", units::count).unwrap_or(MAX_OUTPUT),
     })
+}
+
+fn hedge(node: &Node) -> Hedge {
+    let after = node.read("after", allowances::overdue).unwrap_or(After::P95);
+    Hedge { after, spend_ppm: node.read("spend", units::share).unwrap_or(Hedge::SPEND_PPM) }
 }
 
 fn choice(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Candidate>]) -> Option<Choice> {
@@ -117,7 +127,7 @@ fn forbid(work: &mut Work<'_, '_>, node: &Node, keys: &[&str], hint: &str) {
 }
 
 fn split(work: &mut Work<'_, '_>, node: &Node, list: &Node) -> Choice {
-    let of_arms = ["prefer", "category", "require", "attempts", "max_output", "rules"];
+    let of_arms = ["prefer", "category", "require", "attempts", "hedge", "max_output", "rules"];
     forbid(work, node, &of_arms, "it belongs to the routes that the split names");
     let sections = work.sections;
     let mut arms = Vec::new();

@@ -42,6 +42,7 @@ pub fn row(id: u128, attempt: u32, model: &str, input: u64, output: u64, price: 
         request: Uuid::from_u128(id),
         attempt,
         revision: 0,
+        hedge: false,
         at_ms: NOON,
         about: Arc::new(about),
         served,

@@ -146,7 +146,10 @@ impl Usage {
             self.total.add(row, exchange);
             self.groups.entry(key.clone()).or_default().add(row, exchange);
             if row.revision == 0 {
-                last = Some(key);
+                // Of two that ran at once the one that lost may be booked last.
+                if last.is_none() || &*row.outcome != "lost" {
+                    last = Some(key);
+                }
             } else if row.attempt == 0 {
                 corrected = Some(key);
             }

@@ -179,3 +179,11 @@ fn the_budget_is_a_fifth_of_the_requests_and_ten_a_second() {
     assert_eq!(taken(&mut budget, ms(3_600_000)), 100, "no more is saved up");
     assert!(!budget.try_take(ms(1_000)), "a clock that runs backwards fills nothing");
 }
+
+#[test]
+fn hedges_leave_half_of_the_budget_to_failures() {
+    let mut budget = RetryBudget::default();
+    let spared = (0..200).filter(|_| budget.try_spare(Duration::ZERO)).count();
+    assert_eq!(spared, 50);
+    assert_eq!((0..200).filter(|_| budget.try_take(Duration::ZERO)).count(), 50);
+}

@@ -9,7 +9,10 @@ mod send;
 mod stream;
 pub mod tap;
 
-use std::pin::{Pin, pin};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -18,11 +21,11 @@ use tokio::time::Instant;
 
 use super::{
     admit::Ask,
-    toll::{Bill, Outcome, Toll, Verdict},
+    toll::{Bill, Lane, Outcome, Toll, Verdict},
 };
 use crate::{
     base::failure::{Class, Fault},
-    policy::Ranked,
+    policy::{Ranked, retry::AttemptSeen},
     provider::{Failure, Provider},
 };
 
@@ -35,6 +38,8 @@ pub enum Given {
     Plain(Bytes),
     /// A stream that has begun.
     Stream(Box<Opening>),
+    /// A stream that has begun, of which the client wants a whole answer: [`whole`] makes one.
+    Parts(Box<Opening>, Clocks),
 }
 
 /// Why an attempt gave nothing.
@@ -51,6 +56,19 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// Whether another attempt may still do: it is not a verdict on the request, and the time is not up.
+    pub fn leaves_others(&self) -> bool {
+        self.class.is_some_and(|class| class != Class::Never)
+    }
+
+    /// The failed attempt as the choice of the next one sees it; `None` where nobody failed.
+    pub fn seen(&self, ranked: &Ranked, elapsed: Duration) -> Option<AttemptSeen> {
+        let (Some(class), Verdict::Failed { fault, retry_after }) = (self.class, self.outcome.verdict) else {
+            return None;
+        };
+        Some(AttemptSeen { candidate: ranked.candidate.id, class, fault, retry_after, elapsed })
+    }
+
     /// A failure of the backend that another may not share.
     fn backend(label: &'static str, message: impl Into<String>, bill: Bill) -> Self {
         let verdict = Verdict::Failed { fault: Fault::Backend, retry_after: None };
@@ -133,7 +151,7 @@ fn one_shape(failure: &Failure, body: &Bytes) -> Bytes {
 
 /// The clocks of an attempt as instants.
 #[derive(Clone, Copy, Debug)]
-struct Clocks {
+pub struct Clocks {
     /// The first meaningful event of a stream must have come; a whole answer has until `total`.
     first: Instant,
     /// The whole attempt.
@@ -171,35 +189,43 @@ impl Clocks {
     }
 }
 
-/// Makes one attempt. The toll's meter is running already; the caller closes it with what comes back.
+/// Makes one attempt, up to the first meaningful event of a stream. The lane's meter is running already; the caller closes
+/// it with what comes back.
 ///
 /// # Errors
 /// [`Failed`] whenever nothing has come that could be given to the client.
-pub async fn attempt(ask: &Ask, ranked: &Ranked, toll: &mut Toll) -> Result<Given, Failed> {
-    let Some(flight) = toll.flight() else {
+pub async fn attempt(ask: &Ask, ranked: &Ranked, lane: &mut Lane) -> Result<Given, Failed> {
+    let Some(flight) = lane.flight() else {
         return Err(Failed::backend("error", "the attempt was not begun", Bill::Nothing));
     };
     let provider: &'static dyn Provider = flight.provider();
-    let facts = &ask.chat.facts;
-    let assemble = !facts.stream && provider.stream_only(&ranked.candidate, facts);
-    let streams = facts.stream || assemble;
+    let streams = streams(ask, ranked, provider);
     let clocks = Clocks::start(ask, ranked, streams);
     let request = send::request(ask, ranked, &flight, streams);
     let (origin, connect) = (flight.origin(), ranked.candidate.backend.timeouts.connect);
-    let given = {
-        let given = pin!(async {
-            let response = send::send(&origin, request, connect, provider).await?;
-            if streams {
-                let opening = stream::open(response, ask, ranked, clocks.total, provider, toll).await?;
-                Ok(Given::Stream(Box::new(opening)))
-            } else {
-                plain::read(response, provider, toll).await.map(Given::Plain)
-            }
-        });
-        clocks.bound(clocks.first, given).await?
-    };
+    let given = pin!(async {
+        let response = send::send(&origin, request, connect, provider).await?;
+        if !streams {
+            return plain::read(response, provider, lane).await.map(Given::Plain);
+        }
+        let opening = Box::new(stream::open(response, ask, ranked, clocks.total, provider, lane).await?);
+        Ok(if ask.chat.facts.stream { Given::Stream(opening) } else { Given::Parts(opening, clocks) })
+    });
+    clocks.bound(clocks.first, given).await
+}
+
+/// Whether the upstream is asked for a stream: the client wants one, or the upstream gives nothing else.
+pub fn streams(ask: &Ask, ranked: &Ranked, provider: &'static dyn Provider) -> bool {
+    ask.chat.facts.stream || provider.stream_only(&ranked.candidate, &ask.chat.facts)
+}
+
+/// Reads the rest of what is given in parts, for a client that wants a whole answer.
+///
+/// # Errors
+/// [`Failed`] when it does not come to its end.
+pub async fn whole(given: Given, toll: &mut Toll) -> Result<Given, Failed> {
     match given {
-        Given::Stream(opening) if assemble => {
+        Given::Parts(opening, clocks) => {
             clocks.bound(clocks.total, pin!(stream::assemble(*opening, toll))).await.map(Given::Plain)
         }
         given => Ok(given),

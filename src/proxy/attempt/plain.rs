@@ -8,7 +8,7 @@ use super::Failed;
 use crate::{
     net::body,
     provider::Provider,
-    proxy::toll::{Bill, Toll},
+    proxy::toll::{Bill, Lane},
     wire::answer::read_answer,
 };
 
@@ -19,7 +19,7 @@ const MAX_ANSWER: usize = 64 << 20;
 pub(super) async fn read(
     response: Response<body::Answer>,
     provider: &'static dyn Provider,
-    toll: &mut Toll,
+    lane: &mut Lane,
 ) -> Result<Bytes, Failed> {
     let (head, body) = response.into_parts();
     let whole = Limited::new(body, MAX_ANSWER).collect().await;
@@ -32,10 +32,10 @@ pub(super) async fn read(
         let failure = provider.classify(StatusCode::OK, &head.headers, error);
         return Err(Failed::classified(failure, StatusCode::OK, error));
     }
-    toll.saw(reading.text_bytes);
-    toll.served_at(reading.tier);
+    lane.saw(reading.text_bytes);
+    lane.served_at(reading.tier);
     if let Some(usage) = reading.usage.as_deref().and_then(|raw| provider.usage(raw)) {
-        toll.report(usage);
+        lane.report(usage);
     }
     let finish = reading.finish_reason.as_deref().unwrap_or_default();
     if provider.failed_finish(finish) {
@@ -44,6 +44,6 @@ pub(super) async fn read(
     if reading.no_choices || !(reading.meaningful || matches!(finish, "length" | "content_filter" | "tool_calls")) {
         return Err(Failed::empty("the answer has no content", !finish.is_empty()));
     }
-    toll.arrived();
+    lane.arrived();
     Ok(body)
 }

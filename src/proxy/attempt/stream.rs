@@ -17,7 +17,7 @@ use crate::{
     provider::Provider,
     proxy::{
         admit::Ask,
-        toll::{Bill, Toll},
+        toll::{Bill, Lane, Toll},
     },
     wire::answer::Assembler,
 };
@@ -45,7 +45,7 @@ pub(super) async fn open(
     ranked: &Ranked,
     total: Instant,
     provider: &'static dyn Provider,
-    toll: &mut Toll,
+    lane: &mut Lane,
 ) -> Result<Opening, Failed> {
     let (head, body) = response.into_parts();
     let events = Events::new(body, total, ask.deadline);
@@ -64,12 +64,12 @@ pub(super) async fn open(
         // Comments and blank lines before the answer are the upstream's way to say "wait"; we have our own.
         let Some(data) = event.data.clone() else { continue };
         held += data.len();
-        opening.take(event, data, provider, &head.headers, toll)?;
+        opening.take(event, data, provider, &head.headers, lane)?;
         if held > MAX_PRELUDE && !opening.tap.meaningful {
             return Err(Failed::backend("garbage", "a megabyte came without a token", Bill::Metered));
         }
     }
-    toll.first_token();
+    lane.first_token();
     opening.events.watch_silence(ranked.candidate.backend.timeouts.idle);
     Ok(opening)
 }
@@ -108,9 +108,9 @@ impl Opening {
         data: Bytes,
         provider: &'static dyn Provider,
         headers: &HeaderMap,
-        toll: &mut Toll,
+        lane: &mut Lane,
     ) -> Result<(), Failed> {
-        match self.tap.read(event, toll) {
+        match self.tap.read(event, lane) {
             Tapped::Pass(bytes) => {
                 self.prelude.push(bytes);
                 self.data.push(data);
@@ -148,7 +148,7 @@ pub(super) async fn assemble(mut opening: Opening, toll: &mut Toll) -> Result<By
             return Err(Failed::backend("cut", "the stream ended before it was complete", Bill::Metered));
         };
         let Some(data) = event.data.clone() else { continue };
-        match opening.tap.read(event, toll) {
+        match opening.tap.read(event, toll.lane()) {
             Tapped::Pass(_) | Tapped::Skip => assembler.push(&data),
             Tapped::Done(_) => break,
             Tapped::Broken(Broken::Error(_)) => {

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     provider::Provider,
-    proxy::toll::Toll,
+    proxy::toll::Lane,
     wire::{
         answer::{Data, Reading, read_event, with_cost},
         sse::Event,
@@ -53,16 +53,16 @@ impl Tap {
     }
 
     /// Reads one event.
-    pub fn read(&mut self, event: Event, toll: &mut Toll) -> Tapped {
+    pub fn read(&mut self, event: Event, lane: &mut Lane) -> Tapped {
         let Some(data) = &event.data else { return Tapped::Pass(event.raw) };
         match read_event(data) {
             Data::Done => Tapped::Done(event.raw),
             Data::Garbage => Tapped::Broken(Broken::Garbage),
-            Data::Chunk(reading) => self.chunk(&event, reading, toll),
+            Data::Chunk(reading) => self.chunk(&event, reading, lane),
         }
     }
 
-    fn chunk(&mut self, event: &Event, reading: Reading, toll: &mut Toll) -> Tapped {
+    fn chunk(&mut self, event: &Event, reading: Reading, lane: &mut Lane) -> Tapped {
         if let Some(error) = reading.error {
             return Tapped::Broken(Broken::Error(error));
         }
@@ -75,14 +75,14 @@ impl Tap {
             self.meaningful |= matches!(finish.as_str(), "length" | "content_filter" | "tool_calls");
         }
         self.meaningful |= reading.meaningful;
-        toll.saw(reading.text_bytes);
-        toll.served_at(reading.tier);
+        lane.saw(reading.text_bytes);
+        lane.served_at(reading.tier);
         let Some(usage) = reading.usage.as_deref().and_then(|raw| self.provider.usage(raw)) else {
             return Tapped::Pass(event.raw.clone());
         };
-        toll.report(usage);
+        lane.report(usage);
         if self.wants_usage {
-            return Tapped::Pass(priced(event, &toll.cost_so_far().to_string()));
+            return Tapped::Pass(priced(event, &lane.cost_so_far().to_string()));
         }
         if reading.no_choices { Tapped::Skip } else { Tapped::Pass(event.raw.clone()) }
     }

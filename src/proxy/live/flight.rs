@@ -98,6 +98,12 @@ impl Flight {
         lock(&self.candidate.seen).meter.first_token(after, now);
     }
 
+    /// Notes that nothing had come after so long, when another attempt made this one needless. Were it left out, only quick
+    /// answers would be counted, and more and more would pass for overdue.
+    pub fn outrun(&self, after: Duration) {
+        lock(&self.candidate.seen).meter.outrun(after, self.epoch.elapsed());
+    }
+
     /// Notes what the upstream billed for an answer of which so many tokens were seen, against what was held for it.
     pub fn billed(&self, stake: &Stake, seen: u64, usage: &Usage) {
         if let Some(length) = &self.lengths {

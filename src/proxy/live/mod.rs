@@ -26,7 +26,7 @@ use self::{
     lengths::Lengths,
     warm::{Place, Turn, Warm},
 };
-use super::{switches, users::Users};
+use super::{switches, toll::Hedges, users::Users};
 use crate::{
     base::{
         catalog::{Backend, Candidate, Pick},
@@ -53,6 +53,8 @@ pub struct Live {
     candidates: Vec<Arc<CandidateState>>,
     backends: HashMap<BackendName, Arc<BackendState>>,
     retries: HashMap<RouteName, Arc<Mutex<RetryBudget>>>,
+    /// Of routes that hedge.
+    hedges: HashMap<RouteName, Hedges>,
     lengths: Lengths,
     /// The zero of all monotonic times in it: the gateway's start.
     epoch: Instant,
@@ -89,7 +91,8 @@ pub struct Watching<'a> {
     switches: Option<(Arc<Known>, Timestamp)>,
 }
 
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The lock of what has been seen.
+pub fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is locked here are plain numbers: a panic elsewhere cannot leave them half written.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -124,9 +127,15 @@ impl Live {
             (route.clone(), known.unwrap_or_default())
         });
         let retries = retries.collect();
+        let hedges = policies.routes.values().filter_map(|route| {
+            let known = before.and_then(|live| live.hedges.get(&route.name));
+            let budget = known.map(|known| Arc::clone(&known.budget)).unwrap_or_default();
+            Some((route.name.clone(), Hedges { budget, spend_ppm: route.hedge?.spend_ppm }))
+        });
+        let hedges = hedges.collect();
         let lengths = Lengths::new(&policies, before.map(|live| &live.lengths));
         let warm = before.map(|live| Arc::clone(&live.warm)).unwrap_or_default();
-        Self { policies, users: Users::default(), candidates, backends, retries, lengths, epoch, warm }
+        Self { policies, users: Users::default(), candidates, backends, retries, hedges, lengths, epoch, warm }
     }
 
     /// The monotonic time that breakers, meters and budgets of retries count in.
@@ -144,6 +153,16 @@ impl Live {
     /// Takes one retry from the route's budget.
     pub fn may_retry(&self, route: &RouteName) -> bool {
         self.retries.get(route).is_none_or(|budget| lock(budget).try_take(self.elapsed()))
+    }
+
+    /// What the route may spend on hedges, if it has any.
+    pub fn hedges(&self, route: &RouteName) -> Option<&Hedges> {
+        self.hedges.get(route)
+    }
+
+    /// Takes one hedge from the route's budget of retries.
+    pub fn may_hedge(&self, route: &RouteName) -> bool {
+        self.retries.get(route).is_none_or(|budget| lock(budget).try_spare(self.elapsed()))
     }
 
     /// Whether nobody is sent for now to where an attempt has just failed.

@@ -187,14 +187,21 @@ impl Toll {
     /// [`Stop`] when there is no more money, the store cannot be asked, or the upstream writes past its cap. What was
     /// seen until then is charged.
     pub fn poll_paid(&mut self, context: &mut Context<'_>, finished: bool) -> Poll<Result<(), Stop>> {
-        match &self.meter {
-            Some(meter) if !self.growth.rests(meter.seen()) => self.poll_growth(context, finished),
-            Some(_) | None => Poll::Ready(Ok(())),
+        let Some(meter) = &self.lane.meter else { return Poll::Ready(Ok(())) };
+        let hold = &self.till.hold;
+        let budgeted = || hold.as_ref().is_some_and(Hold::is_budgeted);
+        let growth = self.till.growth.get_or_insert_with(|| Growth::new(&meter.ranked.stake, budgeted()));
+        if std::mem::take(&mut self.lane.told) {
+            growth.told();
         }
+        if growth.rests(meter.seen()) { Poll::Ready(Ok(())) } else { self.poll_growth(context, finished) }
     }
 
     fn poll_growth(&mut self, context: &mut Context<'_>, finished: bool) -> Poll<Result<(), Stop>> {
-        let (Some(meter), Some(hold)) = (&self.meter, &mut self.hold) else { return Poll::Ready(Ok(())) };
+        let till = &mut self.till;
+        let (Some(meter), Some(hold), Some(growth)) = (&self.lane.meter, &mut till.hold, &mut till.growth) else {
+            return Poll::Ready(Ok(()));
+        };
         let (stake, price) = (&meter.ranked.stake, meter.ranked.price.as_ref());
         let money = |tokens| price.map_or(Money::ZERO, |price| stake.money(price, tokens));
         let sight = Sight {
@@ -203,16 +210,16 @@ impl Toll {
             ignores_cap: meter.ignores_cap(),
             demand: &|tokens| Demand { money: money(tokens), tokens: meter.ranked.tokens(tokens) },
             bill: finished.then(|| meter.bill()),
-            midstream: self.team.midstream,
+            midstream: till.team.midstream,
         };
-        let polled = self.growth.poll(&sight, &mut (hold, self.gateway.now()), context);
-        if self.growth.overdrawn && self.overdraft.is_none() {
-            self.overdraft = self.hold.as_ref().map(|hold| hold.charged() + money(stake.cap));
+        let polled = growth.poll(&sight, &mut (&mut *hold, till.gateway.now()), context);
+        if growth.overdrawn && till.overdraft.is_none() {
+            till.overdraft = Some(hold.charged() + money(stake.cap));
         }
         if let Poll::Ready(Err(Stop { refusal, .. })) = &polled
             && let Some(empty) = &refusal.empty
         {
-            self.gateway.told_empty(empty);
+            till.gateway.told_empty(empty);
         }
         polled
     }

@@ -27,6 +27,10 @@ pub(super) struct Meter {
     pub(super) ranked: Ranked,
     pub(super) flight: Arc<Flight>,
     thinking: bool,
+    // Among the request's attempts, from 1.
+    number: u32,
+    // It was begun beside another one.
+    hedge: bool,
     pub(super) dispatched: Instant,
     // The instant that its price and the books are read at.
     dispatched_at: Timestamp,
@@ -57,6 +61,8 @@ impl Meter {
         Self {
             flight: Arc::new(flight),
             thinking,
+            number: 1,
+            hedge: false,
             ranked: ranked.clone(),
             dispatched: Instant::now(),
             dispatched_at,
@@ -68,6 +74,16 @@ impl Meter {
             reported: None,
             tier: None,
         }
+    }
+
+    /// The same with its number among the request's attempts, from 1, and whether it was begun beside another.
+    pub(super) fn numbered(self, number: u32, hedge: bool) -> Self {
+        Self { number, hedge, ..self }
+    }
+
+    /// Its place among the request's attempts.
+    pub(super) fn place(&self) -> usize {
+        usize::try_from(self.number).unwrap_or(usize::MAX).saturating_sub(1)
     }
 
     /// Meters what one event carried.
@@ -148,11 +164,9 @@ impl Meter {
     }
 
     /// The attempt as it is booked.
-    #[expect(clippy::too_many_arguments, reason = "a row is what all of them together say")]
     pub(super) fn row(
         &self,
         request: Uuid,
-        attempt: u32,
         about: &Arc<About>,
         outcome: &Outcome,
         usage: &Usage,
@@ -161,8 +175,9 @@ impl Meter {
     ) -> Row {
         Row {
             request,
-            attempt,
+            attempt: self.number,
             revision: 0,
+            hedge: self.hedge,
             at_ms: self.dispatched_at.as_millisecond(),
             about: Arc::clone(about),
             served: served(&self.ranked, self.flight.account().name.shared()),

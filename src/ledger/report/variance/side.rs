@@ -21,7 +21,7 @@ pub struct Side {
     pub charge: i128,
     /// Requests.
     pub requests: u64,
-    /// Charged for attempts beyond the serving one.
+    /// Charged for attempts beyond the serving one: retries and hedges.
     pub(super) extra: i128,
     /// Charged by rows that were estimated, swept or corrected.
     pub(super) estimated: i128,
@@ -72,7 +72,11 @@ impl Side {
             if row.attempt == 0 && row.revision > 0 {
                 self.requests = self.requests.saturating_sub(1);
             }
-            if row.estimated || row.swept || row.revision > 0 {
+            // What lost to the attempt beside it has no numbers of its vendor's, and is a hedge's cost all the same.
+            let hedged = !serves && row.revision == 0 && !row.swept && &*row.outcome == "lost";
+            if hedged {
+                self.extra += charge;
+            } else if row.estimated || row.swept || row.revision > 0 {
                 self.estimated += charge;
             } else if serves {
                 self.measured += 1;

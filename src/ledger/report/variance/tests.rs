@@ -52,6 +52,19 @@ fn more_of_the_same_is_volume() {
 }
 
 #[test]
+fn what_lost_to_the_attempt_beside_it_is_a_hedge_whoever_counted_it() {
+    let hedged =
+        requests(10, |id| row(id, 1, "gpt", 1000, 100, price())).into_iter().enumerate().map(|(id, mut rows)| {
+            let lost = Row { outcome: "lost".into(), estimated: true, ..row(id as u128, 2, "gpt", 1000, 0, price()) };
+            rows.push(Row { hedge: true, ..charged(lost) });
+            rows
+        });
+    let hedged: Vec<Vec<Row>> = hedged.collect();
+    let more = hedged.iter().map(|rows| i128::from(rows[1].charge_nanousd)).sum();
+    assert_eq!(parts(&why(&ten(), &hedged)), [(Part::Retries, more)]);
+}
+
+#[test]
 fn more_of_the_same_is_volume_with_all_its_roundings_and_retries() {
     // A price that leaves a rest in every charge, a retry and an estimate.
     let odd = PriceUsed { factor_ppm: 333_333, ..price_in_yuan() };

@@ -1,0 +1,82 @@
+//! Why nobody answers: who could not be asked, and who was asked in vain.
+
+use serde_json::{Value, json};
+
+use super::refusal::{Code, Refusal};
+use crate::{
+    base::failure::Fault,
+    policy::{Decision, Rejection, Unavailable, retry::AttemptSeen},
+    telemetry::record::AttemptRecord,
+};
+
+/// Every attempt failed: each is listed with its reason. `context_length`: somebody found the prompt too long.
+pub fn exhausted(tried: &[AttemptRecord], seen: &[AttemptSeen], context_length: bool) -> Refusal {
+    let attempts: Vec<Value> = tried
+        .iter()
+        .map(|row| {
+            json!({
+                "model": row.model.as_ref(),
+                "backend": row.backend.as_ref(),
+                "outcome": row.outcome,
+                "status": row.upstream_status,
+                "message": row.message,
+            })
+        })
+        .collect();
+    if context_length {
+        let message = "the prompt is too long for every candidate that could be asked";
+        return Refusal::new(Code::ContextLengthExceeded, message).param("messages").detail("attempts", attempts);
+    }
+    if seen.iter().all(|attempt| attempt.fault == Fault::Quota) {
+        let wait = seen.iter().filter_map(|attempt| attempt.retry_after).min();
+        let message = "every upstream that could be asked is at its limit";
+        return Refusal::new(Code::NoCandidate, message).retry_after(wait).detail("attempts", attempts);
+    }
+    let listed: Vec<String> =
+        tried.iter().map(|row| format!("{}@{}: {} ({})", row.model, row.backend, row.outcome, row.message)).collect();
+    let message = format!("every attempt failed: {}", listed.join("; "));
+    Refusal::new(Code::UpstreamError, message).detail("attempts", attempts)
+}
+
+/// Nobody may be tried: the refusal that fits what stands in the way of all.
+pub fn nobody(decision: &Decision) -> Refusal {
+    let all = |test: fn(&Rejection) -> bool| decision.rejected.iter().all(|rejected| test(&rejected.why));
+    let any = |test: fn(&Rejection) -> bool| decision.rejected.iter().any(|rejected| test(&rejected.why));
+    let listed: Vec<String> =
+        decision.rejected.iter().map(|rejected| format!("{}: {}", rejected.candidate.label(), rejected.why)).collect();
+    let of_request = |why: &Rejection| {
+        matches!(
+            why,
+            Rejection::Location { .. } | Rejection::Lacks(_) | Rejection::Context { .. } | Rejection::NoPrice { .. }
+        )
+    };
+    let late = |why: &Rejection| matches!(why, Rejection::Deadline { .. });
+    let code = if any(late) && !any(|why| matches!(why, Rejection::Unavailable(_) | Rejection::Spilled { .. })) {
+        Code::DeadlineExceeded
+    } else if decision.rejected.is_empty() || !all(of_request) {
+        Code::NoCandidate
+    } else if any(|why| matches!(why, Rejection::Context { .. })) {
+        Code::ContextLengthExceeded
+    } else if any(|why| matches!(why, Rejection::Lacks(_))) {
+        Code::UnsupportedParameter
+    } else if any(|why| matches!(why, Rejection::NoPrice { .. })) {
+        Code::ModelHasNoPrice
+    } else {
+        Code::LocationNotAllowed
+    };
+    let withdrawn = decision.withdrawn.iter().map(|(arm, why)| format!("arm {arm}: {why}"));
+    let listed: Vec<String> = if decision.rejected.is_empty() { withdrawn.collect() } else { listed };
+    let message = format!("no candidate of route `{}` may serve this request: {}", decision.route, listed.join("; "));
+    let rejected: Vec<Value> = decision
+        .rejected
+        .iter()
+        .map(|rejected| json!({"candidate": rejected.candidate.label(), "reason": rejected.why.to_string()}))
+        .collect();
+    let refusal = Refusal::new(code, message).detail("rejected", rejected);
+    let soonest = decision.rejected.iter().filter_map(|rejected| match rejected.why {
+        Rejection::Unavailable(Unavailable::Broken(wait) | Unavailable::Parked(wait)) => Some(wait),
+        Rejection::Spilled { wait, max } => Some(wait.saturating_sub(max)),
+        _ => None,
+    });
+    if code == Code::NoCandidate { refusal.retry_after(soonest.min()) } else { refusal }
+}
