@@ -151,6 +151,7 @@ fn route(count: u32, dressed: bool) -> Route {
         hedge: None,
         max_output: 4_096,
         fences: Arc::default(),
+        shadow: None,
     }
 }
 

@@ -51,7 +51,8 @@ const IMPURE: &[&str] = &[
 ];
 
 /// Where a pure layer may calculate with floats; a folder or the beginning of a file's name.
-const FLOATS: &[&str] = &["src/policy/value", "src/policy/rules.rs", "src/policy/balance", "src/base/scores"];
+const FLOATS: &[&str] =
+    &["src/policy/value", "src/policy/rules.rs", "src/policy/balance", "src/policy/rollout", "src/base/scores"];
 
 /// Where a type may be read from or written to text by serde.
 const SERDE: &[&str] =

@@ -22,8 +22,9 @@ use crate::{
     ledger::{
         Books,
         row::switches::{SwitchKind, SwitchRow},
+        switches::arm_name,
     },
-    policy::Policies,
+    policy::{Choice, Policies, Route},
 };
 
 /// The longest reason, in bytes.
@@ -61,7 +62,8 @@ pub enum SwitchError {
 /// What is off, by an operator or by the policies.
 pub fn lines(policies: &Policies, books: &Books, now: Timestamp) -> Vec<SwitchLine> {
     let known = books.switches().load();
-    let mut lines: Vec<SwitchLine> = known.rows().filter(|row| row.is_off(now)).map(|row| line(row)).collect();
+    let off = known.rows().filter(|row| row.is_off(now) && holds(policies, row));
+    let mut lines: Vec<SwitchLine> = off.map(|row| line(row)).collect();
     let of_policies = |(name, why): (&str, &Arc<str>)| SwitchLine {
         target: format!("backend:{name}"),
         off: true,
@@ -75,6 +77,21 @@ pub fn lines(policies: &Policies, books: &Books, now: Timestamp) -> Vec<SwitchLi
     lines.extend(off.map(of_policies));
     lines.sort_by(|a, b| (&a.target, a.since).cmp(&(&b.target, b.since)));
     lines
+}
+
+/// Whether a switch is about something as it is now: a guard's word on an arm ends with an edit of its split.
+fn holds(policies: &Policies, row: &SwitchRow) -> bool {
+    let Some((_, route)) = row.name.split_once('@').filter(|_| row.kind == SwitchKind::Arm) else { return true };
+    let choice = policies.routes.get(route).map(|route| &route.choice);
+    matches!(choice, Some(Choice::Split { revision, .. }) if row.holds_for(revision))
+}
+
+fn arms_of(route: &Route) -> impl Iterator<Item = String> {
+    let arms = match &route.choice {
+        Choice::Split { arms, .. } => arms.as_slice(),
+        Choice::Value { .. } | Choice::Order(_) => &[],
+    };
+    arms.iter().map(|arm| arm_name(&route.name, &arm.route))
 }
 
 /// One row as operators see it.
@@ -116,12 +133,15 @@ pub fn order(
     if wanted.until.is_some_and(|until| until <= now) {
         return unfit("the end lies in the past");
     }
+    if wanted.cut && kind == SwitchKind::Arm {
+        return unfit("who was dealt to an arm stays there\nhint: switch an arm off without `--cut`");
+    }
     let known = books.switches().load().newest(kind, name).cloned();
     if wanted.off {
         exists(policies, has_key, kind, name)?;
     } else if wanted.until.is_some() || wanted.cut {
         return unfit("what is switched on stays on and cuts nothing\nhint: `turnpike off` takes an end and `--cut`");
-    } else if !known.as_ref().is_some_and(|row| row.is_off(now)) {
+    } else if !known.as_ref().is_some_and(|row| row.is_off(now) && holds(policies, row)) {
         let of_policies = kind == SwitchKind::Backend && policies.backends.get(name).is_some_and(|it| it.off.is_some());
         let hint = if of_policies {
             "the policies say `off:` of it; edit them"
@@ -140,6 +160,7 @@ pub fn order(
         // Newer than what it builds on, whatever the clock says.
         from_ms: known.map_or(millis, |row| millis.max(row.from_ms + 1)),
         until_ms: wanted.until.map(Timestamp::as_millisecond),
+        revision: None,
         who: who.to_owned(),
         why: why.to_owned(),
     })
@@ -150,7 +171,7 @@ fn read_target(text: &str) -> Result<(SwitchKind, &str), SwitchError> {
     let known =
         known.and_then(|(kind, name)| Some((SwitchKind::ALL.into_iter().find(|known| known.as_str() == kind)?, name)));
     known.ok_or_else(|| {
-        let hint = "write `backend:X`, `provider:X`, `model:X`, `team:X` or `key:X`";
+        let hint = "write `backend:X`, `provider:X`, `model:X`, `team:X`, `key:X` or `arm:X@ROUTE`";
         SwitchError::Unfit(format!("`{}` is nothing that can be switched\nhint: {hint}", text.escape_debug()))
     })
 }
@@ -161,6 +182,7 @@ fn exists(
     kind: SwitchKind,
     name: &str,
 ) -> Result<(), SwitchError> {
+    let arms;
     let names: Vec<&str> = match kind {
         SwitchKind::Backend => policies.backends.keys().map(|name| name.as_str()).collect(),
         SwitchKind::Provider => policies.backends.values().map(|backend| backend.provider).collect(),
@@ -168,6 +190,10 @@ fn exists(
         SwitchKind::Team => policies.teams.keys().map(|name| name.as_str()).collect(),
         SwitchKind::Key if has_key(name) => return Ok(()),
         SwitchKind::Key => Vec::new(),
+        SwitchKind::Arm => {
+            arms = policies.routes.values().flat_map(|route| arms_of(route)).collect::<Vec<_>>();
+            arms.iter().map(String::as_str).collect()
+        }
     };
     if names.contains(&name) {
         return Ok(());

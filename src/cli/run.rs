@@ -53,6 +53,7 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
         async move { Ok::<_, Infallible>(proxy::serve(gateway, request).await) }
     });
     let load = Arc::clone(&doors.limits.load);
+    let drain = doors.drain;
     let (admin_stop, mut admin_over) = watch::channel(false);
     let router = admin::router(Arc::clone(&state));
     let operators = tokio::spawn(async move {
@@ -82,6 +83,7 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
             ExitCode::FAILURE
         }
     };
+    state.gateway.end_shadows(drain.min(SHADOW_DRAIN)).await;
     if let Some(store) = state.gateway.ledger().store() {
         store.close(STORE_CLOSE).await;
     }
@@ -94,6 +96,8 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
     Ok(code)
 }
 
+/// How long the end waits for shadows, whose answers nobody reads.
+const SHADOW_DRAIN: Duration = Duration::from_secs(10);
 /// How long the end waits for settlements to get into the budget store; the rest is in the journal.
 const STORE_CLOSE: Duration = Duration::from_secs(5);
 

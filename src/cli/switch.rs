@@ -25,7 +25,7 @@ const PATH: &str = "/api/v1/switches";
 /// Arguments of `off`.
 #[derive(Debug, clap::Args)]
 pub struct Off {
-    /// What: `backend:X`, `provider:X`, `model:X`, `team:X` or `key:X`.
+    /// What: `backend:X`, `provider:X`, `model:X`, `team:X`, `key:X` or `arm:X@ROUTE`.
     #[arg(required_unless_present = "list")]
     target: Option<String>,
     /// It ends by itself after so long (`4h`).
@@ -50,7 +50,7 @@ pub struct Off {
 /// Arguments of `on`.
 #[derive(Debug, clap::Args)]
 pub struct On {
-    /// What: `backend:X`, `provider:X`, `model:X`, `team:X` or `key:X`.
+    /// What: `backend:X`, `provider:X`, `model:X`, `team:X`, `key:X` or `arm:X@ROUTE`.
     target: String,
     /// Why.
     #[arg(long, value_name = "TEXT")]

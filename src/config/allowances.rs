@@ -49,20 +49,29 @@ pub fn rate(text: &str) -> Result<Rate, Unfit> {
     let Some((amount, per)) = text.split_once('/') else {
         return unfit(format!("`{text}` says not in what time"), format!("write `{text}/min`"));
     };
-    let per = match per.trim() {
-        "min" | "minute" => Period::Minute,
-        "h" | "hour" => Period::Hour,
-        "d" | "day" => Period::Day,
-        "week" => Period::Week,
-        "month" => Period::Month,
+    Ok(Rate { per: period(per)?, amount: some_count(amount.trim(), text)? })
+}
+
+/// `20 USD/day`: nano-USD that may be spent in each window of that length.
+pub fn spend(text: &str) -> Result<(i64, Period), Unfit> {
+    match text.split_once('/') {
+        Some((amount, per)) => Ok((units::budget(amount)?, period(per)?)),
+        None => unfit(format!("`{text}` says not in what time"), format!("write `{}/day`", text.trim())),
+    }
+}
+
+fn period(word: &str) -> Result<Period, Unfit> {
+    match word.trim() {
+        "min" | "minute" => Ok(Period::Minute),
+        "h" | "hour" => Ok(Period::Hour),
+        "d" | "day" => Ok(Period::Day),
+        "week" => Ok(Period::Week),
+        "month" => Ok(Period::Month),
         "s" | "sec" | "second" => {
-            return unfit("limits are counted by the minute or longer", "write sixty times as much per `min`");
+            unfit("limits are counted by the minute or longer", "write sixty times as much per `min`")
         }
-        other => {
-            return unfit(format!("`{other}` is no length of a window"), "write `/min`, `/hour`, `/day` or `/month`");
-        }
-    };
-    Ok(Rate { amount: some_count(amount.trim(), text)?, per })
+        other => unfit(format!("`{other}` is no length of a window"), "write `/min`, `/hour`, `/day` or `/month`"),
+    }
 }
 
 fn some_count(number: &str, whole: &str) -> Result<u64, Unfit> {

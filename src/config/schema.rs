@@ -69,12 +69,15 @@ fn unit(unit: Unit) -> Value {
         Unit::Usd => text(&format!(r"{number}\s*USD$")),
         Unit::Quota => text(&format!(r"{number}\s*(USD|[kMG]?\s*(tokens|requests))$")),
         Unit::Rate => text(&format!(r"{number}[kMG]?/(min|minute|h|hour|day|week|month)$")),
+        Unit::Spend => text(&format!(r"{number}\s*USD\s*/\s*(min|minute|h|hour|d|day|week|month)$")),
         Unit::UserSource => text("^(header|body):"),
         Unit::Overdue => text(&format!(r"^p95$|{number}\s*(ms|s|m|h|d)$")),
         Unit::StoreLoss => text(r"^(lease|closed|open\(.+\))$"),
         Unit::Duration => text(&format!(r"{number}\s*(ms|s|m|h|d)$")),
         Unit::Bytes => text(&format!(r"{number}\s*(B|[kKMG]B|[KMG]iB)$")),
         Unit::Share => text(&format!(r"{number}\s*%$")),
+        Unit::Excess => text(r"^\+\d+(\.\d+)?\s*%$"),
+        Unit::ErrorBound => text(r"^\+?\d+(\.\d+)?\s*%$"),
         Unit::Instant => text(r"^\d{4}-\d{2}-\d{2}"),
         Unit::Day => text(r"^\d{4}-\d{2}-\d{2}$"),
         Unit::Hours => text(r"^\d{2}:\d{2}\s*-\s*\d{2}:\d{2}$"),
@@ -154,6 +157,7 @@ mod tests {
             Unit::Money,
             Unit::Quota,
             Unit::Rate,
+            Unit::Spend,
             Unit::UserSource,
             Unit::StoreLoss,
             Unit::Overdue,
@@ -162,6 +166,8 @@ mod tests {
             Unit::Count(1, 100),
             Unit::Bytes,
             Unit::Share,
+            Unit::Excess,
+            Unit::ErrorBound,
         ] {
             let mut report = Report::default();
             let (file, source) = report.add("x".into(), unit.example().to_owned());

@@ -2,6 +2,7 @@
 
 pub mod cases;
 mod flow;
+mod rollout;
 mod scores;
 mod tenants;
 
@@ -332,6 +333,8 @@ const ROUTE: Shape = Shape {
         may("order", CANDIDATES, "models or model@backend; the first that can"),
         may("split", Table(&Amount(Unit::Count(1, 1_000_000))), "routes or models with their shares"),
         may("by", Word(&["user", "session", "key", "request"]), "what keeps a caller on one arm of a split"),
+        may("guard", Kind::Shape(&rollout::GUARD), "bounds that withdraw an arm of a split when it passes them"),
+        may("shadow", Kind::Shape(&rollout::SHADOW), "another model that answers a share of the requests unseen"),
         PREFER,
         may("category", Word(CATEGORIES_OR_AUTO), "the kind of work; `auto` reads it from the prompt"),
         may("require", Kind::Shape(&REQUIRE), "what a candidate must fulfil"),
@@ -342,7 +345,7 @@ const ROUTE: Shape = Shape {
         BUDGETS,
         LIMITS_OF_OWNERS,
     ],
-    later: &["guard", "shadow", "continue"],
+    later: &["continue"],
 };
 
 const CATEGORIES_OR_AUTO: &[&str] =

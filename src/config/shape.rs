@@ -56,6 +56,8 @@ pub enum Unit {
     Quota,
     /// `400k/min`.
     Rate,
+    /// `20 USD/day`.
+    Spend,
     /// `header:NAME`, `body:NAME`.
     UserSource,
     /// `lease`, `closed`, `open(20 USD)`.
@@ -72,6 +74,10 @@ pub enum Unit {
     Bytes,
     /// `95%`.
     Share,
+    /// `+20%`.
+    Excess,
+    /// `2%`, `+2%`.
+    ErrorBound,
     /// `70` or `70%`, as thousandths.
     Score,
     /// `0.5`.
@@ -100,6 +106,7 @@ impl Unit {
             Self::Usd => "an amount in USD",
             Self::Quota => "an amount of money, tokens or requests above zero",
             Self::Rate => "a rate such as `600/min`",
+            Self::Spend => "an amount of money and a time",
             Self::UserSource => "a header or a field of the body",
             Self::Overdue => "`p95` or a length of time",
             Self::StoreLoss => "`lease`, `closed` or `open(AMOUNT)`",
@@ -107,6 +114,8 @@ impl Unit {
             Self::Tokens | Self::Count(..) => "a whole number",
             Self::Bytes => "a size with its unit",
             Self::Share => "a share in per cent",
+            Self::Excess => "by how much more, in per cent",
+            Self::ErrorBound => "a share, or how much beyond the control's",
             Self::Score | Self::Number => "a number",
             Self::Factor => "a factor above zero",
             Self::Instant => "a date or an instant",
@@ -123,6 +132,7 @@ impl Unit {
         match self {
             Self::Money | Self::Usd | Self::Quota => "2.10 USD",
             Self::Rate => "400k/min",
+            Self::Spend => "20 USD/day",
             Self::UserSource => "header:x-turnpike-user",
             Self::Overdue => "p95",
             Self::StoreLoss => "open(20 USD)",
@@ -131,6 +141,8 @@ impl Unit {
             Self::Count(..) => "20",
             Self::Bytes => "32MiB",
             Self::Share => "95%",
+            Self::Excess => "+20%",
+            Self::ErrorBound => "2%",
             Self::Score | Self::Number => "64.4",
             Self::Factor => "0.5",
             Self::Instant => "2025-02-09T00:00+08:00",
@@ -149,6 +161,7 @@ impl Unit {
             Self::Usd => units::usd(text).map(drop),
             Self::Quota => allowances::quota(text).map(drop),
             Self::Rate => allowances::rate(text).map(drop),
+            Self::Spend => allowances::spend(text).map(drop),
             Self::UserSource => allowances::user_source(text).map(drop),
             Self::Overdue => allowances::overdue(text).map(drop),
             Self::StoreLoss => allowances::store_loss(text).map(drop),
@@ -157,6 +170,8 @@ impl Unit {
             Self::Count(least, most) => units::count_in(text, &(least..=most)).map(drop),
             Self::Bytes => units::bytes(text).map(drop),
             Self::Share => units::share(text).map(drop),
+            Self::Excess => units::excess(text).map(drop),
+            Self::ErrorBound => units::error_bound(text).map(drop),
             Self::Score => units::thousandths(text).map(drop),
             Self::Number => units::number(text).map(drop),
             Self::Factor => units::factor(text).map(drop),

@@ -5,6 +5,8 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
+use sha2::{Digest, Sha256};
+
 use granit_parser::{Event, Parser, ScalarStyle, Span as YamlSpan, StructureStyle, Tag};
 
 use super::{
@@ -93,6 +95,31 @@ impl Node {
     /// check has told of it already.
     pub fn read<T, E>(&self, key: &str, read: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         self.word(key).and_then(|text| read(text).ok())
+    }
+
+    /// Adds everything that it holds to a digest: two nodes are alike when they say the same, wherever they stand.
+    pub fn digest(&self, into: &mut Sha256) {
+        let mut text = |mark: u8, text: &str| {
+            into.update([mark]);
+            into.update(text.len().to_le_bytes());
+            into.update(text);
+        };
+        match &self.value {
+            Value::Null => text(b'0', ""),
+            Value::Scalar(scalar) => text(b's', scalar),
+            Value::List(items) => {
+                text(b'l', &items.len().to_string());
+                items.iter().for_each(|item| item.digest(into));
+            }
+            Value::Map(entries) => {
+                text(b'm', &entries.len().to_string());
+                for (key, node) in entries {
+                    into.update(key.text.len().to_le_bytes());
+                    into.update(&key.text);
+                    node.digest(into);
+                }
+            }
+        }
     }
 
     /// What it is, for messages.

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::base::money::Currency;
+use crate::{base::money::Currency, policy::rollout::ErrorBound};
 
 /// Why a text is not the amount that is wanted there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,6 +186,22 @@ pub fn share(text: &str) -> Result<u32, Unfit> {
         Ok(ppm) if ppm <= 1_000_000 => Ok(ppm),
         _ => unfit(format!("`{text}` is more than the whole"), "write at most `100%`"),
     }
+}
+
+/// `+20%`, `+150%`: by how much something may be more, in parts per million; at most ten times as much.
+pub fn excess(text: &str) -> Result<u32, Unfit> {
+    let hint = "write it with its sign and in per cent, as in `+20%`";
+    let number = text.trim().strip_prefix('+').and_then(|rest| rest.trim_end().strip_suffix('%'));
+    let Some(number) = number else { return unfit(format!("`{text}` does not say by how much more"), hint) };
+    match u32::try_from(positive(number.trim(), 4)?) {
+        Ok(ppm) if ppm <= 10_000_000 => Ok(ppm),
+        _ => unfit(format!("`{text}` is more than ten times as much"), hint),
+    }
+}
+
+/// `2%` or `+2%`: a bound on errors, of itself or beyond the control's.
+pub fn error_bound(text: &str) -> Result<ErrorBound, Unfit> {
+    if text.trim().starts_with('+') { excess(text).map(ErrorBound::Beyond) } else { share(text).map(ErrorBound::Share) }
 }
 
 /// A plain factor such as `2` or `0.5`: parts per million, more than nothing.

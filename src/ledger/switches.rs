@@ -58,6 +58,14 @@ impl Known {
         self.newest(kind, name).filter(|row| row.is_off(now))
     }
 
+    /// The switch by which nobody is dealt to an arm of a split of that revision.
+    pub fn withdrawn(&self, route: &str, arm: &str, revision: &str, now: Timestamp) -> Option<&Arc<SwitchRow>> {
+        if !self.any_off {
+            return None;
+        }
+        self.off(SwitchKind::Arm, &arm_name(route, arm), now).filter(|row| row.holds_for(revision))
+    }
+
     /// Whether nothing at all is off.
     pub const fn is_empty(&self) -> bool {
         !self.any_off
@@ -74,7 +82,17 @@ impl Known {
     }
 }
 
+/// What an arm is called as something that is switched. No name of a route has an `@`.
+pub fn arm_name(route: &str, arm: &str) -> String {
+    format!("{arm}@{route}")
+}
+
 impl SwitchRow {
+    /// Whether it is about a split of that revision.
+    pub fn holds_for(&self, revision: &str) -> bool {
+        self.revision.as_deref().is_none_or(|own| own == revision)
+    }
+
     /// Whether it says that the thing is off at `now`.
     pub fn is_off(&self, now: Timestamp) -> bool {
         self.off && self.until_ms.is_none_or(|until| now.as_millisecond() < until)
@@ -102,7 +120,7 @@ mod tests {
     fn row(id: u128, off: bool, from_ms: i64, until_ms: Option<i64>) -> SwitchRow {
         let (id, kind, name) = (Uuid::from_u128(id), SwitchKind::Backend, "qwen".into());
         let (who, why) = ("ops".to_owned(), "an incident".to_owned());
-        SwitchRow { id, kind, name, off, cut: false, from_ms, until_ms, who, why }
+        SwitchRow { id, kind, name, off, cut: false, from_ms, until_ms, revision: None, who, why }
     }
 
     fn at(ms: i64) -> Timestamp {

@@ -30,7 +30,7 @@ use crate::base::{
 pub fn decide(policies: &Policies, observations: &dyn Observations, question: &Question<'_>) -> Decision {
     let named = question.route;
     let (arm, withdrawn) = match &named.choice {
-        Choice::Split { arms, by } => split::deal(question, observations, arms, *by),
+        Choice::Split { arms, by, .. } => split::deal(question, observations, arms, *by),
         Choice::Value { .. } | Choice::Order(_) => (None, Vec::new()),
     };
     let route = arm.and_then(|arm| policies.routes.get(arm)).map_or(named, Arc::as_ref);

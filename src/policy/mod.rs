@@ -35,6 +35,7 @@ pub mod queue;
 mod reason;
 mod rent;
 pub mod retry;
+pub mod rollout;
 pub mod rules;
 #[cfg(test)]
 mod sample;
@@ -83,9 +84,10 @@ impl Policies {
         let teams = self.teams.values().flat_map(|team| team.fences.iter());
         let keys = self.key_fences.values().flat_map(|fences| fences.iter());
         let routes = self.routes.values().flat_map(|route| route.fences.iter());
+        let shadows = self.routes.values().filter_map(|route| route.shadow.as_ref()).map(|shadow| &shadow.fence);
         let models = self.models.values().flat_map(|model| model.fences.iter());
         let backends = self.backends.values().flat_map(|backend| backend.fences.iter());
-        let all = teams.chain(keys).chain(routes).chain(models).chain(backends);
+        let all = teams.chain(keys).chain(routes).chain(shadows).chain(models).chain(backends);
         // A provider's stand with each of its backends.
         let by_id: BTreeMap<&str, &Arc<Fence>> = all.map(|fence| (fence.id.as_ref(), fence)).collect();
         by_id.into_values()
@@ -125,6 +127,30 @@ pub struct Route {
     pub max_output: u64,
     /// What may be spent through it, and how fast.
     pub fences: Arc<[Arc<Fence>]>,
+    /// Another model that answers a share of its requests unseen.
+    pub shadow: Option<Arc<Shadow>>,
+}
+
+/// What a share of a route's requests is sent to besides, off the client's path and at the operator's expense.
+pub struct Shadow {
+    /// The share, in parts per million.
+    pub share_ppm: u32,
+    /// What the operator pays for it.
+    pub fence: Arc<Fence>,
+    /// The one model, as a route of its own.
+    pub route: Arc<Route>,
+}
+
+impl Shadow {
+    /// Whether the request of that seed is among the share. The arm of a split is drawn from the same seed by other
+    /// means, so that both are independent.
+    pub fn takes(&self, seed: u64) -> bool {
+        // The finaliser of splitmix64 (G. Steele et al., 2014).
+        let mut z = seed ^ 0x5348_4144_4f57;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % 1_000_000 < u64::from(self.share_ppm)
+    }
 }
 
 /// How a route chooses.
@@ -144,6 +170,10 @@ pub enum Choice {
         arms: Vec<Arm>,
         /// What keeps a caller on one arm.
         by: StickyBy,
+        /// What withdraws an arm.
+        guard: Option<rollout::Guard>,
+        /// Twelve hex digits of the split and its arms as they are written: a withdrawal ends when they are edited.
+        revision: Arc<str>,
     },
 }
 

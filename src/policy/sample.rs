@@ -230,6 +230,7 @@ pub(super) fn route(name: &str, choice: Choice) -> Route {
         hedge: None,
         max_output: 1_000,
         fences: Arc::default(),
+        shadow: None,
     }
 }
 

@@ -19,7 +19,10 @@ use super::{
     users,
 };
 use crate::{
-    base::fences::{Fence, Unit},
+    base::{
+        fences::{Fence, Unit},
+        names::RouteName,
+    },
     ledger::{HoldError, row::About},
     policy::{self, Route},
     wire::request::{BadRequest, ChatRequest},
@@ -58,6 +61,8 @@ pub struct Ask {
     pub live: Arc<Live>,
     /// What the client's `model` named.
     pub route: Arc<Route>,
+    /// The arm of a split that it was dealt to, once that is known: it stays there.
+    pub arm: Option<RouteName>,
     /// When the client will no longer wait, as it said to Turnpike.
     pub deadline: Option<Instant>,
     /// When its SDK gives up unless something has come: until then an answer must be there, or a stream have begun.
@@ -70,6 +75,12 @@ impl Ask {
     /// The caller as a decision sees it.
     pub fn policy_caller(&self) -> policy::Caller<'_> {
         policy::Caller { team: &self.caller.team, key: &self.caller.key, user: &self.user, session: &self.session }
+    }
+
+    /// Books the request under the arm that it was dealt to.
+    pub fn deal(&mut self, arm: Option<&RouteName>) {
+        self.about = Arc::new(About { arm: arm.map(|arm| arm.shared()), ..About::clone(&self.about) });
+        self.arm = arm.cloned();
     }
 
     /// When an answer must be there, or a stream have begun.
@@ -154,6 +165,7 @@ async fn admit_caller(
         chat,
         live,
         route,
+        arm: None,
         deadline,
         patience,
         seed,

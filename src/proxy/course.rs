@@ -61,21 +61,26 @@ pub type Course = Pin<Box<dyn Future<Output = Result<Delivery, Refusal>> + Send>
 ///
 /// # Errors
 /// The [`Refusal`] for the client; whatever was spent on the way is settled.
-pub async fn run(gateway: Arc<Gateway>, ask: Box<Ask>) -> Result<Delivery, Refusal> {
-    let team = &ask.caller.team;
+pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, Refusal> {
+    let team = Arc::clone(&ask.caller.team);
     let mut standing = standing(&gateway, &ask);
     let mut funds = Funds::default();
     let held = loop {
         let decision = redecide(&gateway, &ask, standing.budget, &funds, &[]);
+        if ask.arm.is_none() && decision.arm.is_some() {
+            ask.deal(decision.arm.as_ref());
+        }
         let Some(first) = decision.ranked.first() else {
-            if funds.shorten(team) {
+            if funds.shorten(&team) {
                 continue;
             }
-            break Err(funds.refusal(&decision).unwrap_or_else(|| nobody(&decision)));
+            let refusal = funds.refusal(&decision).unwrap_or_else(|| nobody(&decision));
+            gateway.judge_refused(&ask.live, &ask.route.name, ask.arm.as_ref(), refusal.code);
+            break Err(refusal);
         };
         match gateway.ledger.hold(order(&ask, &decision, first), gateway.now()).await {
             Ok(hold) => break Ok((decision, hold)),
-            Err(HoldError::Refused(why)) if funds.short(team, first.candidate.id, &why, Money::ZERO) => {}
+            Err(HoldError::Refused(why)) if funds.short(&team, first.candidate.id, &why, Money::ZERO) => {}
             Err(error) => break Err(Refusal::hold(&error)),
         }
     };
@@ -87,6 +92,7 @@ pub async fn run(gateway: Arc<Gateway>, ask: Box<Ask>) -> Result<Delivery, Refus
     let hedges = ask.live.hedges(&decision.route).cloned();
     let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold, hedges));
     ask.live.on_request(&decision.route);
+    gateway.cast_shadow(&ask, &decision.route);
     let (seen, missed, tried, context_length) = (Vec::new(), Vec::new(), Vec::new(), false);
     Leg { gateway, ask, standing, funds, decision, toll, seen, missed, tried, context_length }.go().await
 }
@@ -137,7 +143,7 @@ pub(super) fn redecide(
         exhausted: &funds.exhausted,
     };
     let switches = gateway.ledger.books().switches().load();
-    let watching = ask.live.watching(ask.turn).heeding(Arc::clone(&switches), question.now);
+    let watching = ask.live.watching(ask.turn).heeding(Arc::clone(&switches), question.now).dealt(ask.arm.as_ref());
     let decision = decide(&ask.live.policies, &watching, &question);
     ask.live.note(&decision);
     gateway.metrics.rule_errors.inc_by(u64::from(decision.rule_errors));

@@ -26,7 +26,9 @@ mod refusal;
 mod relay;
 mod report;
 mod rival;
+mod rollouts;
 mod serve;
+mod shadows;
 mod standing;
 mod switches;
 mod toll;
@@ -93,6 +95,7 @@ pub struct Gateway {
     /// that shares a store is never open: the others' keys may not have come yet.
     open: AtomicBool,
     running: switches::Running,
+    shadows: shadows::Shadows,
     ledger: Arc<Ledger>,
     pool: Pool,
     /// Every number that is exported.
@@ -122,6 +125,7 @@ impl Gateway {
             stored_keys: Mutex::new(stored_keys),
             open: AtomicBool::new(ledger.store().is_none()),
             running: switches::Running::default(),
+            shadows: shadows::Shadows::default(),
             ledger,
             pool,
             metrics: Metrics::default(),
@@ -276,6 +280,7 @@ impl Gateway {
         }
         gauges::show(metrics, &live, now);
         self.show_switches(&live);
+        self.show_rollouts(&live);
         metrics.holds_open.set(self.ledger.holds_open());
         let store = self.ledger.store();
         metrics.store_up.set(store.is_none_or(Store::is_up).into());

@@ -127,6 +127,8 @@ fn is_about(row: &SwitchRow, caller: &Caller, candidate: &Candidate) -> bool {
         SwitchKind::Backend => *candidate.backend.name == *row.name,
         SwitchKind::Provider => *candidate.backend.provider == *row.name,
         SwitchKind::Model => *candidate.model.name == *row.name,
+        // Whoever was dealt to an arm stays.
+        SwitchKind::Arm => false,
     }
 }
 
@@ -220,6 +222,7 @@ impl Gateway {
         let word = if row.off { "off" } else { "on" };
         let cut =
             if row.off && row.cut && row.is_off(self.now()) { self.running.cut(&Arc::new(row.clone())) } else { 0 };
+        self.begin_anew(&row);
         tracing::warn!(kind = row.kind.as_str(), name = %row.name, by = %row.who, why = %row.why, cut, "switched {word}");
     }
 
@@ -233,6 +236,10 @@ impl Gateway {
             metric.get_or_create(&labels("backend", backend.name.shared())).set(i64::from(backend.off.is_some()));
         }
         for row in known.rows().filter(|row| row.is_off(now)) {
+            if row.kind == SwitchKind::Arm {
+                // Shown with the splits that there are.
+                continue;
+            }
             if row.kind == SwitchKind::Key {
                 metric.get_or_create(&labels("key", "".into())).inc();
             } else {

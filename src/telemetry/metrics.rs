@@ -64,6 +64,10 @@ labels! {
     TeamLabels { team }
     /// What an operator has switched off.
     SwitchLabels { kind, name }
+    /// An arm of a split.
+    RolloutLabels { route, arm }
+    /// Labels of shadows.
+    ShadowLabels { route, outcome }
     /// The policies' hash.
     PolicyLabels { hash }
 }
@@ -161,6 +165,10 @@ metrics! {
         "break_even_tokens_per_hour", "Load at which rented servers cost as much as the cheapest able API";
     switched_off: Family<SwitchLabels, Number> = Family::default(),
         "switched_off", "1 for what is switched off; 0 for a backend that is not; keys are counted, not named";
+    shadows: Family<ShadowLabels, Counter> = Family::default(),
+        "shadows", "Requests that another model answered unseen, by outcome";
+    rollout_withdrawn: Family<RolloutLabels, Number> = Family::default(),
+        "rollout_withdrawn", "1 for an arm of a split that its guard or an operator has withdrawn";
     rule_errors: Counter = Counter::default(),
         "rule_errors", "Rules that failed while running and so did not match";
     log_dropped: Number = Number::default(),

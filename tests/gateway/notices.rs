@@ -20,13 +20,13 @@ const PATH: &str = "/v1/chat/completions";
 
 /// Takes notices, once it has refused as many as it was told to.
 #[derive(Clone)]
-struct Receiver {
-    address: String,
+pub struct Receiver {
+    pub address: String,
     seen: Arc<Mutex<Vec<(u16, Value)>>>,
 }
 
 impl Receiver {
-    async fn start(refusals: &[u16]) -> Self {
+    pub async fn start(refusals: &[u16]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}/hook/s3cret", listener.local_addr().unwrap());
         let receiver = Self { address, seen: Arc::default() };
@@ -52,7 +52,7 @@ impl Receiver {
     }
 
     /// What it took.
-    fn taken(&self) -> Vec<Value> {
+    pub fn taken(&self) -> Vec<Value> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|(status, _)| *status < 300).map(|(_, body)| body.clone()).collect()
     }

@@ -33,7 +33,7 @@ pub struct SwitchLine {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
-    /// `backend:X`, `provider:X`, `model:X`, `team:X` or `key:X`.
+    /// `backend:X`, `provider:X`, `model:X`, `team:X`, `key:X` or `arm:X@ROUTE`.
     pub target: String,
     /// Off, or on again.
     pub off: bool,

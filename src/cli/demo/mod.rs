@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use self::{
     traffic::Tally,
-    vendors::{Vendor, Vendors},
+    vendors::{Mood, Vendor, Vendors},
 };
 use super::run::{self, Doors};
 use crate::{
@@ -63,6 +63,7 @@ const VENDORS: &[Vendor] = &[
     vendor("deepseek", 900, 14),
     vendor("gpu-1", 250, 22),
     vendor("gpu-2", 300, 24),
+    vendor("newcomer", 200, 10),
 ];
 
 /// The port that the policies of the demo name.
@@ -102,11 +103,14 @@ async fn bind(port: u16, option: &str) -> anyhow::Result<TcpListener> {
     bound.map_err(|error| anyhow::anyhow!("{error}\nhint: choose another with `{option}`"))
 }
 
+/// The catalog's offers of today begin in 2026; a day before 2026 takes the tour.
+fn is_early(at: Option<Timestamp>) -> bool {
+    at.is_some_and(|at| at < Timestamp::UNIX_EPOCH + SignedDuration::from_hours(56 * 8766))
+}
+
 fn policies(vendors_port: u16, at: Option<Timestamp>) -> anyhow::Result<Loaded> {
     let now = Timestamp::now();
-    // The catalog's offers of today begin in 2026; a day before 2026 takes the tour.
-    let early = at.is_some_and(|at| at < Timestamp::UNIX_EPOCH + SignedDuration::from_hours(56 * 8766));
-    let texts = if early { EARLY_2025 } else { TODAY };
+    let texts = if is_early(at) { EARLY_2025 } else { TODAY };
     let address = format!("127.0.0.1:{vendors_port}");
     let files: Vec<(PathBuf, String)> =
         texts.iter().map(|(name, text)| (PathBuf::from(name), text.replace(WRITTEN_PORT, &address))).collect();
@@ -127,6 +131,8 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
     let simulated = bind(args.vendors_port, "--vendors-port").await?;
     let gateway = Gateway::new(settings, loaded.policies, KeySnapshot::default(), Arc::default(), pool.clone())?;
     let vendors = Vendors::new(VENDORS);
+    // The new model that route `canary` tries: its guard has something to find.
+    vendors.begin_with("newcomer", Mood::Down);
     let server = axum::serve(simulated, vendors.router());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
@@ -135,8 +141,12 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
     anstream::println!("{}", welcome(&args));
     if !args.quiet {
         let tally = Arc::new(Tally::default());
-        let uri = format!("http://127.0.0.1:{}/v1/chat/completions", args.port).parse()?;
-        tasks.spawn(traffic::drive(pool, uri, Arc::clone(&vendors), Arc::clone(&tally)));
+        let uri: http::Uri = format!("http://127.0.0.1:{}/v1/chat/completions", args.port).parse()?;
+        let rounds = if is_early(at) { vec![traffic::USUAL] } else { vec![traffic::USUAL, traffic::CANARY] };
+        for round in rounds {
+            let (vendors, tally) = (Arc::clone(&vendors), Arc::clone(&tally));
+            tasks.spawn(traffic::drive(round, pool.clone(), uri.clone(), vendors, tally));
+        }
         tasks.spawn(traffic::show(vendors, tally));
     }
     let state = Admin { gateway, ready: AtomicBool::new(true), keys: None, tokens: Vec::new(), open_metrics: true };
@@ -161,6 +171,9 @@ fn welcome(args: &Args) -> String {
          \n\
          \x20 curl -X POST 'http://127.0.0.1:{vendors}/break/deepseek'             # or ?how=busy, stall, cut\n\
          \x20 curl -X POST 'http://127.0.0.1:{vendors}/mend/deepseek'\n\
+         \n\
+         A new model answers 40 % of route `canary`, and fails: within a quarter of a minute its guard withdraws it. See the\n\
+         log below, and turnpike_rollout_withdrawn.\n\
          \n\
          Numbers: http://127.0.0.1:{admin}/metrics        End: ctrl-c\n",
         vendors_list = VENDORS.iter().map(|vendor| vendor.name).collect::<Vec<_>>().join(", "),

@@ -15,8 +15,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::vendors::{Mood, Vendors};
 use crate::net::{body::UpstreamBody, pool::Pool};
 
-/// Requests begin this often.
-const EVERY: Duration = Duration::from_millis(600);
 /// How often the table is written.
 const TABLE_EVERY: Duration = Duration::from_secs(5);
 /// The longest a request of the demo may take.
@@ -37,6 +35,20 @@ pub struct Tally {
     lines: Mutex<BTreeMap<(String, String), Line>>,
 }
 
+/// What is asked, and how often.
+#[derive(Debug)]
+pub struct Round {
+    every: Duration,
+    /// Routes and prompts, in turn.
+    asked: &'static [(&'static str, &'static str)],
+}
+
+/// Every kind of work.
+pub const USUAL: Round = Round { every: Duration::from_millis(600), asked: &PROMPTS };
+/// Enough that the guard of a new model has soon seen what it needs.
+pub const CANARY: Round =
+    Round { every: Duration::from_millis(200), asked: &[("canary", "Say in three words what a canary is for.")] };
+
 const PROMPTS: [(&str, &str); 6] = [
     ("auto", "Write a haiku about toll roads."),
     ("auto", "Fix this: ```rust\nfn main() { let x: u32 = -1; }\n``` and explain the compiler's error."),
@@ -47,8 +59,8 @@ const PROMPTS: [(&str, &str); 6] = [
 ];
 
 /// Sends requests until the process ends.
-pub async fn drive(pool: Pool, gateway: Uri, vendors: Arc<Vendors>, tally: Arc<Tally>) {
-    let mut tick = interval(EVERY);
+pub async fn drive(round: Round, pool: Pool, gateway: Uri, vendors: Arc<Vendors>, tally: Arc<Tally>) {
+    let mut tick = interval(round.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 0_usize.. {
         tick.tick().await;
@@ -56,15 +68,15 @@ pub async fn drive(pool: Pool, gateway: Uri, vendors: Arc<Vendors>, tally: Arc<T
             continue;
         }
         let (pool, gateway, tally) = (pool.clone(), gateway.clone(), Arc::clone(&tally));
+        let (route, prompt) = round.asked[number % round.asked.len()];
         // Bounded: each request ends within its patience, and they begin at a fixed pace.
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(PATIENCE, one(&pool, &gateway, number, &tally)).await;
+            let _ = tokio::time::timeout(PATIENCE, one(&pool, &gateway, (route, prompt), number, &tally)).await;
         });
     }
 }
 
-async fn one(pool: &Pool, gateway: &Uri, number: usize, tally: &Tally) -> Option<()> {
-    let (route, prompt) = PROMPTS[number % PROMPTS.len()];
+async fn one(pool: &Pool, gateway: &Uri, (route, prompt): (&str, &str), number: usize, tally: &Tally) -> Option<()> {
     let stream = number.is_multiple_of(2);
     let mut body = json!({"model": route, "messages": [{"role": "user", "content": prompt}], "max_tokens": 120});
     if stream {

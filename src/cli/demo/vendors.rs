@@ -83,6 +83,11 @@ impl Vendors {
         Arc::new(Self { vendors, moods: Mutex::default(), broken_at: Mutex::default(), served: AtomicU64::new(0) })
     }
 
+    /// One of them is in another mood from the start.
+    pub fn begin_with(&self, name: &'static str, mood: Mood) {
+        self.moods.lock().unwrap_or_else(PoisonError::into_inner).insert(name, mood);
+    }
+
     /// The mood of one vendor.
     pub fn mood(&self, name: &str) -> Mood {
         self.moods.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or_default()

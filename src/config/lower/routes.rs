@@ -2,21 +2,26 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use sha2::{Digest, Sha256};
+
 use super::{
     super::{allowances, close, diagnostic::Span, tree::Key, tree::Node, units},
     Named, Work, fences,
     rules::{self, prefer, require},
+    shadow,
 };
 use crate::{
     base::{
         catalog::{Candidate, CandidateId, Model},
         facts::Category,
         fences::Owner,
+        hex,
         names::{ModelName, RouteName},
     },
     policy::{
         Arm, Choice, Prefer, Require, Route, StickyBy,
         hedge::{After, Hedge},
+        rollout::Guard,
     },
 };
 
@@ -59,6 +64,7 @@ fn implicit(name: RouteName, candidates: &[Arc<Candidate>]) -> Route {
         hedge: None,
         max_output: MAX_OUTPUT,
         fences: Arc::default(),
+        shadow: None,
     }
 }
 
@@ -67,6 +73,11 @@ fn route(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Cand
     let require = node.get("require").map(|node| require(work, node)).unwrap_or_default();
     let rules = rules::lower(work, node, &choice, &require, candidates);
     let name = RouteName::from(key.text.as_str());
+    let max_output = node.read("max_output", units::count).unwrap_or(MAX_OUTPUT);
+    let shadow = node.get("shadow").and_then(|at| shadow::lower(work, &name, at, max_output, candidates));
+    if shadow.is_some() {
+        shadow::check(work, node);
+    }
     Some(Route {
         fences: fences::around(work, &Owner::Route(name.clone()), node),
         name,
@@ -77,7 +88,8 @@ fn route(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Cand
         rules,
         hedge: node.get("hedge").map(hedge),
         attempts: node.read("attempts", units::count).and_then(|n| u32::try_from(n).ok()).unwrap_or(ATTEMPTS),
-        max_output: node.read("max_output", units::count).unwrap_or(MAX_OUTPUT),
+        max_output,
+        shadow,
     })
 }
 
@@ -110,6 +122,7 @@ fn choice(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Can
         return Some(split(work, node, list));
     }
     forbid(work, node, &["by"], "only a `split` keeps callers on an arm");
+    forbid(work, node, &["guard"], "only an arm of a `split` is withdrawn");
     let chosen = named(work, list, candidates);
     if way.text == "order" {
         forbid(work, node, &["prefer"], "an `order` is its own preference: use `candidates` with `prefer`");
@@ -153,7 +166,42 @@ fn split(work: &mut Work<'_, '_>, node: &Node, list: &Node) -> Choice {
         Some("request") => StickyBy::Request,
         _ => StickyBy::User,
     };
-    Choice::Split { arms, by }
+    let guard = node.get("guard").and_then(|guard| self::guard(work, guard, list));
+    Choice::Split { arms, by, guard, revision: revision(work, node, list) }
+}
+
+/// Arms for which a guard states no number are looked at by so many requests.
+const MIN_REQUESTS: u64 = 500;
+
+fn guard(work: &mut Work<'_, '_>, node: &Node, arms: &Node) -> Option<Guard> {
+    let guard = Guard {
+        errors: node.read("error_rate", units::error_bound),
+        cost_ppm: node.read("cost", units::excess),
+        first_token_p95: node.read("first_token_p95", units::duration),
+        min_requests: u32::try_from(node.read("min_requests", units::count).unwrap_or(MIN_REQUESTS)).ok()?,
+    };
+    if ["error_rate", "cost", "first_token_p95"].iter().all(|key| node.get(key).is_none()) {
+        let fault = work.report.fault(node.span, "a guard without a bound");
+        fault.label("withdraws nothing").hint("write `error_rate: 2%`, `cost: +20%` or `first_token_p95: 3s`");
+    }
+    if arms.entries().len() == 1 {
+        let fault = work.report.fault(node.span, "a guard over a single arm");
+        fault.label("nothing to compare with").hint("the arm with the largest share is the control of the others");
+    }
+    Some(guard)
+}
+
+/// What a withdrawal is bound to: the split, its guard, and the routes or models that are its arms.
+fn revision(work: &Work<'_, '_>, node: &Node, arms: &Node) -> Arc<str> {
+    let mut digest = Sha256::new();
+    node.digest(&mut digest);
+    for (name, _) in arms.entries() {
+        let arm = ["routes", "models"].into_iter().find_map(|section| work.sections.find(section, &name.text));
+        arm.into_iter().for_each(|(_, node)| node.digest(&mut digest));
+    }
+    let mut digits = hex::digits(&digest.finalize().into());
+    digits.truncate(12);
+    digits.into()
 }
 
 fn unknown_target(work: &mut Work<'_, '_>, name: &str, span: Span, what: &str) {

@@ -24,6 +24,9 @@ pub struct SwitchRow {
     /// The first instant at which it holds no more, in milliseconds since 1970; `None` = until it is switched on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<i64>,
+    /// Of an arm: the revision of the split that it holds for; `None` = for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Arc<str>>,
     /// Who switched.
     pub who: String,
     /// Why.
@@ -44,11 +47,13 @@ pub enum SwitchKind {
     Team,
     /// A client key.
     Key,
+    /// An arm of a split, as `arm@route`.
+    Arm,
 }
 
 impl SwitchKind {
     /// All of them, in the order of the enum.
-    pub const ALL: [Self; 5] = [Self::Backend, Self::Provider, Self::Model, Self::Team, Self::Key];
+    pub const ALL: [Self; 6] = [Self::Backend, Self::Provider, Self::Model, Self::Team, Self::Key, Self::Arm];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -58,6 +63,7 @@ impl SwitchKind {
             Self::Model => "model",
             Self::Team => "team",
             Self::Key => "key",
+            Self::Arm => "arm",
         }
     }
 }

@@ -323,7 +323,7 @@ proptest! {
                 .into();
             if turned { arms.reverse() }
             let by = StickyBy::User;
-            sample::route("canary", Choice::Split { arms, by })
+            sample::route("canary", Choice::Split { arms, by, guard: None, revision: "".into() })
         };
         let (route, turned) = (arms(false), arms(true));
         let mut first = 0_u32;

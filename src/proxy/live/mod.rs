@@ -26,7 +26,7 @@ use self::{
     lengths::Lengths,
     warm::{Place, Turn, Warm},
 };
-use super::{switches, toll::Hedges, users::Users};
+use super::{rollouts::Rollouts, switches, toll::Hedges, users::Users};
 use crate::{
     base::{
         catalog::{Backend, Candidate, Pick},
@@ -36,7 +36,7 @@ use crate::{
     ledger::switches::Known,
     net::pool::Pool,
     policy::{
-        Decision, Observations, Policies, Seen, Unavailable,
+        Choice, Decision, Observations, Policies, Seen, Unavailable,
         breaker::{Breaker, BreakerState},
         observe::Meter,
         queue::Line,
@@ -55,6 +55,8 @@ pub struct Live {
     retries: HashMap<RouteName, Arc<Mutex<RetryBudget>>>,
     /// Of routes that hedge.
     hedges: HashMap<RouteName, Hedges>,
+    /// The watches over guarded splits.
+    pub rollouts: Rollouts,
     lengths: Lengths,
     /// The zero of all monotonic times in it: the gateway's start.
     epoch: Instant,
@@ -89,6 +91,8 @@ pub struct Watching<'a> {
     live: &'a Live,
     last: Option<Place>,
     switches: Option<(Arc<Known>, Timestamp)>,
+    /// The arm that the request was dealt to.
+    arm: Option<&'a RouteName>,
 }
 
 /// The lock of what has been seen.
@@ -133,9 +137,21 @@ impl Live {
             Some((route.name.clone(), Hedges { budget, spend_ppm: route.hedge?.spend_ppm }))
         });
         let hedges = hedges.collect();
+        let rollouts = Rollouts::new(&policies, before.map(|live| &live.rollouts));
         let lengths = Lengths::new(&policies, before.map(|live| &live.lengths));
         let warm = before.map(|live| Arc::clone(&live.warm)).unwrap_or_default();
-        Self { policies, users: Users::default(), candidates, backends, retries, hedges, lengths, epoch, warm }
+        Self {
+            policies,
+            users: Users::default(),
+            candidates,
+            backends,
+            retries,
+            hedges,
+            rollouts,
+            lengths,
+            epoch,
+            warm,
+        }
     }
 
     /// The monotonic time that breakers, meters and budgets of retries count in.
@@ -189,7 +205,7 @@ impl Live {
 
     /// What has been seen of every candidate, with what this conversation left warm at one of them.
     pub fn watching(&self, turn: Turn) -> Watching<'_> {
-        Watching { live: self, last: self.warm.find(turn), switches: None }
+        Watching { live: self, last: self.warm.find(turn), switches: None, arm: None }
     }
 
     /// The right to send one request to a candidate, on an endpoint that it has not tried if there is one.
@@ -288,11 +304,17 @@ impl Observations for Live {
     }
 }
 
-impl Watching<'_> {
+impl<'a> Watching<'a> {
     /// The same, heeding what operators have switched off.
     #[must_use]
     pub fn heeding(self, switches: Arc<Known>, now: Timestamp) -> Self {
         Self { switches: Some((switches, now)), ..self }
+    }
+
+    /// The same for a request that has been dealt to `arm` already: it stays there.
+    #[must_use]
+    pub fn dealt(self, arm: Option<&'a RouteName>) -> Self {
+        Self { arm, ..self }
     }
 }
 
@@ -320,6 +342,18 @@ impl Observations for Watching<'_> {
     fn off(&self, candidate: &Candidate) -> Option<Arc<str>> {
         let (switches, now) = self.switches.as_ref()?;
         switches::off(switches, candidate, *now).map(|row| switches::told(row).into())
+    }
+
+    fn withdrawn(&self, route: &RouteName, arm: &RouteName) -> Option<Arc<str>> {
+        if let Some(dealt) = self.arm {
+            return (dealt != arm).then(|| "another was dealt".into());
+        }
+        let (switches, now) = self.switches.as_ref()?;
+        if switches.is_empty() {
+            return None;
+        }
+        let Choice::Split { revision, .. } = &self.live.policies.routes.get(route)?.choice else { return None };
+        switches.withdrawn(route, arm, revision, *now).map(|row| row.reason().into())
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     base::{
         fences::{Fence, Purpose, Unit},
         money::Money,
+        names::RouteName,
         notices::{EventKind, Webhook},
     },
     ledger::{Refused, balances::Level, outbox::Mark},
@@ -120,6 +121,18 @@ impl Notices {
                 || json!({"backend": name, "why": why.as_ref(), "text": format!("backend `{name}` is off: {why}")}),
             );
         }
+    }
+
+    /// Notes that the guard of a split has withdrawn an arm: the route, the arm and when.
+    pub fn withdrawn(&self, webhooks: &[Webhook], of: (&RouteName, &RouteName, i64), why: &str, now: Timestamp) {
+        if !self.wanted(webhooks, EventKind::RolloutWithdrawn) {
+            return;
+        }
+        let (route, arm, since) = of;
+        let text = format!("arm `{arm}` of route `{route}` is withdrawn: {why}");
+        let about =
+            || json!({"route": route.as_str(), "arm": arm.as_str(), "since_ms": since, "why": why, "text": text});
+        self.tell(EventKind::RolloutWithdrawn, None, now, about);
     }
 
     /// Notes that the store of budgets cannot be asked; told once in five minutes.

@@ -19,6 +19,7 @@ use crate::{
         live::{Flight, lock},
         receipts::Receipt,
         report,
+        rollouts::{self, Watched},
     },
     telemetry::record::{AttemptRecord, Record},
 };
@@ -48,6 +49,7 @@ pub struct Till {
     admitted: Instant,
     record: Record,
     hedges: Option<Hedges>,
+    watched: Option<Arc<Watched>>,
     open: bool,
 }
 
@@ -83,6 +85,7 @@ impl Till {
             admitted: ask.admitted,
             record,
             hedges,
+            watched: decision.arm.as_ref().and(ask.live.rollouts.of(&ask.route.name)).cloned(),
             open: true,
         }
     }
@@ -209,6 +212,11 @@ impl Till {
             overdraft,
             settled.beyond - overdraft,
         );
+        if let (Some(watched), Some(arm)) = (self.watched.take(), &self.record.arm)
+            && let Some(ended) = rollouts::ended(&self.record)
+        {
+            self.gateway.judge(&watched, arm, &ended);
+        }
         self.gateway.log.write(std::mem::take(&mut self.record));
     }
 

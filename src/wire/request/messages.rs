@@ -16,7 +16,7 @@ use crate::wire::json::{self, Member, Members, Span};
 const MAX_MESSAGES: usize = 65_536;
 
 /// What is kept of the conversation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Talk {
     pub(super) messages: u64,
     pub(super) images: u64,
@@ -42,7 +42,7 @@ pub(super) struct Talk {
 }
 
 /// An assistant message with reasoning or with tool calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Turn {
     pub(super) reasoning: Option<Member>,
     pub(super) calls_tools: bool,

@@ -46,7 +46,7 @@ impl BadRequest {
 }
 
 /// A parsed chat request: the body with the places that matter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ChatRequest {
     /// The body as it came.
     pub body: Bytes,
@@ -62,7 +62,7 @@ pub struct ChatRequest {
 }
 
 /// Where in the body stand the things that a splice may touch or a count needs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Places {
     model: Span,
     max_tokens: Option<Member>,
