@@ -30,6 +30,7 @@ use crate::{
     ledger::{Demand, HoldError, Order, row::switches::SwitchRow},
     policy::{
         BudgetSeen, Decision, Question, Ranked,
+        balance::ReplicaId,
         decide::decide,
         retry::{self, AttemptSeen, Next, StopReason},
         value,
@@ -164,7 +165,7 @@ pub(super) struct Leg {
     /// Candidates that could not be boarded after all: their place was taken since the decision.
     pub(super) missed: Vec<CandidateId>,
     /// Endpoints of the candidate under trial that failed.
-    pub(super) tried: Vec<usize>,
+    pub(super) tried: Vec<ReplicaId>,
     /// Somebody found the prompt too long.
     pub(super) context_length: bool,
 }

@@ -1,9 +1,11 @@
 //! Gauges of the upstreams, read when the metrics page is asked for.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::live::Live;
-use crate::telemetry::metrics::{BackendLabels, CandidateLabels, Label, Metrics, dollars};
+use crate::telemetry::metrics::{BackendLabels, CandidateLabels, EndpointLabels, Label, Metrics, dollars};
 
 /// Sets them as they stand now.
 pub fn show(metrics: &Metrics, live: &Live, now: Timestamp) {
@@ -13,6 +15,13 @@ pub fn show(metrics: &Metrics, live: &Live, now: Timestamp) {
         metrics.breaker_state.get_or_create(&labels).set(live.breaker(candidate));
         if let Some(tokens) = live.break_even(candidate) {
             metrics.break_even.get_or_create(&labels).set(i64::try_from(tokens).unwrap_or(i64::MAX));
+        }
+    }
+    metrics.endpoints.clear();
+    for (backend, states) in live.server_states() {
+        for (state, servers) in states {
+            let labels = EndpointLabels { backend: Label(Arc::clone(&backend)), state: Label(state.as_str().into()) };
+            metrics.endpoints.get_or_create(&labels).set(i64::try_from(servers).unwrap_or(i64::MAX));
         }
     }
     for backend in live.policies.backends.values() {

@@ -56,6 +56,10 @@ labels! {
     AttemptLabels { backend, outcome }
     /// Labels of hedges.
     HedgeLabels { route, outcome }
+    /// Servers of a backend.
+    EndpointLabels { backend, state }
+    /// Questions to name servers.
+    DiscoveryLabels { backend, outcome }
     /// Labels of refusals.
     RefusalLabels { team, reason }
     /// Labels of budgets.
@@ -163,6 +167,10 @@ metrics! {
         "rent_usd_per_hour", "What the rented servers of a backend cost, used or not";
     break_even: Family<CandidateLabels, Number> = Family::default(),
         "break_even_tokens_per_hour", "Load at which rented servers cost as much as the cheapest able API";
+    endpoints: Family<EndpointLabels, Number> = Family::default(),
+        "endpoints", "Servers of a backend by state: ready, warming, shunned, ejected, not_ready, draining";
+    discoveries: Family<DiscoveryLabels, Counter> = Family::default(),
+        "discoveries", "Questions to name servers by outcome: found, empty, failed";
     switched_off: Family<SwitchLabels, Number> = Family::default(),
         "switched_off", "1 for what is switched off; 0 for a backend that is not; keys are counted, not named";
     shadows: Family<ShadowLabels, Counter> = Family::default(),

@@ -180,7 +180,7 @@ impl World<'_> {
         for gateway in &mut self.gateways {
             let site = &mut gateway.sites[0];
             for (engine, id) in self.engines.iter().zip(site.members.clone()) {
-                site.pool.told(id, Load { requests: engine.load() }, time(now));
+                site.pool.told(id, Load { requests: engine.load(), ..Load::default() }, time(now));
             }
         }
         if now < self.scenario.seconds * SECOND {
@@ -210,7 +210,9 @@ impl World<'_> {
         let prompt = Rc::clone(&request.prompt);
         let seed = mix(request.course.seed ^ request.course.seen.len() as u64);
         let affinity = mix(prompt.conversation);
-        let ask = Ask { blocks: &prompt.blocks, tokens: prompt.tokens, affinity, streams: true, seed };
+        let (blocks, opening) = (&prompt.blocks, affinity);
+        let (tokens, settled) = (prompt.tokens, prompt.settled);
+        let ask = Ask { blocks, tokens, settled, affinity, opening, streams: true, seed };
         let gateway = &mut self.gateways[request.gateway];
         request.flight = gateway.board(&mut request.course, &self.pickers[request.gateway], ask, time(now));
         match request.flight {

@@ -1,7 +1,4 @@
-//! One backend: which of its servers and accounts serves next, and how many requests it takes at once.
-//!
-//! Which server is `policy::balance`'s to say; here its pool has a lock and outlives a reload. A backend of one server
-//! has no pool, and its requests take no lock.
+//! One backend: which of its accounts serves next, and how many requests it takes at once.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -12,13 +9,16 @@ use std::{
     time::Duration,
 };
 
-use super::lock;
+use super::{
+    lock,
+    servers::{Servers, Wanted},
+};
 use crate::{
-    base::catalog::{Account, Backend, Candidate, Pick},
-    net::pool::{Origin, Pool},
+    base::catalog::{Account, Backend, Candidate, Endpoint, Pick},
+    net::pool::Pool,
     policy::{
         Unavailable,
-        balance::{self, End, ReplicaId, Ticket},
+        balance::{self, ReplicaId},
         queue::{Line, Queue},
     },
     provider::{self, Provider},
@@ -31,33 +31,17 @@ pub(super) struct BackendState {
     /// Its dialect.
     pub(super) provider: &'static dyn Provider,
     pub(super) backend: Arc<Backend>,
-    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) servers: Arc<Servers>,
     // Milliseconds since the epoch of the gateway.
     parked_until: Vec<AtomicI64>,
     next_account: AtomicUsize,
-    /// Its servers as a pool, where there is more than one; shared with the configurations before and after.
-    replicas: Option<Arc<Replicas>>,
-    /// What they are in the pool, in the order of `endpoints`.
-    members: Vec<ReplicaId>,
     /// Who waits for them, where `rent` or `spill` asks for it; shared like the pool.
     queue: Option<Arc<Mutex<Queue>>>,
     pub(super) in_flight: Arc<AtomicU32>,
 }
 
-/// One server of a backend.
-#[derive(Debug)]
-pub(super) struct Endpoint {
-    pub(super) uri: http::Uri,
-    pub(super) origin: Origin,
-}
-
-/// What is seen of a pool's servers outlives a reload.
-#[derive(Debug)]
-struct Replicas {
-    pool: Mutex<balance::Pool>,
-    /// Keeps clients from finding prompts whose hashes collide.
-    key: u64,
-}
+/// The most bytes of each part of an opening that are looked at.
+const OPENING: usize = 64 * 1024;
 
 /// What the choice of a server knows of a request.
 #[derive(Clone, Copy, Debug)]
@@ -69,14 +53,14 @@ pub struct Boarding<'a> {
     /// Its randomness.
     pub seed: u64,
     /// Servers of this backend that it has tried in vain.
-    pub tried: &'a [usize],
+    pub tried: &'a [ReplicaId],
     /// Pass over an open breaker: the one live try of a sole candidate.
     pub anyway: bool,
 }
 
 impl Boarding<'_> {
     /// A hash that is the same in every gateway.
-    fn affinity(&self) -> u64 {
+    pub(super) fn affinity(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let named = self.affinity.iter().position(|name| !name.is_empty());
         named.map(|place| (place, self.affinity[place])).hash(&mut hasher);
@@ -84,29 +68,46 @@ impl Boarding<'_> {
     }
 
     /// The prompt as a pool's index knows it.
-    fn blocks(&self, key: u64) -> Vec<u64> {
+    pub(super) fn blocks(&self, key: u64) -> Vec<u64> {
         let said = self.chat.said();
         balance::blocks(key, said.tools.chain([said.before, said.since]))
+    }
+
+    /// How the conversation began, as a hash that is the same in every gateway; nothing is known by it but where it goes.
+    pub(super) fn opening(&self) -> u64 {
+        let said = self.chat.said();
+        let mut hasher = DefaultHasher::new();
+        said.tools.chain([said.opening]).for_each(|part| hasher.write(&part[..part.len().min(OPENING)]));
+        hasher.finish()
+    }
+
+    /// Of so many tokens of the prompt, those that earlier turns said: its share by bytes.
+    pub(super) fn settled(&self, tokens: u64) -> u64 {
+        let said = self.chat.said();
+        if said.before.is_empty() {
+            return 0;
+        }
+        let tools: usize = said.tools.map(<[u8]>::len).sum();
+        let settled = (tools + said.before.len()) as u128;
+        let all = settled + said.since.len() as u128;
+        u64::try_from(u128::from(tokens) * settled / all).unwrap_or(0)
     }
 }
 
 impl BackendState {
     pub(super) fn new(backend: &Arc<Backend>, before: Option<&Arc<Self>>, pool: &Pool, now: Duration) -> Option<Self> {
         let provider = provider::by_name(backend.provider)?;
-        let endpoints: Option<Vec<Endpoint>> = backend
-            .endpoints
-            .iter()
-            .map(|base| {
-                let uri = provider.uri(base);
-                Some(Endpoint { origin: pool.origin(&uri).ok()?, uri })
-            })
-            .collect();
-        let endpoints = endpoints?;
-        // A pool that had one server yesterday begins anew: nothing was chosen, so nothing was seen.
-        let known = before.and_then(|before| before.replicas.clone());
-        let replicas = (endpoints.len() > 1).then(|| known.unwrap_or_else(|| Arc::new(Replicas::new())));
-        let names: Vec<Arc<str>> = endpoints.iter().map(|endpoint| endpoint.uri.to_string().into()).collect();
-        let members = replicas.as_ref().map(|replicas| lock(&replicas.pool).set(&names, now)).unwrap_or_default();
+        let servers = before.map(|before| Arc::clone(&before.servers)).unwrap_or_default();
+        // Those that are found by name stay until the name server tells of others.
+        if backend.discover.is_none() {
+            let usual = |endpoint: &Endpoint| Wanted {
+                url: endpoint.url.clone(),
+                weight_milli: endpoint.weight_milli,
+                priority: 0,
+            };
+            let wanted: Vec<Wanted> = backend.endpoints.iter().map(usual).collect();
+            servers.put(backend, provider, &wanted, pool, now);
+        }
         let watched = backend.rent.is_some() || backend.spill.is_some();
         let queue = watched.then(|| before.and_then(|before| before.queue.clone()).unwrap_or_default());
         let parked = |account: &Account| {
@@ -119,11 +120,9 @@ impl BackendState {
         Some(Self {
             provider,
             backend: Arc::clone(backend),
-            endpoints,
+            servers,
             parked_until,
             next_account: AtomicUsize::new(0),
-            replicas,
-            members,
             queue,
             in_flight: before.map(|before| Arc::clone(&before.in_flight)).unwrap_or_default(),
         })
@@ -162,39 +161,14 @@ impl BackendState {
         known.is_some_and(|index| self.parked_until[index].load(Ordering::Relaxed) > millis(now))
     }
 
-    /// The server to ask, with what is to be handed back to the pool.
-    pub(super) fn endpoint(
-        &self,
-        candidate: &Candidate,
-        asked: &Boarding<'_>,
-        now: Duration,
-    ) -> (usize, Option<Ticket>) {
-        let Some(replicas) = &self.replicas else { return (0, None) };
-        let balancer = balance::by_name(self.backend.balance);
-        let facts = &asked.chat.facts;
-        let blocks = if balancer.needs_blocks() { asked.blocks(replicas.key) } else { Vec::new() };
-        let ask = balance::Ask {
-            blocks: &blocks,
-            tokens: facts.input_for(candidate.model.tokenizer),
-            affinity: asked.affinity(),
-            streams: facts.stream,
-            seed: asked.seed,
-        };
-        let tried: Vec<ReplicaId> = asked.tried.iter().filter_map(|&place| self.members.get(place)).copied().collect();
-        let ticket = lock(&replicas.pool).pick(balancer, &self.members, &tried, &ask, now);
-        let place = ticket.and_then(|ticket| self.members.iter().position(|id| *id == ticket.replica));
-        // A configuration that is no longer in force may find its servers gone from the pool.
-        (place.unwrap_or(0), ticket)
-    }
-
     /// What a request would find at its queue.
     pub(super) fn line(&self, now: Duration) -> Line {
-        self.queue.as_ref().map(|queue| lock(queue).line(self.servers(), now)).unwrap_or_default()
+        self.queue.as_ref().map(|queue| lock(queue).line(self.count(), now)).unwrap_or_default()
     }
 
     /// A request joins the queue; `None` = nobody looks at it.
     pub(super) fn queue_up(&self, streams: bool, now: Duration) -> Option<u64> {
-        self.queue.as_ref().map(|queue| lock(queue).sent(self.servers(), streams, now))
+        self.queue.as_ref().map(|queue| lock(queue).sent(self.count(), streams, now))
     }
 
     /// It was answered: its first token came, or all of it.
@@ -211,39 +185,19 @@ impl BackendState {
         }
     }
 
-    fn servers(&self) -> u32 {
-        u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX)
+    fn count(&self) -> u32 {
+        u32::try_from(self.servers.count().max(1)).unwrap_or(u32::MAX)
     }
 
-    /// Whether a server other than that one has neither failed lately nor been ejected.
-    pub(super) fn has_sound_endpoint(&self, but: usize, now: Duration) -> bool {
-        let (Some(replicas), Some(but)) = (&self.replicas, self.members.get(but)) else { return false };
-        lock(&replicas.pool).has_sound(&self.members, *but, now)
-    }
-
-    /// The first token came.
-    pub(super) fn first_token(&self, ticket: &Ticket, now: Duration) {
-        if let Some(replicas) = &self.replicas {
-            lock(&replicas.pool).first_token(ticket, now);
-        }
-    }
-
-    /// An attempt is over. Returns whether another server is sound: then one that failed is no reason to leave them all.
-    pub(super) fn ended(&self, ticket: &Ticket, end: End, now: Duration) -> bool {
-        let Some(replicas) = &self.replicas else { return false };
-        let mut pool = lock(&replicas.pool);
-        pool.ended(ticket, end, now);
-        pool.has_sound(&self.members, ticket.replica, now)
+    /// For how long each account is left alone; zero = it is not.
+    pub(super) fn parked(&self, now: Duration) -> impl Iterator<Item = (&Account, Duration)> {
+        let left = move |until: &AtomicI64| until.load(Ordering::Relaxed).saturating_sub(millis(now)).max(0);
+        let left = self.parked_until.iter().map(move |until| Duration::from_millis(left(until).unsigned_abs()));
+        self.backend.accounts.iter().zip(left)
     }
 
     pub(super) fn park(&self, account: usize, wait: Duration, now: Duration) {
         self.parked_until[account].fetch_max(millis(now.saturating_add(wait)), Ordering::Relaxed);
-    }
-}
-
-impl Replicas {
-    fn new() -> Self {
-        Self { pool: Mutex::new(balance::Pool::new(rand::random())), key: rand::random() }
     }
 }
 

@@ -15,13 +15,14 @@ use super::{
     backend::BackendState,
     lengths::Length,
     lock,
+    servers::Server,
     warm::{Place, Turn, Warm},
 };
 use crate::{
     base::{catalog::Account, failure::Fault, usage::Usage},
     net::pool::Origin,
     policy::{
-        balance::{End, Ticket},
+        balance::{End, ReplicaId, Ticket},
         breaker::{Outcome, Permit},
         stake::Stake,
     },
@@ -39,7 +40,7 @@ const PARK_QUOTA: Duration = Duration::from_secs(5);
 pub struct Flight {
     pub(super) state: Arc<BackendState>,
     pub(super) candidate: Arc<CandidateState>,
-    pub(super) endpoint: usize,
+    pub(super) server: Arc<Server>,
     /// What goes back to the backend's pool, if it has one.
     pub(super) ticket: Option<Ticket>,
     /// Its place in the backend's queue, if anybody looks at that.
@@ -73,26 +74,26 @@ impl Flight {
         self.state.provider
     }
 
-    /// Which endpoint of the backend it is.
-    pub fn endpoint(&self) -> usize {
-        self.endpoint
+    /// Which server of the backend it has.
+    pub fn endpoint(&self) -> ReplicaId {
+        self.server.id
     }
 
     /// The address of the endpoint's chat path.
     pub fn uri(&self) -> &http::Uri {
-        &self.state.endpoints[self.endpoint].uri
+        &self.server.uri
     }
 
     /// The endpoint's connections.
     pub fn origin(&self) -> Origin {
-        self.state.endpoints[self.endpoint].origin.clone()
+        self.server.origin.clone()
     }
 
     /// Notes the first meaningful event.
     pub fn first_token(&self, after: Duration) {
         let now = self.epoch.elapsed();
         if let Some(ticket) = &self.ticket {
-            self.state.first_token(ticket, now);
+            self.state.servers.first_token(ticket, now);
         }
         self.state.answered(self.queued, now);
         lock(&self.candidate.seen).meter.first_token(after, now);
@@ -119,7 +120,7 @@ impl Flight {
 
     /// Hands the endpoint back. Returns whether another one is sound.
     fn left(&self, end: End, now: Duration) -> bool {
-        self.ticket.as_ref().is_some_and(|ticket| self.state.ended(ticket, end, now))
+        self.ticket.as_ref().is_some_and(|ticket| self.state.servers.ended(ticket, end, now))
     }
 
     /// Notes how the attempt ended: latency, breaker, parked account.

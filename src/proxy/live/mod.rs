@@ -6,6 +6,8 @@
 mod backend;
 mod flight;
 mod lengths;
+pub mod seen;
+pub mod servers;
 pub mod warm;
 
 use std::{
@@ -37,7 +39,8 @@ use crate::{
     net::pool::Pool,
     policy::{
         Choice, Decision, Observations, Policies, Seen, Unavailable,
-        breaker::{Breaker, BreakerState},
+        balance::ReplicaId,
+        breaker::{Breaker, BreakerState, Outcome},
         observe::Meter,
         queue::Line,
         retry::RetryBudget,
@@ -155,7 +158,7 @@ impl Live {
     }
 
     /// The monotonic time that breakers, meters and budgets of retries count in.
-    fn elapsed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.epoch.elapsed()
     }
 
@@ -182,7 +185,7 @@ impl Live {
     }
 
     /// Whether nobody is sent for now to where an attempt has just failed.
-    pub fn is_at_rest(&self, candidate: &Candidate, endpoint: usize, account: &str, fault: Fault) -> bool {
+    pub fn is_at_rest(&self, candidate: &Candidate, endpoint: ReplicaId, account: &str, fault: Fault) -> bool {
         let now = self.elapsed();
         let Some(state) = self.backends.get(&candidate.backend.name) else { return false };
         match fault {
@@ -191,7 +194,7 @@ impl Live {
             Fault::Backend => {
                 let watched = self.candidates.get(candidate.id.0 as usize);
                 watched.is_some_and(|watched| lock(&watched.seen).breaker.broken_for(now).is_some())
-                    || state.has_sound_endpoint(endpoint, now)
+                    || state.servers.has_sound(endpoint, now)
             }
             Fault::Request => false,
         }
@@ -230,7 +233,13 @@ impl Live {
             watched.in_flight.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
-        let (endpoint, ticket) = state.endpoint(candidate, asked, now);
+        let Some((server, ticket)) = state.servers.pick(&state.backend, candidate, asked, now) else {
+            // It had servers when this was decided; none is left.
+            lock(&watched.seen).breaker.report(permit, Outcome::Unknown, now);
+            state.in_flight.fetch_sub(1, Ordering::Relaxed);
+            watched.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
         let queued = state.queue_up(asked.chat.facts.stream, now);
         let (id, state, candidate, epoch) = (candidate.id, Arc::clone(state), Arc::clone(watched), self.epoch);
         let (lengths, warm) = (self.lengths.of(route, id).cloned(), Arc::clone(&self.warm));
@@ -238,7 +247,7 @@ impl Live {
         Some(Flight {
             state,
             candidate,
-            endpoint,
+            server,
             ticket,
             queued,
             account,
@@ -294,9 +303,13 @@ impl Observations for Live {
         };
         let line = backend.map(|backend| backend.line(now)).unwrap_or_default();
         let closed = || backend.and_then(|backend| backend.closed(now).or_else(|| full(backend)));
+        let not_ready = || backend.is_some_and(|backend| backend.servers.none_ready()).then_some(Unavailable::NotReady);
         let watched = lock(&state.seen);
-        let unavailable = watched.breaker.broken_for(now).map(Unavailable::Broken).or_else(closed);
-        Seen { line, ..watched.meter.seen(now, unavailable) }
+        let broken = || watched.breaker.broken_for(now).map(Unavailable::Broken);
+        // Who is parked or full cannot be tried at all; who is broken or not ready may, where nobody else is left.
+        let unavailable = broken().or_else(closed).or_else(not_ready);
+        let servers = backend.and_then(|backend| u32::try_from(backend.servers.count()).ok());
+        Seen { line, servers, ..watched.meter.seen(now, unavailable) }
     }
 
     fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
