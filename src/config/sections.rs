@@ -4,7 +4,6 @@ pub mod cases;
 mod flow;
 mod rollout;
 mod scores;
-mod servers;
 mod tenants;
 
 use crate::{base::notices::EventKind, policy::balance};
@@ -15,7 +14,6 @@ pub use scores::BENCHMARK;
 #[cfg(test)]
 pub use scores::{EXPIRES, INTERVAL, SAMPLE_SIZE};
 use scores::{SCORE, TRUST};
-use servers::{DISCOVER, ENDPOINT};
 use tenants::{BUDGETS, DEFAULTS, KEY, LIMITS_OF_OWNERS, PROVIDER, TEAM};
 
 use Kind::{Amount, Either, Entries, Filled, Flag, List, Name, Secret, Table, Text, Word};
@@ -157,8 +155,7 @@ const BACKEND: Shape = Shape {
         may("api_key", Secret, "its key, as in `${OPENAI_API_KEY}`"),
         may("accounts", List(&Kind::Shape(&ACCOUNT), Least::One), "several keys, each with a name"),
         may("pick", Word(&["order", "spread"]), "which account goes first"),
-        may("endpoints", List(&ENDPOINT, Least::One), "base URLs as an SDK takes them, or `{url, weight}`"),
-        may("discover", Kind::Shape(&DISCOVER), "own servers are found by their name"),
+        may("endpoints", List(&Filled, Least::One), "base URLs as an SDK takes them"),
         may("region", Name, "the vendor's site"),
         may("location", Name, "where data goes"),
         may("balance", Word(balance::NAMES), "how endpoints share the requests"),
@@ -172,7 +169,7 @@ const BACKEND: Shape = Shape {
         BUDGETS,
         LIMITS_OF_OWNERS,
     ],
-    later: &[],
+    later: &["discover"],
 };
 
 const RENT: Shape = Shape {
@@ -202,8 +199,12 @@ const SPILL: Shape = Shape {
 
 const ACCOUNT: Shape = Shape {
     name: "an account",
-    fields: &[must("name", Name, "its name in headers and books"), must("api_key", Secret, "its key")],
-    later: &["limits"],
+    fields: &[
+        must("name", Name, "its name in headers and books"),
+        must("api_key", Secret, "its key"),
+        LIMITS_OF_OWNERS,
+    ],
+    later: &[],
 };
 
 const TIMEOUTS: Shape = Shape {

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and compares what is measured as floats"
 )]
 
+mod accounts;
 mod acts;
 mod answers;
 mod blame;
@@ -20,12 +21,12 @@ mod budgets;
 mod conversations;
 mod credentials;
 mod cuts;
-mod discover;
 mod drain;
 mod errors;
 mod failover;
 mod failures;
 mod harness;
+mod hints;
 mod keys;
 mod keys_commands;
 mod killed;
@@ -33,7 +34,6 @@ mod limits;
 mod malformed;
 mod models;
 mod money;
-mod names;
 mod notices;
 mod pools;
 mod raises;
@@ -45,7 +45,6 @@ mod rent;
 mod rollouts;
 mod scripts;
 mod sdk;
-mod servers;
 mod shadows;
 mod switches;
 mod tiers;

@@ -31,7 +31,6 @@ prop_compose! {
             (1_u64..300).prop_map(|left| Unavailable::Broken(Duration::from_secs(left))),
             (1_u64..300).prop_map(|left| Unavailable::Parked(Duration::from_secs(left))),
             Just(Unavailable::Full),
-            Just(Unavailable::NotReady),
         ]),
     ) -> Seen {
         Seen {
@@ -279,7 +278,7 @@ proptest! {
                 order(decision).contains(&label)
                     || decision.rejected.iter().any(|rejected| {
                         rejected.candidate.label() == label
-                            && matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_) | Unavailable::NotReady))
+                            && matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_)))
                     })
             };
             prop_assert!(passes(&without) && passes(&only), "{label}");
