@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion};
 use jiff::{Timestamp, civil};
 use turnpike::{
     base::{
-        catalog::{Backend, Candidate, CandidateId, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer},
+        catalog::{Backend, Candidate, CandidateId, Endpoint, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer},
         facts::{Category, Facts},
         fences::Owner,
         money::{Currency, ExchangeRate, Money},
@@ -60,7 +60,8 @@ fn candidate(number: u32) -> Candidate {
     let backend = Backend {
         name: format!("backend-{number}").into(),
         provider: "openai",
-        endpoints: vec!["http://127.0.0.1:1".parse().unwrap()],
+        endpoints: vec![Endpoint::usual("http://127.0.0.1:1".parse().unwrap())],
+        discover: None,
         accounts: Vec::new(),
         pick: Pick::Order,
         balance: "least_loaded",

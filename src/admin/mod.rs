@@ -1,6 +1,7 @@
 //! Layer 4: the second listener: health, metrics, and the API for operators.
 
 pub mod api;
+mod backends;
 mod body;
 pub mod books;
 pub mod budgets;
@@ -60,6 +61,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/api/v1/budgets", get(budgets::list))
         .route("/api/v1/budgets/raise", post(budgets::raise_one))
+        .route("/api/v1/backends", get(backends::list))
         .route("/api/v1/switches", get(switches::list).post(switches::switch))
         .route("/api/v1/usage", get(books::usage))
         .route("/api/v1/audit", get(books::audit))

@@ -10,7 +10,6 @@ use super::{
     names::{AccountName, BackendName, Location, ModelName},
     price::PriceRow,
     rent::Rent,
-    tenants::Limits,
     tier::Tier,
 };
 
@@ -140,8 +139,6 @@ pub struct Account {
     pub name: AccountName,
     /// The key; `None` where the server asks for none.
     pub api_key: Option<secrecy::SecretString>,
-    /// What was agreed with its vendor; counted by each gateway for itself.
-    pub limits: Limits,
 }
 
 /// In which order a backend's accounts are tried.
@@ -178,6 +175,38 @@ impl Default for Timeouts {
     }
 }
 
+/// A server of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The base URL as an SDK takes it, without a trailing slash.
+    pub url: http::Uri,
+    /// Its share, in thousandths of a usual one.
+    pub weight_milli: u64,
+}
+
+/// The weight of a server of which nothing is stated.
+pub const USUAL_WEIGHT_MILLI: u64 = 1_000;
+
+impl Endpoint {
+    /// One of usual weight.
+    pub fn usual(url: http::Uri) -> Self {
+        Self { url, weight_milli: USUAL_WEIGHT_MILLI }
+    }
+}
+
+/// Where the servers of a backend are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discover {
+    /// The name: its addresses are the servers, or where it begins with `_` (SRV) its targets.
+    pub dns: Arc<str>,
+    /// The port of every server; `None` = as the SRV records say.
+    pub port: Option<u16>,
+    /// How often it is asked.
+    pub refresh: Duration,
+    /// The name server's address and port; `None` = as the system says.
+    pub server: Option<Arc<str>>,
+}
+
 /// An upstream: a vendor's site or a pool of own servers.
 #[derive(Clone, Debug)]
 pub struct Backend {
@@ -185,8 +214,10 @@ pub struct Backend {
     pub name: BackendName,
     /// Which dialect it speaks: a name of the table in `provider`.
     pub provider: &'static str,
-    /// Base URLs as an SDK takes them, without a trailing slash; at least one.
-    pub endpoints: Vec<http::Uri>,
+    /// Its servers; at least one, unless [`Self::discover`] finds them.
+    pub endpoints: Vec<Endpoint>,
+    /// How its servers are found.
+    pub discover: Option<Discover>,
     /// Credentials in the order of the file; at least one.
     pub accounts: Vec<Account>,
     /// How accounts are picked.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::bail;
 use jiff::{SignedDuration, Timestamp};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 
 use super::run::{self, Doors};
 use crate::{
@@ -128,17 +128,18 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         tokens: server.admin.tokens.clone(),
         open_metrics: !server.admin.metrics_need_token,
     });
+    // Whatever runs beside the listeners ends with them.
+    let mut beside = JoinSet::new();
+    beside.spawn(proxy::keep_servers(Arc::clone(&gateway)));
     if !from_file {
         return run::until_signalled(doors, state).await;
     }
     let (outbox, pool) = (Arc::new(Outbox::open(&server.journal)?), Pool::new(tls::client_config(None)?));
-    let watching = tokio::spawn(watch(gateway, server, sources));
-    let uses = tokio::spawn(admin::keep_uses(Arc::clone(&state)));
-    let notices = tokio::spawn(proxy::deliver_notices(Arc::clone(&state.gateway), outbox, pool));
+    beside.spawn(watch(gateway, server, sources));
+    beside.spawn(admin::keep_uses(Arc::clone(&state)));
+    beside.spawn(proxy::deliver_notices(Arc::clone(&state.gateway), outbox, pool));
     let code = run::until_signalled(doors, Arc::clone(&state)).await;
-    watching.abort();
-    uses.abort();
-    notices.abort();
+    beside.abort_all();
     admin::flush_uses(&state);
     code
 }
@@ -154,9 +155,6 @@ async fn reach(ledger: &Ledger) {
 
 /// Shares what operators do with the other gateways, and waits a moment for what they have done.
 async fn share(gateway: &Arc<Gateway>, keys: Option<&Arc<KeyStore>>) {
-    if let Some(store) = gateway.ledger().store() {
-        store.hint(proxy::Hints::new(gateway));
-    }
     let (Some(keys), Some(store)) = (keys, gateway.ledger().store()) else { return };
     let (to, stored) = (Arc::downgrade(gateway), Arc::clone(keys));
     gateway.ledger().share(Arc::clone(keys), move |news| {

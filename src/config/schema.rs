@@ -90,7 +90,7 @@ fn unit(unit: Unit) -> Value {
             json!({"anyOf": [plain, {"type": "string", "pattern": format!("{number}[kMG]$")}]})
         }
         Unit::Score => json!({"anyOf": [{"type": "number"}, {"type": "string", "pattern": format!(r"{number}\s*%$")}]}),
-        Unit::Number | Unit::Factor => json!({"type": "number"}),
+        Unit::Number | Unit::Factor | Unit::Weight => json!({"type": "number"}),
     }
 }
 

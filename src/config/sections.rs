@@ -4,6 +4,7 @@ pub mod cases;
 mod flow;
 mod rollout;
 mod scores;
+mod servers;
 mod tenants;
 
 use crate::{base::notices::EventKind, policy::balance};
@@ -14,6 +15,7 @@ pub use scores::BENCHMARK;
 #[cfg(test)]
 pub use scores::{EXPIRES, INTERVAL, SAMPLE_SIZE};
 use scores::{SCORE, TRUST};
+use servers::{DISCOVER, ENDPOINT};
 use tenants::{BUDGETS, DEFAULTS, KEY, LIMITS_OF_OWNERS, PROVIDER, TEAM};
 
 use Kind::{Amount, Either, Entries, Filled, Flag, List, Name, Secret, Table, Text, Word};
@@ -155,7 +157,8 @@ const BACKEND: Shape = Shape {
         may("api_key", Secret, "its key, as in `${OPENAI_API_KEY}`"),
         may("accounts", List(&Kind::Shape(&ACCOUNT), Least::One), "several keys, each with a name"),
         may("pick", Word(&["order", "spread"]), "which account goes first"),
-        may("endpoints", List(&Filled, Least::One), "base URLs as an SDK takes them"),
+        may("endpoints", List(&ENDPOINT, Least::One), "base URLs as an SDK takes them, or `{url, weight}`"),
+        may("discover", Kind::Shape(&DISCOVER), "own servers are found by their name"),
         may("region", Name, "the vendor's site"),
         may("location", Name, "where data goes"),
         may("balance", Word(balance::NAMES), "how endpoints share the requests"),
@@ -169,7 +172,7 @@ const BACKEND: Shape = Shape {
         BUDGETS,
         LIMITS_OF_OWNERS,
     ],
-    later: &["discover"],
+    later: &[],
 };
 
 const RENT: Shape = Shape {
@@ -199,12 +202,8 @@ const SPILL: Shape = Shape {
 
 const ACCOUNT: Shape = Shape {
     name: "an account",
-    fields: &[
-        must("name", Name, "its name in headers and books"),
-        must("api_key", Secret, "its key"),
-        LIMITS_OF_OWNERS,
-    ],
-    later: &[],
+    fields: &[must("name", Name, "its name in headers and books"), must("api_key", Secret, "its key")],
+    later: &["limits"],
 };
 
 const TIMEOUTS: Shape = Shape {

@@ -84,6 +84,8 @@ pub enum Unit {
     Number,
     /// `2`.
     Factor,
+    /// `2`, as thousandths.
+    Weight,
     /// An instant.
     Instant,
     /// A day.
@@ -118,6 +120,7 @@ impl Unit {
             Self::ErrorBound => "a share, or how much beyond the control's",
             Self::Score | Self::Number => "a number",
             Self::Factor => "a factor above zero",
+            Self::Weight => "a weight above zero",
             Self::Instant => "a date or an instant",
             Self::Day => "a day",
             Self::Hours => "two hours of the day",
@@ -144,7 +147,7 @@ impl Unit {
             Self::Excess => "+20%",
             Self::ErrorBound => "2%",
             Self::Score | Self::Number => "64.4",
-            Self::Factor => "0.5",
+            Self::Factor | Self::Weight => "0.5",
             Self::Instant => "2025-02-09T00:00+08:00",
             Self::Day => "2025-02-09",
             Self::Hours => "09:00-12:00",
@@ -175,6 +178,7 @@ impl Unit {
             Self::Score => units::thousandths(text).map(drop),
             Self::Number => units::number(text).map(drop),
             Self::Factor => units::factor(text).map(drop),
+            Self::Weight => units::weight(text).map(drop),
             Self::Instant => units::instant(text).map(drop),
             Self::Day => units::day(text).map(drop),
             Self::Hours => units::hours(text).map(drop),

@@ -85,7 +85,7 @@ fn the_example_of_the_interface_is_lowered_whole() {
     let labels: Vec<String> = policies.candidates.iter().map(|candidate| candidate.label()).collect();
     assert_eq!(labels, ["deepseek-v3@deepseek", "gpt-4o@openai", "llama-405b@gpu", "qwen-max@qwen"]);
     assert_eq!(policies.backends["openai"].accounts.len(), 2);
-    assert_eq!(policies.backends["gpu"].endpoints[1].to_string(), "http://10.0.0.12:8000/v1");
+    assert_eq!(policies.backends["gpu"].endpoints[1].url.to_string(), "http://10.0.0.12:8000/v1");
     let auto = policies.route("auto").unwrap();
     let Choice::Value { candidates, prefer } = &auto.choice else { panic!("not by value") };
     assert_eq!(candidates.iter().map(|id| id.0).collect::<Vec<_>>(), [3, 0, 1, 2]);

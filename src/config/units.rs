@@ -216,6 +216,18 @@ pub fn factor(text: &str) -> Result<i64, Unfit> {
     }
 }
 
+/// A plain weight such as `2` or `0.5`: thousandths.
+pub fn weight(text: &str) -> Result<u64, Unfit> {
+    let (number, unit) = split(text);
+    if !unit.is_empty() {
+        return unfit(format!("`{text}` is not a weight"), "write a plain number, as in `2` or `0.5`");
+    }
+    match u64::try_from(positive(number, 3)?) {
+        Ok(milli @ 10..=100_000) => Ok(milli),
+        _ => unfit(format!("a weight of `{}` is out of range", text.trim()), "write a number from 0.01 to 100"),
+    }
+}
+
 /// A plain number such as a score: `64.4`, `1365`, `-3`.
 pub fn number(text: &str) -> Result<f64, Unfit> {
     decimal(text.trim(), 9)?;

@@ -26,6 +26,9 @@ use crate::base::{
     scores::Fit,
 };
 
+/// When servers that are not ready may be: they are asked once a second.
+const LOOKED_AT_AGAIN: Duration = Duration::from_secs(1);
+
 /// Ranks the candidates of a route for one request.
 pub fn decide(policies: &Policies, observations: &dyn Observations, question: &Question<'_>) -> Decision {
     let named = question.route;
@@ -202,7 +205,8 @@ impl<'a> Plan<'a> {
             let Some(candidate) = policies.candidates.get(id.0 as usize) else { continue };
             match weigh(candidate, scale) {
                 Ok(ranked) => match ranked.seen.unavailable {
-                    Some(Unavailable::Broken(left)) => broken.push((left, ranked)),
+                    Some(why @ Unavailable::Broken(left)) => broken.push((left, why, ranked)),
+                    Some(why @ Unavailable::NotReady) => broken.push((LOOKED_AT_AGAIN, why, ranked)),
                     Some(Unavailable::Parked(_) | Unavailable::Full) | None => able.push(ranked),
                 },
                 Err(loser) => rejected.push(loser),
@@ -218,14 +222,14 @@ impl<'a> Plan<'a> {
         }
         let last_resort = able.is_empty() && !broken.is_empty();
         if last_resort {
-            broken.sort_by(|(a_left, a), (b_left, b)| {
+            broken.sort_by(|(a_left, _, a), (b_left, _, b)| {
                 a_left.cmp(b_left).then_with(|| key(a, self.order).cmp(&key(b, self.order))).then_with(|| by_name(a, b))
             });
-            able.push(broken.remove(0).1);
+            able.push(broken.remove(0).2);
         }
-        rejected.extend(broken.into_iter().map(|(left, ranked)| Rejected {
+        rejected.extend(broken.into_iter().map(|(_, why, ranked)| Rejected {
             candidate: ranked.candidate,
-            why: Rejection::Unavailable(Unavailable::Broken(left)),
+            why: Rejection::Unavailable(why),
             terms: Some(ranked.terms),
         }));
         rejected.sort_by(|a, b| names(&a.candidate).cmp(&names(&b.candidate)));

@@ -105,13 +105,6 @@ impl Ranked {
     }
 }
 
-impl Ranked {
-    /// Prompt and completion tokens that a request for so many answers is expected to use.
-    pub fn expected_tokens(&self, answers: u64) -> u64 {
-        self.terms.input_tokens.saturating_add(self.terms.output_tokens.saturating_mul(answers.max(1)))
-    }
-}
-
 /// A price row with what the instant makes of it.
 #[derive(Clone, Debug)]
 pub struct PriceInForce {
@@ -242,7 +235,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// The words for why, as policy tests and records name it.
-    pub const WORDS: [&str; 20] = [
+    pub const WORDS: [&str; 21] = [
         "rule",
         "off",
         "retired",
@@ -259,6 +252,7 @@ impl Rejection {
         "exhausted",
         "spilled",
         "broken",
+        "not_ready",
         "parked",
         "full",
         "failed",
@@ -284,6 +278,7 @@ impl Rejection {
             Self::Exhausted(_) => "exhausted",
             Self::Spilled { .. } => "spilled",
             Self::Unavailable(Unavailable::Broken(_)) => "broken",
+            Self::Unavailable(Unavailable::NotReady) => "not_ready",
             Self::Unavailable(Unavailable::Parked(_)) => "parked",
             Self::Unavailable(Unavailable::Full) => "full",
             Self::Failed => "failed",
@@ -325,9 +320,8 @@ impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken(left) => write!(f, "its breaker is open for another {}", Seconds(*left)),
-            Self::Parked(left) => {
-                write!(f, "all its accounts are parked or at their limits for another {}", Seconds(*left))
-            }
+            Self::NotReady => f.write_str("none of its servers is ready"),
+            Self::Parked(left) => write!(f, "all its accounts are parked for another {}", Seconds(*left)),
             Self::Full => f.write_str("it has as many requests in flight as it takes"),
         }
     }

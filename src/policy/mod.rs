@@ -22,8 +22,6 @@ use crate::base::{
     tenants::{Key, Team},
 };
 
-pub mod account;
-pub mod aimd;
 pub mod balance;
 pub mod breaker;
 pub mod decide;
@@ -31,7 +29,6 @@ mod decision;
 mod filter;
 pub mod flow;
 pub mod hedge;
-pub mod hints;
 pub mod loss;
 pub mod observe;
 pub mod queue;
@@ -308,6 +305,8 @@ pub struct Seen {
     pub margins: Margins,
     /// What a request would find at its queue; nothing is looked at where neither `rent` nor `spill` asks for it.
     pub line: Line,
+    /// How many servers it has now; `None` = as many as are listed.
+    pub servers: Option<u32>,
     /// Its breaker is open, it is parked or full: for how long.
     pub unavailable: Option<Unavailable>,
 }
@@ -317,6 +316,8 @@ pub struct Seen {
 pub enum Unavailable {
     /// It failed too often; a probe is due after so long.
     Broken(Duration),
+    /// None of its servers is ready, by their own word.
+    NotReady,
     /// All its accounts are parked for at least so long.
     Parked(Duration),
     /// As many requests are in flight as it takes.

@@ -162,6 +162,7 @@ impl Meter {
             margins: self.margins,
             warm_tokens: 0,
             line: Line::default(),
+            servers: None,
             warm_ppm: self.warm_ppm.get().and_then(|ppm| u32::try_from(ppm).ok()).unwrap_or(0),
             unavailable,
         }

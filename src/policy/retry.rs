@@ -4,9 +4,9 @@
 //! under the same floors and with the time that is left. Only another replica or account of the same candidate, or a
 //! second try of a sole candidate, is a plain [`Next::Try`].
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{Decision, Rejection, Unavailable};
+use super::{Decision, Ranked, Rejection, Unavailable};
 use crate::base::{
     catalog::{Candidate, CandidateId},
     failure::{Class, Fault},
@@ -108,17 +108,17 @@ fn way_on(attempts: &[AttemptSeen], decision: &Decision, time_left: Option<Durat
     }
     let failed = failed(attempts, decision);
     let other = decision.ranked.iter().any(|ranked| !failed.contains(&ranked.candidate.id));
-    let mine = decision.ranked.iter().map(|ranked| &ranked.candidate).find(|mine| mine.id == last.candidate);
+    let mine = decision.ranked.iter().find(|mine| mine.candidate.id == last.candidate);
     // The last attempt is another candidate's if there is one: a backend with as many dead replicas as there are
     // attempts must not keep a healthy one from answering.
     let stay = last.class == Class::Elsewhere && !(other && left == 1);
-    if stay && mine.is_some_and(|candidate| has_another(candidate, attempts, last.fault)) {
+    if stay && mine.is_some_and(|mine| has_another(mine, attempts, last.fault)) {
         return Next::Try { candidate: last.candidate, delay: Duration::ZERO };
     }
     if other || may_come_back(decision, &failed) {
         return Next::Resolve;
     }
-    again(attempts, last, mine.map(Arc::as_ref), time_left)
+    again(attempts, last, mine.map(|mine| &*mine.candidate), time_left)
 }
 
 /// The candidates that the next decision must leave out: those that failed; where a model could not serve the
@@ -140,9 +140,10 @@ pub fn failed(attempts: &[AttemptSeen], decision: &Decision) -> Vec<CandidateId>
 
 /// Whether the candidate has a replica (for a broken one) or an account (for a quota, a bill or a key) that this
 /// request has not tried.
-fn has_another(candidate: &Candidate, attempts: &[AttemptSeen], fault: Fault) -> bool {
+fn has_another(mine: &Ranked, attempts: &[AttemptSeen], fault: Fault) -> bool {
+    let candidate = &mine.candidate;
     let places = match fault {
-        Fault::Backend => candidate.backend.endpoints.len(),
+        Fault::Backend => mine.seen.servers.map_or(candidate.backend.endpoints.len(), |servers| servers as usize),
         Fault::Quota | Fault::Account => candidate.backend.accounts.len(),
         Fault::Request => 1,
     };
@@ -160,7 +161,7 @@ fn has_free_account(candidate: &Candidate, attempts: &[AttemptSeen]) -> bool {
 /// Whether somebody whose breaker is open would be tried as a last resort.
 fn may_come_back(decision: &Decision, failed: &[CandidateId]) -> bool {
     decision.rejected.iter().any(|rejected| {
-        matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_)))
+        matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_) | Unavailable::NotReady))
             && !failed.contains(&rejected.candidate.id)
     })
 }
@@ -232,12 +233,6 @@ impl RetryBudget {
     pub fn try_spare(&mut self, now: Duration) -> bool {
         self.fill(now);
         self.milli > SAVED / 2 && self.try_take(now)
-    }
-
-    /// What is saved up, in thousandths of a retry.
-    pub fn left_milli(&mut self, now: Duration) -> u64 {
-        self.fill(now);
-        self.milli
     }
 
     fn fill(&mut self, now: Duration) {

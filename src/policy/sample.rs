@@ -10,7 +10,9 @@ use jiff::Timestamp;
 
 use super::{BudgetSeen, Caller, Choice, Observations, Policies, Prefer, Question, Require, Route, Seen};
 use crate::base::{
-    catalog::{Backend, Candidate, CandidateId, Model, Pick, Served, SpeedPrior, Thinking, Timeouts, Tokenizer},
+    catalog::{
+        Backend, Candidate, CandidateId, Endpoint, Model, Pick, Served, SpeedPrior, Thinking, Timeouts, Tokenizer,
+    },
     facts::{Abilities, Category, Facts},
     fences::Owner,
     money::{Currency, Money, NANO},
@@ -72,7 +74,8 @@ impl Made {
         let backend = Backend {
             name: format!("b{}", self.number).into(),
             provider: "openai",
-            endpoints: vec!["http://127.0.0.1:1".parse().unwrap()],
+            endpoints: vec![Endpoint::usual("http://127.0.0.1:1".parse().unwrap())],
+            discover: None,
             accounts: Vec::new(),
             pick: Pick::Order,
             balance: "least_loaded",

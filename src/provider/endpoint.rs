@@ -89,6 +89,15 @@ pub(super) fn below(endpoint: &Uri, path: &str) -> Uri {
     with_path(endpoint, &format!("{base}{path}"))
 }
 
+/// `path` at the origin of `endpoint`.
+pub(super) fn beside(endpoint: &Uri, path: &str) -> Uri {
+    let mut parts = endpoint.clone().into_parts();
+    if let Ok(path) = PathAndQuery::try_from(path) {
+        parts.path_and_query = Some(path);
+    }
+    Uri::from_parts(parts).unwrap_or_else(|_| endpoint.clone())
+}
+
 /// `uri` with another path and the same query.
 fn with_path(uri: &Uri, path: &str) -> Uri {
     let path = match (path, uri.query()) {

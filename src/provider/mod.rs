@@ -6,6 +6,7 @@ mod azure;
 mod deepseek;
 mod endpoint;
 mod error;
+mod gauges;
 mod llamacpp;
 mod ollama;
 mod openai;
@@ -15,6 +16,7 @@ mod sglang;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tgi;
 mod usage;
 mod vllm;
 
@@ -31,6 +33,7 @@ use crate::{
 pub use crate::base::failure::{Class, Fault};
 pub use endpoint::{BadEndpoint, check_key, normalise};
 pub use error::{Said, Verdict};
+pub use gauges::MAX_PAGE;
 
 /// A failed attempt as the provider reads it.
 #[derive(Clone, Debug)]
@@ -59,6 +62,19 @@ pub struct PromptCache {
     pub unit: u64,
     /// How long it is kept at least without being used.
     pub lasts: Duration,
+}
+
+/// What an engine tells of its own load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineLoad {
+    /// Requests that it works on.
+    pub running: u64,
+    /// Requests that wait, for whatever reason.
+    pub waiting: u64,
+    /// Those of them that wait for room: what a queue is.
+    pub queue: u64,
+    /// How full the memory of its prompts is, in parts per million; `None` = it does not tell.
+    pub cache_used_ppm: Option<u64>,
 }
 
 /// One upstream's dialect.
@@ -105,9 +121,27 @@ pub trait Provider: Sync + std::fmt::Debug {
         endpoint::below(endpoint, self.chat_path())
     }
 
-    /// The path below the base URL's origin that tells whether it is ready, for self-hosted servers.
+    /// The path below the base URL's origin that tells whether it is ready, for self-hosted servers: a status from 500
+    /// on says that it is not.
     fn ready_path(&self) -> Option<&'static str> {
         None
+    }
+
+    /// The paths below the base URL's origin that tell its load, the best first; the next is asked where one is not
+    /// served.
+    fn load_paths(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What the answer at one of [`Self::load_paths`] says; `None` = nothing.
+    fn load(&self, path: &str, body: &[u8]) -> Option<EngineLoad> {
+        let _ = (path, body);
+        None
+    }
+
+    /// The address of a path below the origin of `endpoint`.
+    fn beside(&self, endpoint: &Uri, path: &str) -> Uri {
+        endpoint::beside(endpoint, path)
     }
 
     /// The header that carries the key, marked as sensitive. A key that no header can carry gives an empty value;
@@ -204,6 +238,7 @@ pub const TABLE: &[&dyn Provider] = &[
     &sglang::Sglang,
     &llamacpp::LlamaCpp,
     &ollama::Ollama,
+    &tgi::Tgi,
     &openai_compatible::OpenAiCompatible,
 ];
 

@@ -1,6 +1,7 @@
 //! Tests over the recorded answers of every provider (`tests/fixtures/providers`, whose README tells the names).
 
 mod edits;
+mod load;
 
 use std::{
     fs,
@@ -140,6 +141,8 @@ fn usage_is_read_in_the_inclusive_form() {
         ("llamacpp", "stream.sse", usage(30, 29, 0, 8, 0)),
         ("ollama", "answer.json", usage(26, 0, 0, 14, 0)),
         ("ollama", "stream.sse", usage(26, 0, 0, 9, 0)),
+        ("tgi", "answer.json", usage(41, 0, 0, 12, 0)),
+        ("tgi", "stream.sse", usage(38, 0, 0, 3, 0)),
         ("openai_compatible", "answer.json", usage(32, 6, 0, 103, 94)),
         ("openai_compatible", "stream.sse", usage(14, 0, 8, 4, 0)),
     ];

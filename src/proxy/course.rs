@@ -30,6 +30,7 @@ use crate::{
     ledger::{Demand, HoldError, Order, row::switches::SwitchRow},
     policy::{
         BudgetSeen, Decision, Question, Ranked,
+        balance::ReplicaId,
         decide::decide,
         retry::{self, AttemptSeen, Next, StopReason},
         value,
@@ -143,8 +144,7 @@ pub(super) fn redecide(
         exhausted: &funds.exhausted,
     };
     let switches = gateway.ledger.books().switches().load();
-    let watching = ask.live.watching(ask.turn).of(&ask.chat.facts);
-    let watching = watching.heeding(Arc::clone(&switches), question.now).dealt(ask.arm.as_ref());
+    let watching = ask.live.watching(ask.turn).heeding(Arc::clone(&switches), question.now).dealt(ask.arm.as_ref());
     let decision = decide(&ask.live.policies, &watching, &question);
     ask.live.note(&decision);
     gateway.metrics.rule_errors.inc_by(u64::from(decision.rule_errors));
@@ -165,7 +165,7 @@ pub(super) struct Leg {
     /// Candidates that could not be boarded after all: their place was taken since the decision.
     pub(super) missed: Vec<CandidateId>,
     /// Endpoints of the candidate under trial that failed.
-    pub(super) tried: Vec<usize>,
+    pub(super) tried: Vec<ReplicaId>,
     /// Somebody found the prompt too long.
     pub(super) context_length: bool,
 }
@@ -181,8 +181,7 @@ impl Leg {
                 let refusal = self.funds.refusal(&self.decision);
                 return Err(self.give_up(refusal));
             };
-            let Some(flight) = self.ask.live.board(&ranked.candidate, &self.decision.route, &self.boarding(&ranked))
-            else {
+            let Some(flight) = self.ask.live.board(&ranked.candidate, &self.decision.route, &self.boarding()) else {
                 self.missed.push(ranked.candidate.id);
                 self.resolve();
                 continue;
@@ -225,15 +224,13 @@ impl Leg {
         Ok(())
     }
 
-    fn boarding(&self, ranked: &Ranked) -> Boarding<'_> {
+    fn boarding(&self) -> Boarding<'_> {
         Boarding {
             chat: &self.ask.chat,
             affinity: [&self.ask.session, &self.ask.user, &self.ask.caller.key],
             // Another try draws anew.
             seed: self.ask.seed.wrapping_add(self.seen.len() as u64),
             tried: &self.tried,
-            turn: self.ask.turn,
-            tokens: ranked.expected_tokens(self.ask.chat.facts.answers),
             anyway: self.decision.last_resort,
         }
     }

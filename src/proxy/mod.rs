@@ -16,11 +16,11 @@ mod dry;
 mod funds;
 mod gauges;
 mod head;
-mod hints;
 mod live;
 mod models;
 mod nobody;
 mod notices;
+mod prober;
 mod race;
 mod receipts;
 mod refusal;
@@ -47,13 +47,18 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 
 pub use answer::Answer;
 use auth::Door;
 pub use auth::OPEN_TEAM;
 pub use dry::dry;
-pub use hints::Hints;
+pub use live::{
+    seen::{BackendSeen, CandidateSeen},
+    servers::ServerSeen,
+};
 pub use notices::deliver as deliver_notices;
+pub use prober::keep_servers;
 pub use refusal::{Code, Refusal};
 pub use serve::serve;
 
@@ -100,6 +105,8 @@ pub struct Gateway {
     shadows: shadows::Shadows,
     ledger: Arc<Ledger>,
     pool: Pool,
+    /// Counts the reloads, for whoever follows the policies in force.
+    reloads: watch::Sender<u64>,
     /// Every number that is exported.
     pub metrics: Metrics,
     log: RequestLog,
@@ -130,6 +137,7 @@ impl Gateway {
             shadows: shadows::Shadows::default(),
             ledger,
             pool,
+            reloads: watch::Sender::default(),
             metrics: Metrics::default(),
             log: RequestLog::start()?,
             receipts: receipts::Receipts::default(),
@@ -147,6 +155,7 @@ impl Gateway {
         self.adopt(&policies);
         let before = self.live.load_full();
         self.live.store(Arc::new(Live::new(Arc::clone(&policies), Some(&before), &self.pool)));
+        self.reloads.send_modify(|reloads| *reloads = reloads.wrapping_add(1));
         self.announce(&policies);
         self.notices.reloaded(&before.policies, &policies, self.now());
     }
@@ -206,6 +215,11 @@ impl Gateway {
     /// Budgets, holds and books.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// Every backend as it is now.
+    pub fn backends(&self) -> Vec<BackendSeen> {
+        self.live().backends_seen()
     }
 
     /// The policies in force.

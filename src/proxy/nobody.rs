@@ -1,5 +1,7 @@
 //! Why nobody answers: who could not be asked, and who was asked in vain.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::refusal::{Code, Refusal};
@@ -8,6 +10,9 @@ use crate::{
     policy::{Decision, Rejection, Unavailable, retry::AttemptSeen},
     telemetry::record::AttemptRecord,
 };
+
+/// When to come again where servers that may be ready soon are all that is missing.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Every attempt failed: each is listed with its reason. `context_length`: somebody found the prompt too long.
 pub fn exhausted(tried: &[AttemptRecord], seen: &[AttemptSeen], context_length: bool) -> Refusal {
@@ -76,6 +81,7 @@ pub fn nobody(decision: &Decision) -> Refusal {
     let soonest = decision.rejected.iter().filter_map(|rejected| match rejected.why {
         Rejection::Unavailable(Unavailable::Broken(wait) | Unavailable::Parked(wait)) => Some(wait),
         Rejection::Spilled { wait, max } => Some(wait.saturating_sub(max)),
+        Rejection::Unavailable(Unavailable::NotReady) => Some(SOON),
         _ => None,
     });
     if code == Code::NoCandidate { refusal.retry_after(soonest.min()) } else { refusal }

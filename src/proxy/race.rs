@@ -22,7 +22,7 @@ use super::{
 use crate::{
     base::{catalog::CandidateId, money::Money},
     ledger::row::switches::SwitchRow,
-    policy::{Decision, Ranked, retry::AttemptSeen, value},
+    policy::{Decision, Ranked, balance::ReplicaId, retry::AttemptSeen, value},
 };
 
 /// Who makes an attempt.
@@ -30,7 +30,7 @@ pub(super) struct Entrant {
     /// The candidate with its terms.
     pub(super) ranked: Ranked,
     /// Which of its endpoints.
-    pub(super) endpoint: usize,
+    pub(super) endpoint: ReplicaId,
     /// With which of its credentials.
     pub(super) account: Arc<str>,
     /// Ends it when an operator says so.
@@ -247,13 +247,13 @@ struct Aftermath {
     word: &'static str,
     seen: Option<AttemptSeen>,
     missed: Option<CandidateId>,
-    tried: Option<usize>,
+    tried: Option<ReplicaId>,
     decision: Option<Decision>,
 }
 
 impl Aftermath {
     /// The first failed and the second is left, on another server or by another decision.
-    fn lead_failed(&mut self, seen: Option<AttemptSeen>, endpoint: usize, elsewhere: Option<Decision>) {
+    fn lead_failed(&mut self, seen: Option<AttemptSeen>, endpoint: ReplicaId, elsewhere: Option<Decision>) {
         self.word = "saved";
         self.seen = seen;
         self.tried = Some(endpoint);
@@ -283,7 +283,7 @@ fn over(ended: &Ended) -> Outcome {
 /// where it goes on alone.
 async fn engage(
     search: &Search<'_>,
-    (ranked, endpoint): (&Ranked, usize),
+    (ranked, endpoint): (&Ranked, ReplicaId),
     cut: &mut Cut,
     after: Duration,
     till: &mut Till,

@@ -17,6 +17,7 @@ use crate::{
     base::{catalog::CandidateId, fences::Fence},
     policy::{
         Decision, Ranked,
+        balance::ReplicaId,
         retry::{self, AttemptSeen},
     },
 };
@@ -30,7 +31,7 @@ pub(super) struct Search<'a> {
     pub(super) standing: &'a Standing,
     pub(super) seen: &'a [AttemptSeen],
     pub(super) missed: &'a [CandidateId],
-    pub(super) tried: &'a [usize],
+    pub(super) tried: &'a [ReplicaId],
 }
 
 /// Somebody who is ready to go.
@@ -52,7 +53,7 @@ impl Search<'_> {
     pub(super) async fn rival(
         &self,
         lead: &Ranked,
-        endpoint: usize,
+        endpoint: ReplicaId,
         after: Duration,
         till: &mut Till,
     ) -> Result<Rival, &'static str> {
@@ -80,11 +81,11 @@ impl Search<'_> {
     }
 
     /// Another server of the same candidate: the same model at the same price.
-    fn replica(&self, lead: &Ranked, endpoint: usize) -> Option<(Ranked, Flight, Option<Decision>)> {
-        if lead.candidate.backend.endpoints.len() < 2 {
+    fn replica(&self, lead: &Ranked, endpoint: ReplicaId) -> Option<(Ranked, Flight, Option<Decision>)> {
+        if lead.seen.servers.is_none_or(|servers| servers < 2) {
             return None;
         }
-        let tried: Vec<usize> = self.tried.iter().copied().chain([endpoint]).collect();
+        let tried: Vec<ReplicaId> = self.tried.iter().copied().chain([endpoint]).collect();
         let flight = self.board(lead, &tried).filter(|flight| !tried.contains(&flight.endpoint()))?;
         Some((lead.clone(), flight, None))
     }
@@ -100,10 +101,8 @@ impl Search<'_> {
         Some((first, flight, Some(decision)))
     }
 
-    fn board(&self, ranked: &Ranked, tried: &[usize]) -> Option<Flight> {
+    fn board(&self, ranked: &Ranked, tried: &[ReplicaId]) -> Option<Flight> {
         let boarding = Boarding {
-            turn: self.ask.turn,
-            tokens: ranked.expected_tokens(self.ask.chat.facts.answers),
             chat: &self.ask.chat,
             affinity: [&self.ask.session, &self.ask.user, &self.ask.caller.key],
             // Another attempt draws anew.

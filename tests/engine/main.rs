@@ -12,6 +12,8 @@
 
 #[path = "../gateway/harness/mod.rs"]
 mod harness;
+mod pool;
+mod table;
 
 use std::{
     net::SocketAddr,
@@ -22,6 +24,9 @@ use std::{
 use harness::{Client, Gateway, KEY, Setup, until};
 use serde_json::{Value, json};
 
+/// An operator's token.
+const TOKEN: &str = "ops-token-of-the-tests";
+
 /// A server process; dropping it kills it.
 struct Engine {
     address: SocketAddr,
@@ -29,8 +34,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn start(python: &str, model: &Path) -> Self {
-        let address = harness::free_address();
+    fn start(python: &str, model: &Path, address: SocketAddr) -> Self {
         let process = Command::new(python)
             .arg(script("serve.py"))
             .args([model.as_os_str(), address.port().to_string().as_ref()])
@@ -60,19 +64,13 @@ impl Engine {
         .await;
     }
 
-    fn kill(&self) {
-        self.signal("-KILL");
+    /// Lets it go on.
+    fn thaw(&self) {
+        self.signal("-CONT");
     }
 
-    /// How many connections to it are established.
-    fn connections(&self) -> usize {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let remote = format!("0100007F:{:04X}", self.address.port());
-        let established = |line: &&str| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            fields.get(2) == Some(&remote.as_str()) && fields.get(3) == Some(&"01")
-        };
-        table.lines().filter(established).count()
+    fn kill(&self) {
+        self.signal("-KILL");
     }
 }
 
@@ -91,18 +89,36 @@ fn script(name: &str) -> PathBuf {
 struct World {
     engines: Vec<Engine>,
     gateway: Gateway,
+    python: String,
+    /// Their models.
+    models: Vec<PathBuf>,
     _folder: tempfile::TempDir,
 }
 
 impl World {
     async fn start() -> Self {
+        Self::of(&[2; 4], &[]).await
+    }
+
+    /// Engines whose models have so many layers; for each of `balances` the pool `gpus-BALANCE` besides.
+    async fn of(layers: &[u32], balances: &[&str]) -> Self {
         let python = std::env::var("TURNPIKE_TEST_PYTHON")
             .expect("TURNPIKE_TEST_PYTHON names a Python with tests/engine/requirements.txt; hint: use `tests/run`");
         let folder = tempfile::tempdir().unwrap();
-        let model = folder.path().join("tiny.gguf");
-        let made = Command::new(&python).arg(script("make_model.py")).arg(&model).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let engines: Vec<Engine> = (0..4).map(|_| Engine::start(&python, &model)).collect();
+        let model = |layers: &u32| {
+            let model = folder.path().join(format!("tiny-{layers}.gguf"));
+            let made = Command::new(&python)
+                .arg(script("make_model.py"))
+                .arg(&model)
+                .arg(layers.to_string())
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            model
+        };
+        let models: Vec<PathBuf> = layers.iter().map(model).collect();
+        let engine = |model: &PathBuf| Engine::start(&python, model, harness::free_address());
+        let engines: Vec<Engine> = models.iter().map(engine).collect();
         for engine in &engines {
             let client = Client::new(engine.address);
             until("an engine answers", async || {
@@ -110,8 +126,25 @@ impl World {
             })
             .await;
         }
-        let gateway = setup(&engines).start().await;
-        Self { engines, gateway, _folder: folder }
+        let gateway = setup(&engines, balances).start().await;
+        Self { engines, gateway, python, models, _folder: folder }
+    }
+
+    /// Starts an engine anew where it was.
+    fn restart(&mut self, engine: usize) {
+        let address = self.engines[engine].address;
+        self.engines[engine] = Engine::start(&self.python, &self.models[engine], address);
+    }
+
+    /// What operators see of a backend.
+    async fn seen(&self, backend: &str) -> Value {
+        let admin = self.gateway.admin().header("authorization", &format!("Bearer {TOKEN}"));
+        let list = admin.get("/api/v1/backends").await.json();
+        list["backends"].as_array().unwrap().iter().find(|seen| seen["name"] == backend).unwrap().clone()
+    }
+
+    async fn in_flight(&self, backend: &str) -> u64 {
+        self.seen(backend).await["in_flight"].as_u64().unwrap()
     }
 
     async fn ask(&self, model: &str, tokens: u64) -> harness::Answer {
@@ -119,7 +152,7 @@ impl World {
     }
 }
 
-fn setup(engines: &[Engine]) -> Setup {
+fn setup(engines: &[Engine], balances: &[&str]) -> Setup {
     let mut backends = String::from("backends:\n");
     let mut models = String::from("models:\n");
     let mut endpoints = Vec::new();
@@ -129,10 +162,16 @@ fn setup(engines: &[Engine]) -> Setup {
         models += &format!("  tiny{number}: {{backends: {{gpu{number}: tiny-random}}}}\n");
         endpoints.push(endpoint);
     }
-    backends += &format!("  gpus: {{provider: llamacpp, api_key: sk-engine, endpoints: [{}]}}\n", endpoints.join(", "));
+    let endpoints = endpoints.join(", ");
+    backends += &format!("  gpus: {{provider: llamacpp, api_key: sk-engine, endpoints: [{endpoints}]}}\n");
     models += "  tiny: {backends: {gpus: tiny-random}}\n";
+    for balance in balances {
+        let keys = format!("provider: llamacpp, api_key: sk-engine, balance: {balance}");
+        backends += &format!("  gpus-{balance}: {{{keys}, endpoints: [{endpoints}]}}\n");
+        models += &format!("  tiny-{balance}: {{backends: {{gpus-{balance}: tiny-random}}}}\n");
+    }
     let routes = "routes: {chain: {order: [tiny0, tiny1, tiny2, tiny3]}}";
-    Setup::new().policies(&backends).policies(&models).policies(routes)
+    Setup::new().policies(&backends).policies(&models).policies(routes).token("ops", TOKEN, "read")
 }
 
 /// A prompt whose answer has exactly so many tokens.
@@ -176,7 +215,7 @@ async fn an_engine_killed_before_its_first_token_costs_no_client_an_error() {
         async move { client.post_stream("/v1/chat/completions", &streamed("chain", 24)).await.transcript().await }
     });
     let plain = tokio::spawn(async move { client.post("/v1/chat/completions", &prompt("chain", 24)).await });
-    until("both requests hang on the frozen engine", async || world.engines[0].connections() >= 2).await;
+    until("both requests hang on the frozen engine", async || world.in_flight("gpu0").await == 2).await;
     world.engines[0].kill();
     let stream = streaming.await.unwrap();
     assert!(stream.is_done() && stream.error().is_none(), "{}", stream.text());

@@ -1,6 +1,7 @@
 """Writes a tiny llama model with random weights as GGUF: a real engine's food, in half a megabyte.
 
-Usage: make_model.py PATH. The weights come from a fixed seed, so every run writes the same file.
+Usage: make_model.py PATH [LAYERS]. More layers make a slower model (2 unless stated). The weights come from a fixed
+seed, so every run writes the same file.
 """
 
 import sys
@@ -8,7 +9,7 @@ import sys
 import gguf
 import numpy as np
 
-LAYERS, WIDTH, HEADS, KV_HEADS, FEED_FORWARD, CONTEXT = 2, 64, 4, 2, 128, 4096
+WIDTH, HEADS, KV_HEADS, FEED_FORWARD, CONTEXT = 64, 4, 2, 128, 4096
 WORDS = [" the", " a", " of", " and", " to", " is", " in", " it", "ing"]
 TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}\n{% endfor %}"
@@ -26,12 +27,12 @@ def vocabulary():
     return tokens
 
 
-def main(path):
+def main(path, layers):
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny-random")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(layers)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
@@ -56,7 +57,7 @@ def main(path):
 
     kv_width = WIDTH // HEADS * KV_HEADS
     add("token_embd.weight", len(tokens), WIDTH)
-    for layer in range(LAYERS):
+    for layer in range(layers):
         block = f"blk.{layer}"
         for norm in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"{block}.{norm}.weight", np.ones(WIDTH, dtype=np.float32))
@@ -77,4 +78,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2)

@@ -77,6 +77,13 @@ fn is_honest(transcript: &Transcript, recorded: &[u8], offset: usize) {
     assert!(transcript.error().is_some() && !transcript.broken, "{}", context());
 }
 
+/// Each offset was tried once. A cut before the first byte may be on a connection that an engine's health was asked on, and
+/// is then the keep-alive race, which is repeated once.
+fn none_is_spared(upstream: &Upstream, offsets: usize) {
+    let (requests, offsets) = (upstream.tally().requests, offsets as u64);
+    assert!((offsets..=offsets + 1).contains(&requests), "{requests} requests for {offsets} cuts");
+}
+
 async fn streams_are_cut(provider: &'static str, fault: Fault) {
     let recorded = fixture(provider, "stream.sse");
     let (upstream, other) = (Upstream::start().await, Upstream::start().await);
@@ -93,7 +100,7 @@ async fn streams_are_cut(provider: &'static str, fault: Fault) {
         }
     })
     .await;
-    assert_eq!(upstream.tally().requests, recorded.len() as u64, "a cut was spared");
+    none_is_spared(&upstream, recorded.len());
 }
 
 async fn answers_are_cut(provider: &'static str) {
@@ -107,7 +114,7 @@ async fn answers_are_cut(provider: &'static str) {
         client.post("/v1/chat/completions", &chat(&format!("cut-{offset}"))).await.says(WHOLE);
     })
     .await;
-    assert_eq!(upstream.tally().requests, whole as u64, "a cut was spared");
+    none_is_spared(&upstream, whole);
 }
 
 macro_rules! dialects {
@@ -133,11 +140,11 @@ macro_rules! dialects {
     )*};
 }
 
-dialects! { openai azure qwen deepseek vllm sglang llamacpp ollama openai_compatible }
+dialects! { openai azure qwen deepseek vllm sglang llamacpp ollama tgi openai_compatible }
 
 #[test]
 fn every_recorded_dialect_is_cut() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/providers");
     let recorded = std::fs::read_dir(folder).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
-    assert_eq!(recorded, 9, "a new dialect belongs into `dialects!`");
+    assert_eq!(recorded, 10, "a new dialect belongs into `dialects!`");
 }

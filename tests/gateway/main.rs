@@ -11,7 +11,6 @@
     reason = "a test fails by panicking, and compares what is measured as floats"
 )]
 
-mod accounts;
 mod acts;
 mod answers;
 mod blame;
@@ -21,12 +20,12 @@ mod budgets;
 mod conversations;
 mod credentials;
 mod cuts;
+mod discover;
 mod drain;
 mod errors;
 mod failover;
 mod failures;
 mod harness;
-mod hints;
 mod keys;
 mod keys_commands;
 mod killed;
@@ -34,6 +33,7 @@ mod limits;
 mod malformed;
 mod models;
 mod money;
+mod names;
 mod notices;
 mod pools;
 mod raises;
@@ -45,6 +45,7 @@ mod rent;
 mod rollouts;
 mod scripts;
 mod sdk;
+mod servers;
 mod shadows;
 mod switches;
 mod tiers;

@@ -20,6 +20,8 @@ pub struct Prompt {
     pub blocks: Vec<u64>,
     pub tokens: u64,
     pub output: u64,
+    /// Tokens that earlier turns said.
+    pub settled: u64,
 }
 
 /// What the load is like.
@@ -51,14 +53,14 @@ impl Talk {
             let place = dice.below(self.idle.len() as u64) as usize;
             let before = self.idle.swap_remove(place);
             let said = before.output + (dice.lognormal(120.0, 0.8) as u64).clamp(8, 2_000);
-            return Rc::new(longer(&before, said, output));
+            return Rc::new(Prompt { settled: before.tokens, ..longer(&before, said, output) });
         }
         self.next += 1;
         let conversation = self.next;
         let hot = dice.chance(self.mix.hot);
         let system = if hot { 0 } else { 1 + dice.below(SYSTEM_PROMPTS) };
         let shared = if hot { 6_000 } else { 160 * system };
-        let root = Prompt { conversation: system << 40, blocks: Vec::new(), tokens: 0, output: 0 };
+        let root = Prompt { conversation: system << 40, blocks: Vec::new(), tokens: 0, output: 0, settled: 0 };
         let system = longer(&root, shared, 0);
         let asked = if hot { dice.lognormal(100.0, 0.5) } else { dice.lognormal(600.0, 1.1) };
         let own = Prompt { conversation, ..system };
@@ -85,5 +87,5 @@ fn longer(before: &Prompt, said: u64, output: u64) -> Prompt {
         let last = blocks.last().copied().unwrap_or(7);
         blocks.push(mix(last ^ mix(before.conversation)));
     }
-    Prompt { conversation: before.conversation, blocks, tokens, output }
+    Prompt { conversation: before.conversation, blocks, tokens, output, settled: 0 }
 }

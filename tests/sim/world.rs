@@ -31,8 +31,6 @@ pub struct Outcome {
     pub cut: u64,
     /// Requests that came to a server.
     pub calls: u64,
-    /// Of those, turned away with a 429.
-    pub refused: u64,
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
     /// Attempts at each server.
@@ -47,7 +45,6 @@ impl Outcome {
         self.errors += other.errors;
         self.cut += other.cut;
         self.calls += other.calls;
-        self.refused += other.refused;
         self.prompt_tokens += other.prompt_tokens;
         self.cached_tokens += other.cached_tokens;
         self.by_server.resize(other.by_server.len(), 0);
@@ -114,8 +111,7 @@ pub fn run(scenario: &Scenario, picker: &'static str, seed: u64) -> Outcome {
     sites.extend(vec![1; scenario.vendors]);
     let servers: usize = sites.iter().sum();
     let policies: Arc<Policies> = policies(&sites);
-    let gateways = (0..scenario.gateways)
-        .map(|number| Gateway::new(&policies, &sites, scenario.adaptive, mix(seed ^ number as u64)));
+    let gateways = (0..scenario.gateways).map(|number| Gateway::new(&policies, &sites, mix(seed ^ number as u64)));
     let engine = |slow: &u64| Engine::new(*slow);
     let mut world = World {
         scenario,
@@ -184,7 +180,7 @@ impl World<'_> {
         for gateway in &mut self.gateways {
             let site = &mut gateway.sites[0];
             for (engine, id) in self.engines.iter().zip(site.members.clone()) {
-                site.pool.told(id, Load { requests: engine.load() }, time(now));
+                site.pool.told(id, Load { requests: engine.load(), ..Load::default() }, time(now));
             }
         }
         if now < self.scenario.seconds * SECOND {
@@ -214,7 +210,9 @@ impl World<'_> {
         let prompt = Rc::clone(&request.prompt);
         let seed = mix(request.course.seed ^ request.course.seen.len() as u64);
         let affinity = mix(prompt.conversation);
-        let ask = Ask { blocks: &prompt.blocks, tokens: prompt.tokens, affinity, streams: true, seed };
+        let (blocks, opening) = (&prompt.blocks, affinity);
+        let (tokens, settled) = (prompt.tokens, prompt.settled);
+        let ask = Ask { blocks, tokens, settled, affinity, opening, streams: true, seed };
         let gateway = &mut self.gateways[request.gateway];
         request.flight = gateway.board(&mut request.course, &self.pickers[request.gateway], ask, time(now));
         match request.flight {
@@ -245,7 +243,6 @@ impl World<'_> {
                 let counted = if self.quota[server].0 == second { self.quota[server].1 } else { 0 };
                 self.quota[server] = (second, counted + 1);
                 if counted >= most {
-                    self.outcome.refused += 1;
                     return self.at(now + 2_000, Event::Fails(number, Refusal::Quota));
                 }
             }

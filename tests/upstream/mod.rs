@@ -17,7 +17,7 @@ mod script;
 mod tally;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     convert::Infallible,
     io,
     net::SocketAddr,
@@ -30,7 +30,7 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use hyper::{Request, Response, body::Incoming, service::service_fn};
+use hyper::{Method, Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -46,6 +46,9 @@ use body::{Aborted, Play};
 use script::Head;
 use tally::Bill;
 
+/// Where engines are asked how they are.
+const PAGES: &[&str] = &["/health", "/ready", "/api/version", "/metrics", "/slots"];
+
 type Chooser = dyn Fn(&Received) -> Script + Send + Sync;
 
 /// A running scripted upstream. Dropping it closes its port and its connections.
@@ -60,18 +63,26 @@ struct Shared {
     queue: Mutex<VecDeque<Script>>,
     otherwise: Mutex<Arc<Chooser>>,
     received: Mutex<Vec<Received>>,
+    /// What a GET of a path is answered with; the others of [`PAGES`] are 404.
+    pages: Mutex<HashMap<String, Script>>,
     tally: watch::Sender<Tally>,
 }
 
 impl Upstream {
     /// Starts one that answers `hello` until told otherwise.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// Starts one at that address.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             otherwise: Mutex::new(Arc::new(|_| Script::says("hello"))),
             received: Mutex::default(),
+            pages: Mutex::default(),
             tally: watch::Sender::new(Tally::default()),
         });
         let listener = tokio::spawn(accept(listener, shared.clone()));
@@ -103,7 +114,12 @@ impl Upstream {
         *self.shared.otherwise.lock().unwrap() = Arc::new(chooser);
     }
 
-    /// All requests so far.
+    /// A GET of this path is answered so from now on; it is in no tally.
+    pub fn page(&self, path: &str, script: Script) {
+        self.shared.pages.lock().unwrap().insert(path.to_owned(), script);
+    }
+
+    /// All requests so far, but for those of pages.
     pub fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap().clone()
     }
@@ -169,10 +185,24 @@ async fn answer(
     let mut bill = Bill::open(shared.tally.clone());
     let Ok(body) = body.collect().await else { return Err(Aborted) };
     let received = Received::new(head, body.to_bytes());
+    let page = shared.pages.lock().unwrap().get(&received.path).cloned();
+    if received.method == Method::GET && (page.is_some() || PAGES.contains(&&*received.path)) {
+        return play(page.unwrap_or_else(|| Script::raw(404, "text/plain", "")), &received, bill, reset).await;
+    }
     bill.name(received.model());
     let script = shared.script(&received);
     shared.received.lock().unwrap().push(received.clone());
     bill.arrived();
+    play(script, &received, bill, reset).await
+}
+
+/// Answers as the script says.
+async fn play(
+    script: Script,
+    received: &Received,
+    mut bill: Bill,
+    reset: Arc<AtomicBool>,
+) -> Result<Response<Play>, Aborted> {
     if let Some(gate) = &script.gate {
         gate.open().await;
     }
@@ -189,7 +219,7 @@ async fn answer(
             return Err(Aborted);
         }
     }
-    let rendered = script.render(&received);
+    let rendered = script.render(received);
     let mut response = Response::builder().status(script.status);
     for (name, value) in &rendered.headers {
         response = response.header(name, value);

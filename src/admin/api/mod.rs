@@ -1,10 +1,12 @@
 //! Bodies of the admin API.
 
+mod backends;
 mod books;
 mod budgets;
 mod keys;
 mod switches;
 
+pub use backends::{AccountLine, BackendLine, BackendList, DiscoverLine, EndpointLine, LoadLine, ModelLine};
 pub use books::{
     AuditAnswer, BillAnswer, BillLine, BillNumber, Decimal, DisputedLine, FindingLine, PartLine, RateUsed, ReleaseNode,
     ReleasedNode, SliceLine, StoreLine, UsageAnswer, UsageLine, WhyAnswer,

@@ -8,14 +8,13 @@ use super::{
     super::{close, tree::Key, tree::Node, units},
     Named, Work, fences,
     prices::Currencies,
-    rent,
+    rent, servers,
 };
 use crate::{
     base::{
         catalog::{Account, Backend, Pick, Timeouts},
         fences::Owner,
         names::{AccountName, BackendName, Location},
-        tenants::Limits,
         tier::Tier,
     },
     policy::balance,
@@ -38,7 +37,8 @@ fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node, currencies: &Currenc
     let region = region(work, node, dialect);
     let mut off = off(work, node);
     let accounts = accounts(work, key, node, dialect, &mut off);
-    let endpoints = endpoints(work, key, node, dialect, region.as_deref(), &mut off);
+    let endpoints = servers::endpoints(work, key, node, dialect, region.as_deref(), &mut off);
+    let discover = servers::discover(work, node, dialect);
     let name = BackendName::from(key.text.as_str());
     let own = fences::around(work, &Owner::Backend(name.clone()), node);
     let of_provider = fences::of_provider(work, dialect.name());
@@ -47,6 +47,7 @@ fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node, currencies: &Currenc
         fences: own.iter().cloned().chain(of_provider).collect(),
         provider: dialect.name(),
         endpoints,
+        discover,
         accounts,
         pick: if node.word("pick") == Some("spread") { Pick::Spread } else { Pick::Order },
         balance: balance::by_name(node.word("balance").unwrap_or_default()).name(),
@@ -124,12 +125,11 @@ fn accounts(
             work.report.fault(account.span, format!("two accounts `{name}`")).label("here again").hint("rename one");
         }
         let api_key = api_key(work, node, secret, off);
-        let limits = fences::limits(account.get("limits"), None);
-        accounts.push(Account { name: AccountName::from(name), api_key, limits });
+        accounts.push(Account { name: AccountName::from(name), api_key });
     }
     if several.is_none() {
         let api_key = single.and_then(|secret| api_key(work, node, secret, off));
-        accounts.push(Account { name: AccountName::from("default"), api_key, limits: Limits::default() });
+        accounts.push(Account { name: AccountName::from("default"), api_key });
         if single.is_none() && !dialect.self_hosted() && dialect.key_variable().is_some() {
             let variable = dialect.key_variable().unwrap_or_default();
             let fault = work.report.fault(key.span, format!("backend `{}` needs `api_key`", key.text));
@@ -149,7 +149,12 @@ fn api_key(work: &mut Work<'_, '_>, backend: &Node, secret: &Node, off: &mut Opt
 }
 
 /// The text of a secret; where it is missing, a fault, or the reason why the backend is off.
-fn filled(work: &mut Work<'_, '_>, backend: &Node, node: &Node, off: &mut Option<Arc<str>>) -> Option<String> {
+pub(super) fn filled(
+    work: &mut Work<'_, '_>,
+    backend: &Node,
+    node: &Node,
+    off: &mut Option<Arc<str>>,
+) -> Option<String> {
     match work.secrets.fill(node.text()?) {
         Ok(text) => Some(text),
         Err(unfilled) if unfilled.missing && backend.word("if_missing_secret") == Some("off") => {
@@ -163,45 +168,6 @@ fn filled(work: &mut Work<'_, '_>, backend: &Node, node: &Node, off: &mut Option
             None
         }
     }
-}
-
-fn endpoints(
-    work: &mut Work<'_, '_>,
-    key: &Key,
-    node: &Node,
-    dialect: &dyn Provider,
-    region: Option<&str>,
-    off: &mut Option<Arc<str>>,
-) -> Vec<http::Uri> {
-    let Some(list) = node.get("endpoints") else {
-        let site = dialect.base_url(region).or_else(|| dialect.base_url(None)).and_then(|url| url.parse().ok());
-        if site.is_none() {
-            let fault = work.report.fault(key.span, format!("backend `{}` needs `endpoints`", key.text));
-            let hint = format!("`{}` has no fixed address: write `endpoints: [\"http://host:8000\"]`", dialect.name());
-            fault.label("no address").hint(hint);
-        }
-        return site.into_iter().collect();
-    };
-    let mut endpoints: Vec<http::Uri> = Vec::new();
-    for place in list.items() {
-        let Some(text) = filled(work, node, place, off) else { continue };
-        match provider::normalise(dialect, &text) {
-            Ok(uri) if endpoints.contains(&uri) => {
-                work.report.fault(place.span, "the same endpoint twice").label("here again").hint("keep one of them");
-            }
-            Ok(uri) => endpoints.push(uri),
-            Err(bad) => {
-                let text = bad.to_string();
-                let (problem, hint) = text.split_once("; hint: ").unwrap_or((&text, "write it as `https://host/v1`"));
-                work.report.fault(place.span, problem).label("not a base URL").hint(hint);
-            }
-        }
-    }
-    if endpoints.is_empty() && (off.is_some() || work.secrets.lenient) {
-        // Nobody calls a backend that is off; the pool still wants one address.
-        endpoints.push(http::Uri::from_static("http://127.0.0.1:9"));
-    }
-    endpoints
 }
 
 fn timeouts(node: &Node) -> Timeouts {

@@ -25,6 +25,7 @@ mod routes;
 pub mod rows;
 mod rules;
 mod scores;
+mod servers;
 mod shadow;
 mod teams;
 pub mod warnings;

@@ -99,6 +99,11 @@ impl Index {
         Known { blocks: known, age, read: true }
     }
 
+    /// Whether it was sent here once, kept by the engine or not.
+    pub(super) fn noted(&self, block: u64) -> bool {
+        self.young.contains_key(&block) || self.old.contains_key(&block)
+    }
+
     /// What stands for this moment in the order of uses.
     pub(super) fn clock(&self) -> u64 {
         self.clock
@@ -141,6 +146,11 @@ impl Index {
             self.keeps = Some(keeps);
             self.proven = self.proven.min(keeps);
         }
+    }
+
+    /// Whether the engine tells what it read from its cache.
+    pub(super) fn tells(&self) -> bool {
+        self.tells
     }
 
     /// The cache is empty.

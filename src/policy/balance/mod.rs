@@ -10,6 +10,7 @@ mod pool;
 mod prefix;
 mod replica;
 mod round_robin;
+mod shared;
 mod sticky;
 
 #[cfg(test)]
@@ -21,7 +22,7 @@ pub use self::{
     index::{BLOCK, MAX_BLOCKS, blocks},
     pool::{End, Pool, Ticket},
     prefix::warm_tokens,
-    replica::{Load, Replica, ReplicaId},
+    replica::{Load, Ready, Replica, ReplicaId, State},
 };
 
 /// A way to share a pool's requests.
@@ -57,8 +58,12 @@ pub struct Ask<'a> {
     pub blocks: &'a [u64],
     /// Tokens of its prompt.
     pub tokens: u64,
+    /// Tokens of it that earlier turns of its conversation said: somebody should have them cached.
+    pub settled: u64,
     /// What `sticky` keeps together, as a hash.
     pub affinity: u64,
+    /// How its conversation began, as a hash that is the same in every gateway.
+    pub opening: u64,
     /// Its answer comes as a stream, so that its first token will be seen.
     pub streams: bool,
     /// Its randomness: ties are drawn from it.
@@ -73,6 +78,10 @@ pub struct Scene<'a> {
     pub ask: &'a Ask<'a>,
     /// How many requests the pool was asked for before this one.
     pub turn: usize,
+    /// Other gateways ask the pool too, as far as conversations tell that come here in their midst.
+    pub shared: bool,
+    /// The share of a conversation that is cached at its home, where another gateway had it, in thousandths.
+    pub trust_milli: u64,
     /// The instant, since the origin of the pool's times.
     pub now: Duration,
 }
@@ -81,6 +90,12 @@ impl Scene<'_> {
     /// The place with the least score; equals are drawn by the request's seed.
     pub fn least<S: Ord>(&self, score: impl Fn(&Replica) -> S) -> Option<usize> {
         (0..self.sound.len()).min_by_key(|&place| (score(self.sound[place]), self.draw(place as u64)))
+    }
+
+    /// Where every gateway would begin this conversation: the replica that its opening draws (rendezvous hashing).
+    pub fn home(&self) -> Option<usize> {
+        let drawn = |&place: &usize| mix(self.ask.opening ^ mix(self.sound[place].name_hash()));
+        (0..self.sound.len()).max_by_key(drawn)
     }
 
     /// A number that the request's seed draws for `place`.

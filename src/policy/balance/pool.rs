@@ -1,12 +1,14 @@
 //! A pool of replicas: who is sound, who is asked, and what comes of it.
 //!
 //! A request goes by these rules, in this order:
-//! 1. not to a replica that it has tried;
-//! 2. not to one that failed a moment ago (5 s, or as long as it asked for): a server that fails at once always has
+//! 1. not to a replica that says that it is not ready;
+//! 2. not to one that it has tried;
+//! 3. not to one that failed a moment ago (5 s, or as long as it asked for): a server that fails at once always has
 //!    the fewest requests in flight, and would draw them all;
-//! 3. not to one whose breaker is open, as long as no more than half of the pool is out: beyond, what looks like ill
+//! 4. not to one whose breaker is open, as long as no more than half of the pool is out: beyond, what looks like ill
 //!    replicas is more likely something that they share, and the rest would break down under what is sent to it (panic);
-//! 4. where the balance algorithm says.
+//! 5. not to one of a higher priority number (SRV records) than another;
+//! 6. where the balance algorithm says.
 //!
 //! Each rule gives way if it would leave nobody.
 
@@ -18,7 +20,8 @@ use super::{
     mix,
     pace::Pace,
     prefix::warm_tokens,
-    replica::{Load, Queued, Replica, ReplicaId},
+    replica::{Load, Queued, Ready, Replica, ReplicaId, State},
+    shared::Shared,
 };
 use crate::policy::breaker::{BreakerState, Outcome, Permit};
 
@@ -31,6 +34,7 @@ pub struct Pool {
     turn: u64,
     next_id: u64,
     seed: u64,
+    shared: Shared,
 }
 
 /// The right to ask one replica: hand it back with [`Pool::ended`].
@@ -47,6 +51,8 @@ pub struct Ticket {
     known: Known,
     blocks: usize,
     tokens: u64,
+    /// Tokens that are hoped to be cached, though this gateway did not bring them there.
+    hoped: u64,
 }
 
 /// How a request ended, as far as its replica is concerned.
@@ -109,30 +115,37 @@ impl Pool {
         let panic = self.panics(members, now);
         let faults = |replica: &Replica| {
             let ejected = !panic && replica.breaker.broken_for(now).is_some();
-            (tried.contains(&replica.id), replica.shunned(now), ejected)
+            (!replica.is_ready(), tried.contains(&replica.id), replica.shunned(now), ejected, replica.priority)
         };
         let mine = || self.replicas.iter().filter(|replica| members.contains(&replica.id));
         let least = mine().map(faults).min()?;
         let sound: Vec<&Replica> = mine().filter(|replica| faults(replica) == least).collect();
         let turn = usize::try_from(self.turn).unwrap_or(0);
-        let chosen = balancer.pick(&Scene { sound: &sound, ask, turn, now })?;
+        let (shared, trust_milli) = (self.shared.is_so(), self.shared.trust_milli());
+        let scene = Scene { sound: &sound, ask, turn, shared, trust_milli, now };
+        let chosen = balancer.pick(&scene)?;
         let id = sound.get(chosen)?.id;
-        self.send(id, ask, now)
+        let strange = balancer.needs_blocks() && ask.settled > 0 && scene.is_strange();
+        let hoped = if shared && strange && scene.home() == Some(chosen) { ask.settled } else { 0 };
+        if balancer.needs_blocks() && ask.settled > 0 {
+            self.shared.came(strange);
+        }
+        self.send(id, ask, hoped, now)
     }
 
-    fn send(&mut self, id: ReplicaId, ask: &Ask<'_>, now: Duration) -> Option<Ticket> {
+    fn send(&mut self, id: ReplicaId, ask: &Ask<'_>, hoped: u64, now: Duration) -> Option<Ticket> {
         self.turn = self.turn.wrapping_add(1);
-        let (number, pace) = (self.turn, self.pace);
+        let (number, pace, trusted) = (self.turn, self.pace, hoped * self.shared.trust_milli() / 1_000);
         let replica = self.replica(id)?;
         let known = replica.known(ask.blocks);
-        let new = ask.tokens.saturating_sub(warm_tokens(ask, known.blocks));
+        let new = ask.tokens.saturating_sub(warm_tokens(ask, known.blocks).max(trusted));
         let work = new.saturating_add(replica.queued_tokens());
         let permit = replica.breaker.admit(now).unwrap_or_else(|_| replica.breaker.admit_anyway(now));
         let expected = if ask.streams { pace.expected(work) } else { None };
         let queued = Queued { number, at: now, tokens: new, clock: replica.clock(), expected };
         replica.sent(queued, ask.blocks);
         let (blocks, tokens) = (ask.blocks.len(), ask.tokens);
-        Some(Ticket { replica: id, number, at: now, permit, work, known, blocks, tokens })
+        Some(Ticket { replica: id, number, at: now, permit, work, known, blocks, tokens, hoped })
     }
 
     /// The first token came.
@@ -154,7 +167,11 @@ impl Pool {
                 let read = u128::from(cached) * ticket.blocks as u128;
                 let read = read.checked_div(u128::from(ticket.tokens)).and_then(|read| usize::try_from(read).ok());
                 replica.index.learn(ticket.known, read.unwrap_or(0));
+                let tells = replica.index.tells();
                 replica.served(ticket.permit, ticket.at, now);
+                if ticket.hoped > 0 && tells {
+                    self.shared.found(cached, ticket.hoped);
+                }
             }
             End::Failed { retry_after } => replica.failed(ticket.permit, retry_after, now),
             End::Unknown => replica.breaker.report(ticket.permit, Outcome::Unknown, now),
@@ -168,16 +185,34 @@ impl Pool {
         }
     }
 
-    /// Gives a replica another weight, in thousandths of a usual one.
-    pub fn weigh(&mut self, id: ReplicaId, weight_milli: u64) {
+    /// What a server says of its readiness, or its silence.
+    pub fn asked(&mut self, id: ReplicaId, ready: Ready, now: Duration) {
         if let Some(replica) = self.replica(id) {
-            replica.weigh(weight_milli);
+            replica.asked(ready, now);
         }
     }
 
-    /// Whether one of `members` other than `but` has neither failed lately nor been ejected.
+    /// Gives a replica another weight, in thousandths of a usual one, and priority (0 = the first).
+    pub fn weigh(&mut self, id: ReplicaId, weight_milli: u64, priority: u16) {
+        if let Some(replica) = self.replica(id) {
+            replica.weigh(weight_milli);
+            replica.priority = priority;
+        }
+    }
+
+    /// Every replica and what has become of it; who is not of `members` only ends what it has begun.
+    pub fn states(&self, members: &[ReplicaId], now: Duration) -> impl Iterator<Item = (&Replica, State)> {
+        self.replicas.iter().map(move |replica| {
+            let named = members.contains(&replica.id);
+            (replica, if named { replica.state(now) } else { State::Draining })
+        })
+    }
+
+    /// Whether one of `members` other than `but` is ready and has neither failed lately nor been ejected.
     pub fn has_sound(&self, members: &[ReplicaId], but: ReplicaId, now: Duration) -> bool {
-        let sound = |replica: &Replica| !replica.shunned(now) && replica.breaker.broken_for(now).is_none();
+        let sound = |replica: &Replica| {
+            replica.is_ready() && !replica.shunned(now) && replica.breaker.broken_for(now).is_none()
+        };
         self.replicas.iter().any(|replica| replica.id != but && members.contains(&replica.id) && sound(replica))
     }
 

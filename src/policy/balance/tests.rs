@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Ask, Balancer, End, Load, NAMES, Pool, ReplicaId, TABLE, Ticket, by_name, mix};
+use super::{Ask, Balancer, End, Load, NAMES, Pool, Ready, ReplicaId, State, TABLE, Ticket, by_name, mix};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -203,19 +203,103 @@ fn a_pool_that_changes_keeps_what_it_knows_and_newcomers_start_slowly() {
 #[test]
 fn what_an_engine_tells_of_its_load_counts_with_what_changed_since() {
     let mut made = Made::new("least_loaded", 2);
-    made.pool.told(made.members[0], Load { requests: 10 }, ms(0));
+    made.pool.told(made.members[0], Load { requests: 10, ..Load::default() }, ms(0));
     let in_flight = |made: &Made, now| made.pool.seen(made.members[0]).unwrap().in_flight(now);
-    assert_eq!(made.spread(ms(100)), [95, 105]);
-    assert_eq!(in_flight(&made, ms(100)), 105);
-    assert_eq!(in_flight(&made, ms(3_000)), 95, "old news");
+    assert_eq!(in_flight(&made, ms(50)), 2, "one of four: whoever reads the same fills the same gap");
+    let spread = made.spread(ms(100));
+    assert_eq!(spread, [99, 101]);
+    made.pool.told(made.members[0], Load { requests: 10 + 99, ..Load::default() }, ms(1_000));
+    assert_eq!(in_flight(&made, ms(1_000)), 99 + 2, "our own are not the others'");
+    assert_eq!(in_flight(&made, ms(3_500)), 99, "old news");
 }
 
 #[test]
 fn a_replica_of_half_the_weight_gets_half_as_much() {
     let mut made = Made::new("least_loaded", 2);
-    made.pool.weigh(made.members[0], 500);
+    made.pool.weigh(made.members[0], 500, 0);
     let spread = made.spread(ms(0));
     assert!((60..=72).contains(&spread[0]), "{spread:?}");
+}
+
+#[test]
+fn who_is_not_ready_gets_nothing_and_comes_back_slowly_with_an_empty_cache() {
+    for name in NAMES {
+        let mut made = Made::new(name, 4);
+        made.pool.asked(made.members[1], Ready::No, ms(0));
+        assert_eq!(made.spread(ms(1))[1], 0, "{name}");
+        let all = made.members.clone();
+        all.iter().for_each(|id| made.pool.asked(*id, Ready::Silent, ms(2)));
+        assert!(made.spread(ms(3))[1] > 0, "{name}: somebody is asked all the same");
+    }
+    let mut made = Made::new("prefix", 2);
+    let turn = prompt(1, 100);
+    let first = made.serve(Ask { blocks: &turn, tokens: 1_600, ..seed(1) }, ms(0));
+    let warm = |made: &Made| made.pool.seen(made.members[first]).unwrap().warm_blocks(&turn);
+    made.pool.asked(made.members[first], Ready::Silent, ms(1_000));
+    made.pool.asked(made.members[first], Ready::Yes, ms(2_000));
+    assert_eq!(warm(&made), 100, "it was only silent");
+    assert_eq!(made.pool.seen(made.members[first]).unwrap().share_milli(ms(2_000)), 100);
+    made.pool.asked(made.members[first], Ready::No, ms(3_000));
+    made.pool.asked(made.members[first], Ready::Yes, ms(4_000));
+    assert_eq!(warm(&made), 0, "it was started anew");
+}
+
+#[test]
+fn a_higher_priority_number_serves_only_where_no_lower_one_is_sound() {
+    let mut made = Made::new("least_loaded", 3);
+    made.pool.weigh(made.members[2], 1_000, 10);
+    assert_eq!(made.spread(ms(0)), [100, 100, 0]);
+    made.fail(0, ms(1));
+    assert_eq!(made.spread(ms(2)), [0, 200, 0]);
+    made.pool.asked(made.members[1], Ready::No, ms(3));
+    made.fail(0, ms(4));
+    assert_eq!(made.spread(ms(5)), [0, 0, 200]);
+}
+
+#[test]
+fn each_replica_is_in_one_state() {
+    let mut made = Made::new("least_loaded", 4);
+    let tried = made.members[1..].to_vec();
+    let (_, _running) = made.ask_but(seed(0), &tried, ms(0));
+    (0..5).for_each(|number| made.fail(1, ms(number)));
+    made.fail(2, ms(10));
+    made.pool.asked(made.members[3], Ready::No, ms(10));
+    let states = |made: &Made, members: &[ReplicaId], now| {
+        made.pool.states(members, now).map(|(_, state)| state).collect::<Vec<_>>()
+    };
+    let all = made.members.clone();
+    assert_eq!(states(&made, &all, ms(20)), [State::Ready, State::Ejected, State::Shunned, State::NotReady]);
+    made.pool.asked(made.members[3], Ready::Yes, ms(30));
+    assert_eq!(states(&made, &all[1..], ms(6_000)), [State::Draining, State::Ejected, State::Ready, State::Warming]);
+    assert_eq!(State::ALL.map(State::as_str).len(), 6);
+}
+
+/// Turns of conversations that go to either of two gateways by turns; how many went where the one before had gone.
+fn followed(gateways: &mut [Made]) -> usize {
+    let mut followed = 0;
+    for conversation in 0..150 {
+        let (all, mut last) = (prompt(1_000 + conversation, 120), None);
+        for turn in 1..=4_u64 {
+            let now = ms((conversation * 4 + turn) * 500);
+            let made = &mut gateways[(conversation + turn) as usize % gateways.len()];
+            let blocks = &all[..(turn * 30) as usize];
+            let (tokens, settled) = (blocks.len() as u64 * 16, (turn - 1) * 30 * 16);
+            let opening = mix(conversation);
+            let ask = Ask { blocks, tokens, settled, opening, ..seed(conversation * 10 + turn) };
+            let place = made.serve(ask, now);
+            followed += usize::from(turn > 1 && last == Some(place));
+            last = Some(place);
+        }
+    }
+    followed
+}
+
+#[test]
+fn gateways_that_share_a_pool_agree_where_a_conversation_is() {
+    let one = followed(&mut [Made::new("prefix", 8)]);
+    assert_eq!(one, 450, "one gateway knows it itself");
+    let two = followed(&mut [Made::new("prefix", 8), Made::new("prefix", 8)]);
+    assert!(two > 380, "{two} of 450");
 }
 
 #[test]

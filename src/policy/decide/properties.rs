@@ -31,6 +31,7 @@ prop_compose! {
             (1_u64..300).prop_map(|left| Unavailable::Broken(Duration::from_secs(left))),
             (1_u64..300).prop_map(|left| Unavailable::Parked(Duration::from_secs(left))),
             Just(Unavailable::Full),
+            Just(Unavailable::NotReady),
         ]),
     ) -> Seen {
         Seen {
@@ -278,7 +279,7 @@ proptest! {
                 order(decision).contains(&label)
                     || decision.rejected.iter().any(|rejected| {
                         rejected.candidate.label() == label
-                            && matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_)))
+                            && matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_) | Unavailable::NotReady))
                     })
             };
             prop_assert!(passes(&without) && passes(&only), "{label}");

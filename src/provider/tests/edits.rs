@@ -24,6 +24,7 @@ fn candidate(provider: &'static str, model: &str, upstream: &str, thinking: Thin
         name: provider.into(),
         provider,
         endpoints: vec![],
+        discover: None,
         accounts: vec![],
         pick: Default::default(),
         balance: Default::default(),
@@ -148,7 +149,7 @@ fn sites_and_variables_are_as_the_vendors_say() {
         }
         assert_eq!(
             provider.ready_path().is_some(),
-            matches!(provider.name(), "vllm" | "sglang" | "llamacpp" | "ollama")
+            matches!(provider.name(), "vllm" | "sglang" | "llamacpp" | "tgi" | "ollama")
         );
     }
     assert_eq!(provider("vllm").base_url_variable(), Some("VLLM_BASE_URL"));

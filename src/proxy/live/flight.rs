@@ -12,18 +12,17 @@ use tokio::time::Instant;
 
 use super::{
     CandidateState,
-    accounts::Berth,
     backend::BackendState,
     lengths::Length,
     lock,
+    servers::Server,
     warm::{Place, Turn, Warm},
 };
 use crate::{
     base::{catalog::Account, failure::Fault, usage::Usage},
     net::pool::Origin,
     policy::{
-        account,
-        balance::{End, Ticket},
+        balance::{End, ReplicaId, Ticket},
         breaker::{Outcome, Permit},
         stake::Stake,
     },
@@ -36,20 +35,17 @@ const PARK: Duration = Duration::from_secs(60);
 /// How long an account is parked after a 429 without `retry-after`.
 const PARK_QUOTA: Duration = Duration::from_secs(5);
 
-/// The statuses of an upstream that has too much to do.
-const OVERLOADED: [u16; 2] = [503, 529];
-
 /// The right to send one request: an endpoint and an account, in flight until it is dropped.
 #[derive(Debug)]
 pub struct Flight {
     pub(super) state: Arc<BackendState>,
     pub(super) candidate: Arc<CandidateState>,
-    pub(super) endpoint: usize,
+    pub(super) server: Arc<Server>,
     /// What goes back to the backend's pool, if it has one.
     pub(super) ticket: Option<Ticket>,
     /// Its place in the backend's queue, if anybody looks at that.
     pub(super) queued: Option<u64>,
-    pub(super) berth: Berth,
+    pub(super) account: usize,
     pub(super) permit: Permit,
     pub(super) lengths: Option<Arc<Length>>,
     pub(super) reported: AtomicBool,
@@ -70,7 +66,7 @@ impl Flight {
 
     /// The credential that is used.
     pub fn account(&self) -> &Account {
-        &self.state.backend.accounts[self.berth.number]
+        &self.state.backend.accounts[self.account]
     }
 
     /// The backend's dialect.
@@ -78,26 +74,26 @@ impl Flight {
         self.state.provider
     }
 
-    /// Which endpoint of the backend it is.
-    pub fn endpoint(&self) -> usize {
-        self.endpoint
+    /// Which server of the backend it has.
+    pub fn endpoint(&self) -> ReplicaId {
+        self.server.id
     }
 
     /// The address of the endpoint's chat path.
     pub fn uri(&self) -> &http::Uri {
-        &self.state.endpoints[self.endpoint].uri
+        &self.server.uri
     }
 
     /// The endpoint's connections.
     pub fn origin(&self) -> Origin {
-        self.state.endpoints[self.endpoint].origin.clone()
+        self.server.origin.clone()
     }
 
     /// Notes the first meaningful event.
     pub fn first_token(&self, after: Duration) {
         let now = self.epoch.elapsed();
         if let Some(ticket) = &self.ticket {
-            self.state.first_token(ticket, now);
+            self.state.servers.first_token(ticket, now);
         }
         self.state.answered(self.queued, now);
         lock(&self.candidate.seen).meter.first_token(after, now);
@@ -124,11 +120,11 @@ impl Flight {
 
     /// Hands the endpoint back. Returns whether another one is sound.
     fn left(&self, end: End, now: Duration) -> bool {
-        self.ticket.as_ref().is_some_and(|ticket| self.state.ended(ticket, end, now))
+        self.ticket.as_ref().is_some_and(|ticket| self.state.servers.ended(ticket, end, now))
     }
 
-    /// Notes how the attempt ended, and with which status: latency, breaker, what becomes of the account.
-    pub fn ended(&self, verdict: Verdict, status: u16, timing: &Timing, usage: &Usage) {
+    /// Notes how the attempt ended: latency, breaker, parked account.
+    pub fn ended(&self, verdict: Verdict, timing: &Timing, usage: &Usage) {
         let now = self.epoch.elapsed();
         let end = match verdict {
             Verdict::Served => End::Served { cached: if usage.estimated { 0 } else { usage.cached_input } },
@@ -155,20 +151,11 @@ impl Flight {
                 (Outcome::Unknown, Some(retry_after.unwrap_or(PARK)))
             }
         };
-        let tokens = usage.input.saturating_add(usage.output);
-        let seen = match verdict {
-            Verdict::Served => account::End::Served { tokens },
-            Verdict::Failed { fault: Fault::Quota, .. } => account::End::Refused,
-            // One server of a pool that has too much to do is no reason to send less to all.
-            Verdict::Failed { fault: Fault::Backend, .. } if OVERLOADED.contains(&status) && !others => {
-                account::End::Refused
-            }
-            Verdict::Failed { .. } | Verdict::Unknown => account::End::Other { tokens },
-        };
-        self.berth.ended(seen, park, now);
+        if let Some(wait) = park {
+            self.state.park(self.account, wait, now);
+        }
         if verdict == Verdict::Served {
-            let (candidate, seat) = (Arc::clone(&self.candidate), Some(Arc::clone(&self.berth.seat)));
-            let place = Place { candidate, seat, tokens: usage.input, at: now };
+            let place = Place { candidate: Arc::clone(&self.candidate), tokens: usage.input, at: now };
             self.warm.keep(self.turn, place);
         }
         let mut watched = lock(&self.candidate.seen);
@@ -199,12 +186,12 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.candidate.in_flight.fetch_sub(1, Ordering::Relaxed);
         if !self.reported.load(Ordering::Relaxed) {
             // It was boarded and never sent: a probe must not be lost with it.
             let now = self.epoch.elapsed();
             self.left(End::Unknown, now);
             self.state.unqueue(self.queued);
-            self.berth.ended(account::End::Other { tokens: 0 }, None, now);
             lock(&self.candidate.seen).breaker.report(self.permit, Outcome::Unknown, now);
         }
     }

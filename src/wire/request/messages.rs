@@ -39,6 +39,8 @@ pub(super) struct Talk {
     pub(super) end: u32,
     /// What that was when the last assistant message began.
     pub(super) before_answer: Option<u32>,
+    /// What that was when the first one began.
+    pub(super) before_answers: Option<u32>,
 }
 
 /// An assistant message with reasoning or with tool calls.
@@ -219,6 +221,7 @@ impl<'a> Visitor<'a> for Message<'_, 'a> {
         };
         if role == "assistant" && index > 0 {
             reader.talk().before_answer = Some(before);
+            reader.talk().before_answers.get_or_insert(before);
         }
         reader.talk().close(&role, first_text, turn);
         Ok(())

@@ -110,6 +110,8 @@ pub struct SaidSoFar<'a, T> {
     pub before: &'a [u8],
     /// The rest.
     pub since: &'a [u8],
+    /// What was said before the first answer: the same in all turns of a conversation.
+    pub opening: &'a [u8],
 }
 
 impl ChatRequest {
@@ -123,6 +125,7 @@ impl ChatRequest {
             tools: self.places.schemas.iter().map(|span| span.cut(&self.body)),
             before: cut(talk.start, at),
             since: cut(at, talk.end),
+            opening: cut(talk.start, talk.before_answers.unwrap_or(talk.end)),
         }
     }
 }
