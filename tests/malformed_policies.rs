@@ -158,6 +158,64 @@ fn environment(name: &str) -> Option<String> {
     (name == "KEY").then(|| "sk-1".to_owned())
 }
 
+/// What `check` says of a folder of policies with this text among its tests.
+fn check_tests(text: &str) -> Result<(String, String), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let policies = "backends: {b: {provider: openai_compatible, endpoints: [\"http://127.0.0.1:1/v1\"]}}\n\
+        models: {one: {backends: {b: one}}, two: {backends: {b: two}}}\n\
+        routes: {auto: {candidates: [one, two]}, canary: {split: {one: 9, two: 1}}}\nteams: {search: {}}\n\
+        prices: [{model: one, input: 1 USD, output: 2 USD}, {model: two, input: 1 USD, output: 2 USD}]\n";
+    std::fs::write(folder.path().join("a.yaml"), policies).unwrap();
+    std::fs::create_dir(folder.path().join("tests")).unwrap();
+    std::fs::write(folder.path().join("tests/a.yaml"), text).unwrap();
+    assert!(config::load_at(folder.path(), &environment, jiff::Timestamp::UNIX_EPOCH).is_ok(), "a gateway reads them");
+    turnpike::cli::check::text(folder.path(), &environment, jiff::Timestamp::UNIX_EPOCH, false)
+}
+
+/// A text with every key of a policy test.
+const TESTS: &str = "at: 2026-11-23T12:00Z
+tests:
+  - name: all keys
+    at: 2026-11-23T12:00+08:00
+    request: {model: auto, input_tokens: 2k, counted_with: qwen, max_output: 100, stream: true, answers: 2, messages: 3}
+    caller: {team: search, key: k1, user: ann, session: s, labels: {a: b}}
+    budget: {used: 40%, left: 3 USD, pace: 1.2}
+    seen:
+      one: {first_token: 2s, first_token_p95: 3s, per_token: 20ms, output_tokens: 300, cached: 40%}
+      two@b: {broken: 3s}
+    failed: [two]
+    seed: 7
+    expect: {model: one, backend: [b], order: [one], able: [one], rules: []}
+  - name: a split
+    request: {model: canary, images: 0, audio: 0, tools: 0, json: false, reasoning: false, category: code, tier: default}
+    off: [\"arm:two@canary\", \"model:two\"]
+    expect: {arm: one}
+  - name: refused
+    request: {model: auto, deadline: 1ms}
+    seen: {\"@b\": {first_token: 2s}}
+    expect: {rejected: {one: deadline}, refused: {code: deadline_exceeded, status: 504}}
+";
+
+#[test]
+fn every_key_of_a_policy_test_is_read() {
+    let (_, summary) = check_tests(TESTS).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(summary.contains("policy tests: 3 passed"), "{summary}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn mangled_policy_tests_are_told_of_and_never_panic(mutations in vec(mutation(), 1..4)) {
+        let mut lines: Vec<String> = TESTS.lines().map(str::to_owned).collect();
+        mutations.iter().for_each(|mutation| apply(&mut lines, mutation));
+        let text = lines.join("\n");
+        let first = check_tests(&text).map_err(|faults| faults.lines().count());
+        let again = check_tests(&text).map_err(|faults| faults.lines().count());
+        prop_assert_eq!(first.map(|(_, summary)| summary), again.map(|(_, summary)| summary));
+    }
+}
+
 /// Loads a text; its policies' hash, or the rendered faults.
 fn load(text: &str) -> Result<String, String> {
     let files = [(PathBuf::from("a.yaml"), text.to_owned())];

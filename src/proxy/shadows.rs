@@ -51,7 +51,10 @@ impl Default for Shadows {
 impl Gateway {
     /// Sends the shadow of an admitted request, if its route or the route of its arm has one that takes it.
     pub(super) fn cast_shadow(self: &Arc<Self>, ask: &Ask, decided: &RouteName) {
-        let of_arm = || ask.live.policies.routes.get(decided).and_then(|route| route.shadow.as_ref());
+        let of_arm = || {
+            // Without an arm it is the route itself that decided.
+            ask.arm.as_ref().and_then(|_| ask.live.policies.routes.get(decided)?.shadow.as_ref())
+        };
         let Some(shadow) = ask.route.shadow.as_ref().or_else(of_arm).filter(|shadow| shadow.takes(ask.seed)) else {
             return;
         };

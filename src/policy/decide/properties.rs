@@ -7,14 +7,15 @@ use proptest::prelude::*;
 use super::decide;
 use crate::{
     base::{
-        catalog::CandidateId,
+        catalog::{Candidate, CandidateId},
         facts::{Abilities, Ability},
         money::Money,
+        names::RouteName,
         usage::Usage,
     },
     policy::{
-        Arm, Caller, Choice, Decision, Floor, Prefer, Purse, Question, Rejection, Require, Route, Seen, StickyBy,
-        Unavailable,
+        Arm, Caller, Choice, Decision, Floor, Observations, Prefer, Purse, Question, Rejection, Require, Route, Seen,
+        StickyBy, Unavailable,
         queue::Line,
         rules::{Condition, Rule},
         sample::{self, Made, World, team},
@@ -343,6 +344,49 @@ proptest! {
         let (sum, share) = (i64::from(weights[0] + weights[1]), i64::from(weights[0]));
         let off = i64::from(first) * sum - 2_000 * share;
         prop_assert!(off * off <= 25 * 2_000 * share * (sum - share) + sum * sum, "{first} of {share} / {sum}");
+    }
+}
+
+/// A world in which one arm may be withdrawn.
+struct Without<'a>(&'a World, Option<&'static str>);
+
+impl Observations for Without<'_> {
+    fn seen(&self, candidate: &Candidate) -> Seen {
+        self.0.seen(candidate)
+    }
+
+    fn withdrawn(&self, route: &RouteName, arm: &RouteName) -> Option<Arc<str>> {
+        (route.as_str() == "canary" && self.1 == Some(arm.as_str())).then(|| "it fails".into())
+    }
+}
+
+#[test]
+fn a_withdrawal_moves_only_those_whom_the_arm_served() {
+    let mut world = World::new(&[Made::new(1), Made::new(2), Made::new(3)]);
+    let mut arms = Vec::new();
+    for (name, id) in [("a", 0), ("b", 1), ("c", 2)] {
+        let choice = Choice::Order(vec![CandidateId(id)]);
+        world.policies.routes.insert(name.into(), sample::route(name, choice).into());
+        arms.push(Arm { route: name.into(), weight: 10 });
+    }
+    for by in [StickyBy::User, StickyBy::Session, StickyBy::Key, StickyBy::Request] {
+        let split = Choice::Split { arms: arms.clone(), by, guard: None, revision: "".into() };
+        let route = sample::route("canary", split);
+        let mut moved = 0;
+        for number in 0..600 {
+            let name = format!("caller-{number}");
+            let deal = |gone| {
+                let caller = Caller { user: &name, session: &name, key: &name, ..world.question(&route).caller };
+                let question = Question { caller, seed: number, ..world.question(&route) };
+                decide(&world.policies, &Without(&world, gone), &question)
+            };
+            let (before, after) = (deal(None), deal(Some("b")));
+            let (was, is) = (before.arm.unwrap(), after.arm.unwrap());
+            assert_eq!(after.withdrawn, [("b".into(), "it fails".into())]);
+            assert!(is.as_str() != "b" && (was == is || was.as_str() == "b"), "{by:?}: {was} → {is}");
+            moved += u32::from(was != is);
+        }
+        assert!((150..250).contains(&moved), "{by:?}: {moved} of 600");
     }
 }
 
