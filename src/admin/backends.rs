@@ -49,7 +49,12 @@ fn line(seen: BackendSeen) -> BackendLine {
         accounts: seen
             .accounts
             .into_iter()
-            .map(|(name, parked)| AccountLine { name, parked_ms: millis(parked) })
+            .map(|account| AccountLine {
+                name: account.name,
+                parked_ms: millis(account.parked),
+                concurrency_limit: account.learned,
+                in_flight: account.in_flight,
+            })
             .collect(),
         models: seen.candidates.into_iter().map(model).collect(),
     }

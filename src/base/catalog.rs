@@ -10,6 +10,7 @@ use super::{
     names::{AccountName, BackendName, Location, ModelName},
     price::PriceRow,
     rent::Rent,
+    tenants::Limits,
     tier::Tier,
 };
 
@@ -139,6 +140,8 @@ pub struct Account {
     pub name: AccountName,
     /// The key; `None` where the server asks for none.
     pub api_key: Option<secrecy::SecretString>,
+    /// What was agreed with its vendor; counted by each gateway for itself.
+    pub limits: Limits,
 }
 
 /// In which order a backend's accounts are tried.

@@ -155,6 +155,9 @@ async fn reach(ledger: &Ledger) {
 
 /// Shares what operators do with the other gateways, and waits a moment for what they have done.
 async fn share(gateway: &Arc<Gateway>, keys: Option<&Arc<KeyStore>>) {
+    if let Some(store) = gateway.ledger().store() {
+        store.hint(proxy::Hints::new(gateway));
+    }
     let (Some(keys), Some(store)) = (keys, gateway.ledger().store()) else { return };
     let (to, stored) = (Arc::downgrade(gateway), Arc::clone(keys));
     gateway.ledger().share(Arc::clone(keys), move |news| {

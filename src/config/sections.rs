@@ -202,8 +202,12 @@ const SPILL: Shape = Shape {
 
 const ACCOUNT: Shape = Shape {
     name: "an account",
-    fields: &[must("name", Name, "its name in headers and books"), must("api_key", Secret, "its key")],
-    later: &["limits"],
+    fields: &[
+        must("name", Name, "its name in headers and books"),
+        must("api_key", Secret, "its key"),
+        LIMITS_OF_OWNERS,
+    ],
+    later: &[],
 };
 
 const TIMEOUTS: Shape = Shape {

@@ -58,6 +58,12 @@ pub struct Breaker {
     opened: u32,
     /// Changes with every change of state: outcomes of attempts that began before it count no more.
     generation: u32,
+    /// When it opened last.
+    opened_at: Duration,
+    /// It opened because of what another gateway has seen.
+    hinted: bool,
+    /// When an attempt succeeded last.
+    succeeded: Option<Duration>,
     seed: u64,
 }
 
@@ -95,7 +101,17 @@ impl Breaker {
     /// A closed breaker; `seed` draws its jitter.
     pub fn new(seed: u64) -> Self {
         let buckets = [Bucket::default(); BUCKETS];
-        Self { state: State::Closed, consecutive: 0, buckets, opened: 0, generation: 0, seed }
+        Self {
+            state: State::Closed,
+            consecutive: 0,
+            buckets,
+            opened: 0,
+            generation: 0,
+            opened_at: Duration::ZERO,
+            hinted: false,
+            succeeded: None,
+            seed,
+        }
     }
 
     /// For how long nobody may be sent, if so; without side effects, for the decision.
@@ -148,6 +164,9 @@ impl Breaker {
         if permit.generation != self.generation {
             return;
         }
+        if outcome == Outcome::Success {
+            self.succeeded = Some(now);
+        }
         match (permit.probe, outcome) {
             (true, Outcome::Success) => self.close(),
             (true, Outcome::Failure) => self.open(now),
@@ -177,6 +196,28 @@ impl Breaker {
         }
     }
 
+    /// Another gateway's breaker opened `age` ago and stays open for `left`. Unless something has succeeded here since, or
+    /// more is known here already, this one opens too, for 10 s at most; then a probe goes as always.
+    pub fn hint(&mut self, left: Duration, age: Duration, now: Duration) {
+        let since = now.saturating_sub(age);
+        let closed = matches!(self.state, State::Closed);
+        if !closed || left.is_zero() || self.succeeded.is_some_and(|succeeded| succeeded >= since) {
+            return;
+        }
+        (self.opened_at, self.hinted) = (now, true);
+        self.enter(State::Open { until: now.saturating_add(left.min(FIRST_OPEN)) });
+    }
+
+    /// For how long it stays open and how long ago it opened, if it opened for what was seen here.
+    pub fn opened_here(&self, now: Duration) -> Option<(Duration, Duration)> {
+        match self.state {
+            State::Open { until } if now < until && !self.hinted => {
+                Some((until - now, now.saturating_sub(self.opened_at)))
+            }
+            State::Closed | State::Open { .. } | State::Probing { .. } => None,
+        }
+    }
+
     fn close(&mut self) {
         self.enter(State::Closed);
         self.opened = 0;
@@ -191,6 +232,7 @@ impl Breaker {
         let permille = 750 + u32::try_from(mix(self.seed ^ u64::from(self.generation)) % 251).unwrap_or(0);
         let time = base.saturating_mul(permille) / 1000;
         self.opened = self.opened.saturating_add(1);
+        (self.opened_at, self.hinted) = (now, false);
         self.enter(State::Open { until: now.saturating_add(time) });
     }
 
@@ -378,5 +420,24 @@ mod tests {
         }
         let left = breaker.broken_for(at(200)).expect("open");
         assert!(left <= FIRST_OPEN * 2, "{left:?}");
+    }
+
+    #[test]
+    fn a_hint_opens_what_has_not_succeeded_since_and_is_not_told_on() {
+        let mut breaker = Breaker::new(1);
+        attempt(&mut breaker, Outcome::Success, at(1_000));
+        breaker.hint(at(9_000), at(500), at(1_400));
+        assert_eq!(breaker.state(at(1_400)), BreakerState::Closed, "it succeeded after the other opened");
+        breaker.hint(at(60_000), at(100), at(1_400));
+        assert_eq!(breaker.broken_for(at(1_400)), Some(FIRST_OPEN), "never for longer than the first time");
+        assert_eq!(breaker.opened_here(at(1_500)), None);
+        let probe = breaker.admit(at(11_400)).expect("the probe");
+        breaker.report(probe, Outcome::Success, at(11_500));
+        assert_eq!(breaker.state(at(11_500)), BreakerState::Closed);
+        let mut own = opened();
+        let before = own.broken_for(at(100));
+        own.hint(at(5_000), at(0), at(100));
+        assert_eq!(own.broken_for(at(100)), before, "what was seen here stays");
+        assert_eq!(own.opened_here(at(100)).map(|(left, age)| (Some(left), age)), Some((before, at(96))));
     }
 }

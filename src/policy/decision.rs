@@ -105,6 +105,13 @@ impl Ranked {
     }
 }
 
+impl Ranked {
+    /// Prompt and completion tokens that a request for so many answers is expected to use.
+    pub fn expected_tokens(&self, answers: u64) -> u64 {
+        self.terms.input_tokens.saturating_add(self.terms.output_tokens.saturating_mul(answers.max(1)))
+    }
+}
+
 /// A price row with what the instant makes of it.
 #[derive(Clone, Debug)]
 pub struct PriceInForce {
@@ -321,7 +328,9 @@ impl fmt::Display for Unavailable {
         match self {
             Self::Broken(left) => write!(f, "its breaker is open for another {}", Seconds(*left)),
             Self::NotReady => f.write_str("none of its servers is ready"),
-            Self::Parked(left) => write!(f, "all its accounts are parked for another {}", Seconds(*left)),
+            Self::Parked(left) => {
+                write!(f, "all its accounts are parked or at their limits for another {}", Seconds(*left))
+            }
             Self::Full => f.write_str("it has as many requests in flight as it takes"),
         }
     }

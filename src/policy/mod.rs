@@ -22,6 +22,8 @@ use crate::base::{
     tenants::{Key, Team},
 };
 
+pub mod account;
+pub mod aimd;
 pub mod balance;
 pub mod breaker;
 pub mod decide;
@@ -29,6 +31,7 @@ mod decision;
 mod filter;
 pub mod flow;
 pub mod hedge;
+pub mod hints;
 pub mod loss;
 pub mod observe;
 pub mod queue;

@@ -235,6 +235,12 @@ impl RetryBudget {
         self.milli > SAVED / 2 && self.try_take(now)
     }
 
+    /// What is saved up, in thousandths of a retry.
+    pub fn left_milli(&mut self, now: Duration) -> u64 {
+        self.fill(now);
+        self.milli
+    }
+
     fn fill(&mut self, now: Duration) {
         let passed = u64::try_from(now.saturating_sub(self.filled).as_millis()).unwrap_or(u64::MAX);
         let added = passed.min(60_000) * PER_SECOND / 1_000;

@@ -144,7 +144,8 @@ pub(super) fn redecide(
         exhausted: &funds.exhausted,
     };
     let switches = gateway.ledger.books().switches().load();
-    let watching = ask.live.watching(ask.turn).heeding(Arc::clone(&switches), question.now).dealt(ask.arm.as_ref());
+    let watching = ask.live.watching(ask.turn).of(&ask.chat.facts);
+    let watching = watching.heeding(Arc::clone(&switches), question.now).dealt(ask.arm.as_ref());
     let decision = decide(&ask.live.policies, &watching, &question);
     ask.live.note(&decision);
     gateway.metrics.rule_errors.inc_by(u64::from(decision.rule_errors));
@@ -181,7 +182,8 @@ impl Leg {
                 let refusal = self.funds.refusal(&self.decision);
                 return Err(self.give_up(refusal));
             };
-            let Some(flight) = self.ask.live.board(&ranked.candidate, &self.decision.route, &self.boarding()) else {
+            let Some(flight) = self.ask.live.board(&ranked.candidate, &self.decision.route, &self.boarding(&ranked))
+            else {
                 self.missed.push(ranked.candidate.id);
                 self.resolve();
                 continue;
@@ -224,13 +226,15 @@ impl Leg {
         Ok(())
     }
 
-    fn boarding(&self) -> Boarding<'_> {
+    fn boarding(&self, ranked: &Ranked) -> Boarding<'_> {
         Boarding {
             chat: &self.ask.chat,
             affinity: [&self.ask.session, &self.ask.user, &self.ask.caller.key],
             // Another try draws anew.
             seed: self.ask.seed.wrapping_add(self.seen.len() as u64),
             tried: &self.tried,
+            turn: self.ask.turn,
+            tokens: ranked.expected_tokens(self.ask.chat.facts.answers),
             anyway: self.decision.last_resort,
         }
     }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::live::Live;
-use crate::telemetry::metrics::{BackendLabels, CandidateLabels, EndpointLabels, Label, Metrics, dollars};
+use crate::base::catalog::Backend;
+use crate::telemetry::metrics::{
+    AccountLabels, BackendLabels, CandidateLabels, EndpointLabels, Label, Metrics, RouteLabels, dollars, thousandths,
+};
 
 /// Sets them as they stand now.
 pub fn show(metrics: &Metrics, live: &Live, now: Timestamp) {
@@ -24,13 +27,33 @@ pub fn show(metrics: &Metrics, live: &Live, now: Timestamp) {
             metrics.endpoints.get_or_create(&labels).set(i64::try_from(servers).unwrap_or(i64::MAX));
         }
     }
+    for route in live.policies.routes.values() {
+        if let Some(milli) = live.retries_left_milli(&route.name) {
+            let labels = RouteLabels { route: Label(route.name.shared()) };
+            metrics.retries_left.get_or_create(&labels).set(thousandths(milli));
+        }
+    }
+    metrics.concurrency_limit.clear();
     for backend in live.policies.backends.values() {
+        accounts(metrics, live, backend);
         let labels = BackendLabels { backend: Label(backend.name.shared()) };
         if let Some(line) = live.line(backend) {
             metrics.queue_wait.get_or_create(&labels).set(line.wait.as_secs_f64());
             if let Some(rent) = live.policies.rent_per_hour(backend, line.servers, now) {
                 metrics.rent.get_or_create(&labels).set(dollars(rent));
             }
+        }
+    }
+}
+
+fn accounts(metrics: &Metrics, live: &Live, backend: &Backend) {
+    let now = live.elapsed();
+    for seat in live.seats(backend) {
+        let labels = AccountLabels { backend: Label(backend.name.shared()), account: Label(seat.name.shared()) };
+        let parked = seat.parked(now).unwrap_or_default();
+        metrics.account_parked.get_or_create(&labels).set(parked.as_secs_f64());
+        if let Some(limit) = seat.learned(now) {
+            metrics.concurrency_limit.get_or_create(&labels).set(limit.into());
         }
     }
 }

@@ -16,6 +16,7 @@ mod dry;
 mod funds;
 mod gauges;
 mod head;
+mod hints;
 mod live;
 mod models;
 mod nobody;
@@ -53,6 +54,7 @@ pub use answer::Answer;
 use auth::Door;
 pub use auth::OPEN_TEAM;
 pub use dry::dry;
+pub use hints::Hints;
 pub use live::{
     seen::{BackendSeen, CandidateSeen},
     servers::ServerSeen,

@@ -103,6 +103,8 @@ impl Search<'_> {
 
     fn board(&self, ranked: &Ranked, tried: &[ReplicaId]) -> Option<Flight> {
         let boarding = Boarding {
+            turn: self.ask.turn,
+            tokens: ranked.expected_tokens(self.ask.chat.facts.answers),
             chat: &self.ask.chat,
             affinity: [&self.ask.session, &self.ask.user, &self.ask.caller.key],
             // Another attempt draws anew.

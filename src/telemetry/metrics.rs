@@ -48,6 +48,10 @@ labels! {
     CandidateLabels { model, backend }
     /// A backend.
     BackendLabels { backend }
+    /// One account of a backend.
+    AccountLabels { backend, account }
+    /// A route.
+    RouteLabels { route }
     /// Labels of spend.
     SpendLabels { team, model, backend }
     /// Labels of tokens.
@@ -161,6 +165,12 @@ metrics! {
         "settle_lag_seconds", "How long the oldest settlement has waited to get into the shared store";
     breaker_state: Family<CandidateLabels, Number> = Family::default(),
         "breaker_state", "0 closed, 1 half open, 2 open";
+    account_parked: Family<AccountLabels, Amount> = Family::default(),
+        "account_parked_seconds", "For how long an account is left alone that was turned away or at its quota";
+    concurrency_limit: Family<AccountLabels, Number> = Family::default(),
+        "concurrency_limit", "Requests that an account takes at once, as learned from its refusals; absent without one";
+    retries_left: Family<RouteLabels, Amount> = Family::default(),
+        "retries_left", "Retries that the budget of a route has saved up";
     queue_wait: Family<BackendLabels, Amount> = Family::default(),
         "queue_wait_seconds", "How long a request would wait for its turn at own servers";
     rent: Family<BackendLabels, Amount> = Family::default(),
@@ -206,4 +216,10 @@ pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; chars
 #[allow(clippy::float_arithmetic, reason = "metrics are floats by their format; nothing is computed from them")]
 pub fn dollars(money: Money) -> f64 {
     money.nanousd() as f64 / 1e9
+}
+
+/// Thousandths as a number, for display in a metric only.
+#[allow(clippy::float_arithmetic, reason = "metrics are floats by their format; nothing is computed from them")]
+pub fn thousandths(milli: u64) -> f64 {
+    milli as f64 / 1e3
 }

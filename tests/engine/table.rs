@@ -80,7 +80,7 @@ async fn converse(client: Client, model: String, run: u64, user: u64, work: Work
     let mut first_tokens = Vec::new();
     for conversation in 0..work.conversations {
         let client = client.clone().header("x-turnpike-session", &format!("{run}-{user}-{conversation}"));
-        let shared = text(run << 16 | (user + conversation) % 3, 900);
+        let shared = text((run << 16) | ((user + conversation) % 3), 900);
         let mut messages = vec![json!({"role": "system", "content": shared})];
         for turn in 0..work.turns {
             let seed = run << 32 | user << 16 | conversation << 8 | turn;

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and compares what is measured as floats"
 )]
 
+mod accounts;
 mod acts;
 mod answers;
 mod blame;
@@ -26,6 +27,7 @@ mod errors;
 mod failover;
 mod failures;
 mod harness;
+mod hints;
 mod keys;
 mod keys_commands;
 mod killed;

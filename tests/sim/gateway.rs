@@ -9,10 +9,16 @@ use std::{
 
 use jiff::Timestamp;
 use turnpike::{
-    base::{catalog::Candidate, facts::Facts, failure::Fault, tenants::Team},
+    base::{
+        catalog::Candidate,
+        facts::Facts,
+        failure::Fault,
+        tenants::{Limits, Team},
+    },
     config,
     policy::{
         BudgetSeen, Caller, Decision, Observations, Policies, Question, Seen, Unavailable,
+        account::{self, Account, Boarded, Busy, Passage},
         balance::{Ask, End, Pool, ReplicaId, Ticket, mix},
         breaker::{Breaker, Outcome, Permit},
         decide::decide,
@@ -61,6 +67,8 @@ pub struct Gateway {
     facts: Facts,
     /// The decision while everybody may be asked.
     usual: Option<Arc<Decision>>,
+    /// Whether refusals lower what is sent at once.
+    adaptive: bool,
 }
 
 /// One backend of it.
@@ -68,17 +76,25 @@ pub struct Site {
     pub pool: Pool,
     pub members: Vec<ReplicaId>,
     breaker: Breaker,
-    parked_until: Duration,
+    account: Account,
+}
+
+/// What a vendor takes at once is not known in advance, and nothing was agreed.
+const LIMITS: Limits = Limits { requests: None, tokens: None, concurrent: None };
+
+fn busy(site: &Site, now: Duration) -> Option<Busy> {
+    site.account.busy(&LIMITS, &Passage { model: &"m".into(), cap: None, tokens: 0 }, now)
 }
 
 /// An attempt under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Flight {
     pub site: usize,
     /// Which server of the site.
     pub server: usize,
     pub ticket: Ticket,
     permit: Permit,
+    boarded: Boarded,
 }
 
 /// What a request is to the course.
@@ -109,10 +125,12 @@ struct Watching<'a>(&'a Gateway, Duration);
 impl Observations for Watching<'_> {
     fn seen(&self, candidate: &Candidate) -> Seen {
         let site = &self.0.sites[place(candidate)];
-        let parked = site.parked_until.saturating_sub(self.1);
         let broken = site.breaker.broken_for(self.1).map(Unavailable::Broken);
-        let parked = (!parked.is_zero()).then_some(Unavailable::Parked(parked));
-        Seen { unavailable: broken.or(parked), ..Seen::default() }
+        let busy = busy(site, self.1).map(|busy| match busy {
+            Busy::For(wait) => Unavailable::Parked(wait),
+            Busy::Full => Unavailable::Full,
+        });
+        Seen { unavailable: broken.or(busy), ..Seen::default() }
     }
 }
 
@@ -127,12 +145,12 @@ impl Course {
 }
 
 impl Gateway {
-    pub fn new(policies: &Arc<Policies>, sites: &[usize], seed: u64) -> Self {
+    pub fn new(policies: &Arc<Policies>, sites: &[usize], adaptive: bool, seed: u64) -> Self {
         let sites = sites.iter().enumerate().map(|(site, servers)| {
             let names: Vec<Arc<str>> = (0..*servers).map(|server| format!("http://s{server}.b{site}").into()).collect();
             let mut pool = Pool::new(mix(seed ^ site as u64));
             let members = pool.set(&names, Duration::ZERO);
-            Site { pool, members, breaker: Breaker::new(seed), parked_until: Duration::ZERO }
+            Site { pool, members, breaker: Breaker::new(seed), account: Account::default() }
         });
         let facts = Facts { model: "r".into(), stream: true, answers: 1, messages: 1, ..Facts::default() };
         Self {
@@ -142,13 +160,14 @@ impl Gateway {
             team: Team::named("sim"),
             facts,
             usual: None,
+            adaptive,
         }
     }
 
     /// A request came.
     pub fn begin(&mut self, course: &mut Course, now: Duration) {
         self.budget.on_request(now);
-        let all_sound = self.sites.iter().all(|site| !site.breaker.is_open() && site.parked_until <= now);
+        let all_sound = self.sites.iter().all(|site| !site.breaker.is_open() && busy(site, now).is_none());
         course.decision = Some(match &self.usual {
             // A decision over the same observations is the same one.
             Some(usual) if all_sound => Arc::clone(usual),
@@ -188,9 +207,11 @@ impl Gateway {
         let site = &mut self.sites[number];
         let permit =
             if decision.last_resort { site.breaker.admit_anyway(now) } else { site.breaker.admit(now).ok()? };
+        let passage = Passage { model: &"m".into(), cap: None, tokens: 0 };
+        let boarded = site.account.board(&LIMITS, &passage, now).ok()?;
         let ticket = site.pool.pick(picker.balancer(), &site.members, &course.tried, &ask, now)?;
         let server = site.members.iter().position(|id| *id == ticket.replica)?;
-        Some(Flight { site: number, server, ticket, permit })
+        Some(Flight { site: number, server, ticket, permit, boarded })
     }
 
     /// An attempt served to its end.
@@ -198,6 +219,8 @@ impl Gateway {
         let site = &mut self.sites[flight.site];
         site.pool.ended(&flight.ticket, End::Served { cached }, now);
         site.breaker.report(flight.permit, Outcome::Success, now);
+        site.account.ended(&LIMITS, &flight.boarded, account::End::Served { tokens: 0 }, now);
+        site.account.left(&flight.boarded);
     }
 
     /// An attempt failed: what is to be done next, as `proxy::course` does it.
@@ -213,9 +236,13 @@ impl Gateway {
         } else {
             site.pool.ended(&flight.ticket, End::Unknown, now);
             at_rest = true;
-            site.parked_until = now + failure.retry_after.unwrap_or(PARK_QUOTA);
+            site.account.park(failure.retry_after.unwrap_or(PARK_QUOTA), now);
             Outcome::Unknown
         };
+        let refused = failure.fault == Fault::Quota && self.adaptive;
+        let end = if refused { account::End::Refused } else { account::End::Other { tokens: 0 } };
+        site.account.ended(&LIMITS, &flight.boarded, end, now);
+        site.account.left(&flight.boarded);
         site.breaker.report(flight.permit, outcome, now);
         at_rest |= site.breaker.broken_for(now).is_some();
         let decision = Arc::clone(course.decision.as_ref().unwrap());

@@ -85,3 +85,24 @@ fn a_replica_that_fails_fast_draws_less_than_one_per_cent() {
     let failed = outcome.calls - outcome.requests;
     assert!(failed > 0 && failed * 100 < outcome.requests, "{failed} of {}", outcome.requests);
 }
+
+#[test]
+fn in_a_429_storm_less_is_sent_at_once_and_less_is_refused() {
+    let storm = Scenario::all().into_iter().find(|scenario| scenario.name == "429 storm").unwrap();
+    let (mut with, mut without) = (Outcome::default(), Outcome::default());
+    for seed in 0..8 {
+        with.add(run(&storm, OURS, seed));
+        without.add(run(&Scenario { adaptive: false, ..storm.clone() }, OURS, seed));
+    }
+    let told = |name: &str, outcome: &Outcome| {
+        let (calls, refused, first) = (outcome.calls, outcome.refused, outcome.by_server[0] - outcome.refused);
+        println!(
+            "{name}: {calls} calls for {} requests, {refused} refused, {first} served by the first",
+            outcome.requests
+        );
+    };
+    told("adaptive", &with);
+    told("not adaptive", &without);
+    assert_eq!((with.errors, without.errors), (0, 0));
+    assert!(with.refused < without.refused, "{} of {}", with.refused, without.refused);
+}

@@ -42,6 +42,8 @@ pub struct Scenario {
     /// How often each gateway reads the engines' own load; `None` = never.
     pub scrape: Option<u64>,
     pub changes: Vec<Change>,
+    /// Refusals lower what is sent to an account at once.
+    pub adaptive: bool,
     /// From, until, and how many times the load.
     pub burst: Option<(u64, u64, f64)>,
     /// The most that the 99th percentile of the time to the first token may be, in seconds.
@@ -67,6 +69,7 @@ impl Scenario {
             gateways: 1,
             scrape: None,
             changes: Vec::new(),
+            adaptive: true,
             burst: None,
             bar: None,
             errors_ppm: 0,

@@ -31,6 +31,8 @@ pub struct Outcome {
     pub cut: u64,
     /// Requests that came to a server.
     pub calls: u64,
+    /// Of those, turned away with a 429.
+    pub refused: u64,
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
     /// Attempts at each server.
@@ -45,6 +47,7 @@ impl Outcome {
         self.errors += other.errors;
         self.cut += other.cut;
         self.calls += other.calls;
+        self.refused += other.refused;
         self.prompt_tokens += other.prompt_tokens;
         self.cached_tokens += other.cached_tokens;
         self.by_server.resize(other.by_server.len(), 0);
@@ -111,7 +114,8 @@ pub fn run(scenario: &Scenario, picker: &'static str, seed: u64) -> Outcome {
     sites.extend(vec![1; scenario.vendors]);
     let servers: usize = sites.iter().sum();
     let policies: Arc<Policies> = policies(&sites);
-    let gateways = (0..scenario.gateways).map(|number| Gateway::new(&policies, &sites, mix(seed ^ number as u64)));
+    let gateways = (0..scenario.gateways)
+        .map(|number| Gateway::new(&policies, &sites, scenario.adaptive, mix(seed ^ number as u64)));
     let engine = |slow: &u64| Engine::new(*slow);
     let mut world = World {
         scenario,
@@ -243,6 +247,7 @@ impl World<'_> {
                 let counted = if self.quota[server].0 == second { self.quota[server].1 } else { 0 };
                 self.quota[server] = (second, counted + 1);
                 if counted >= most {
+                    self.outcome.refused += 1;
                     return self.at(now + 2_000, Event::Fails(number, Refusal::Quota));
                 }
             }

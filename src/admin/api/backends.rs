@@ -84,6 +84,10 @@ pub struct AccountLine {
     pub name: String,
     /// For how long it is left alone, in milliseconds; 0 = it is not.
     pub parked_ms: u64,
+    /// How many requests it takes at once, as learned from its refusals; none = nobody has refused lately.
+    pub concurrency_limit: Option<u32>,
+    /// Requests in flight.
+    pub in_flight: u32,
 }
 
 /// One model of a backend.

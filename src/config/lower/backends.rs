@@ -15,6 +15,7 @@ use crate::{
         catalog::{Account, Backend, Pick, Timeouts},
         fences::Owner,
         names::{AccountName, BackendName, Location},
+        tenants::Limits,
         tier::Tier,
     },
     policy::balance,
@@ -125,11 +126,12 @@ fn accounts(
             work.report.fault(account.span, format!("two accounts `{name}`")).label("here again").hint("rename one");
         }
         let api_key = api_key(work, node, secret, off);
-        accounts.push(Account { name: AccountName::from(name), api_key });
+        let limits = fences::limits(account.get("limits"), None);
+        accounts.push(Account { name: AccountName::from(name), api_key, limits });
     }
     if several.is_none() {
         let api_key = single.and_then(|secret| api_key(work, node, secret, off));
-        accounts.push(Account { name: AccountName::from("default"), api_key });
+        accounts.push(Account { name: AccountName::from("default"), api_key, limits: Limits::default() });
         if single.is_none() && !dialect.self_hosted() && dialect.key_variable().is_some() {
             let variable = dialect.key_variable().unwrap_or_default();
             let fault = work.report.fault(key.span, format!("backend `{}` needs `api_key`", key.text));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    base::{catalog::Account, names::AccountName},
+    base::{catalog::Account, names::AccountName, tenants::Limits},
     policy::{
         Prefer, Question, decide,
         sample::{Made, World},
@@ -37,7 +37,8 @@ fn pool(candidates: &[Made], endpoints: usize, accounts: usize) -> World {
     let mut candidate = (*world.policies.candidates[0]).clone();
     let mut backend = (*candidate.backend).clone();
     backend.endpoints = vec![backend.endpoints[0].clone(); endpoints];
-    backend.accounts = vec![Account { name: AccountName::from("main"), api_key: None }; accounts];
+    backend.accounts =
+        vec![Account { name: AccountName::from("main"), api_key: None, limits: Limits::default() }; accounts];
     candidate.backend = backend.into();
     world.policies.candidates[0] = candidate.into();
     world

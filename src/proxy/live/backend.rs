@@ -4,20 +4,23 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use super::{
+    accounts::Accounts,
     lock,
     servers::{Servers, Wanted},
+    warm::Turn,
 };
 use crate::{
-    base::catalog::{Account, Backend, Candidate, Endpoint, Pick},
+    base::catalog::{Backend, Candidate, Endpoint},
     net::pool::Pool,
     policy::{
         Unavailable,
+        account::Passage,
         balance::{self, ReplicaId},
         queue::{Line, Queue},
     },
@@ -32,9 +35,7 @@ pub(super) struct BackendState {
     pub(super) provider: &'static dyn Provider,
     pub(super) backend: Arc<Backend>,
     pub(super) servers: Arc<Servers>,
-    // Milliseconds since the epoch of the gateway.
-    parked_until: Vec<AtomicI64>,
-    next_account: AtomicUsize,
+    pub(super) accounts: Accounts,
     /// Who waits for them, where `rent` or `spill` asks for it; shared like the pool.
     queue: Option<Arc<Mutex<Queue>>>,
     pub(super) in_flight: Arc<AtomicU32>,
@@ -54,6 +55,10 @@ pub struct Boarding<'a> {
     pub seed: u64,
     /// Servers of this backend that it has tried in vain.
     pub tried: &'a [ReplicaId],
+    /// The turn that it is of a conversation.
+    pub turn: Turn,
+    /// Tokens that it is expected to use.
+    pub tokens: u64,
     /// Pass over an open breaker: the one live try of a sole candidate.
     pub anyway: bool,
 }
@@ -110,55 +115,30 @@ impl BackendState {
         }
         let watched = backend.rent.is_some() || backend.spill.is_some();
         let queue = watched.then(|| before.and_then(|before| before.queue.clone()).unwrap_or_default());
-        let parked = |account: &Account| {
-            let before = before?;
-            let index = before.backend.accounts.iter().position(|known| known.name == account.name)?;
-            Some(before.parked_until[index].load(Ordering::Relaxed))
-        };
-        let parked_until =
-            backend.accounts.iter().map(|account| AtomicI64::new(parked(account).unwrap_or(i64::MIN))).collect();
+        let accounts = Accounts::new(backend, before.map(|before| &before.accounts));
         Some(Self {
             provider,
             backend: Arc::clone(backend),
             servers,
-            parked_until,
-            next_account: AtomicUsize::new(0),
+            accounts,
             queue,
             in_flight: before.map(|before| Arc::clone(&before.in_flight)).unwrap_or_default(),
         })
     }
 
-    /// Whether it takes no request now.
-    pub(super) fn closed(&self, now: Duration) -> Option<Unavailable> {
+    /// Whether it takes no such request now.
+    pub(super) fn closed(&self, candidate: &Candidate, tokens: u64, now: Duration) -> Option<Unavailable> {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         if self.backend.max_in_flight.is_some_and(|most| in_flight >= most) {
             return Some(Unavailable::Full);
         }
-        let free = self.parked_until.iter().map(|until| until.load(Ordering::Relaxed)).min()?;
-        let left = free.saturating_sub(millis(now));
-        (left > 0).then(|| Unavailable::Parked(Duration::from_millis(left.unsigned_abs())))
+        self.accounts.closed(&self.passage(candidate, tokens), now)
     }
 
-    /// How many requests for a model the vendor takes at once from all accounts.
-    pub(super) fn vendors_cap(&self, candidate: &Candidate) -> Option<u32> {
-        let accounts = u32::try_from(self.backend.accounts.len()).unwrap_or(u32::MAX);
-        self.provider.concurrency_cap(&candidate.upstream).map(|cap| cap.saturating_mul(accounts))
-    }
-
-    pub(super) fn account(&self, now: Duration) -> Option<usize> {
-        let count = self.parked_until.len();
-        let first = match self.backend.pick {
-            Pick::Order => 0,
-            Pick::Spread => self.next_account.fetch_add(1, Ordering::Relaxed),
-        };
-        let free = |&index: &usize| self.parked_until[index].load(Ordering::Relaxed) <= millis(now);
-        (0..count).map(|step| (first.wrapping_add(step)) % count).find(free)
-    }
-
-    /// Whether that account is left alone now.
-    pub(super) fn is_parked(&self, account: &str, now: Duration) -> bool {
-        let known = self.backend.accounts.iter().position(|known| &*known.name == account);
-        known.is_some_and(|index| self.parked_until[index].load(Ordering::Relaxed) > millis(now))
+    /// A request for a candidate, as accounts see it.
+    pub(super) fn passage<'c>(&self, candidate: &'c Candidate, tokens: u64) -> Passage<'c> {
+        let cap = self.provider.concurrency_cap(&candidate.upstream);
+        Passage { model: &candidate.upstream, cap, tokens }
     }
 
     /// What a request would find at its queue.
@@ -188,25 +168,10 @@ impl BackendState {
     fn count(&self) -> u32 {
         u32::try_from(self.servers.count().max(1)).unwrap_or(u32::MAX)
     }
-
-    /// For how long each account is left alone; zero = it is not.
-    pub(super) fn parked(&self, now: Duration) -> impl Iterator<Item = (&Account, Duration)> {
-        let left = move |until: &AtomicI64| until.load(Ordering::Relaxed).saturating_sub(millis(now)).max(0);
-        let left = self.parked_until.iter().map(move |until| Duration::from_millis(left(until).unsigned_abs()));
-        self.backend.accounts.iter().zip(left)
-    }
-
-    pub(super) fn park(&self, account: usize, wait: Duration, now: Duration) {
-        self.parked_until[account].fetch_max(millis(now.saturating_add(wait)), Ordering::Relaxed);
-    }
 }
 
 /// Takes one of `most` places, if one is left.
 pub(super) fn take_place(taken: &AtomicU32, most: Option<u32>) -> bool {
     let more = |taken: u32| (taken < most.unwrap_or(u32::MAX)).then(|| taken.saturating_add(1));
     taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-}
-
-pub(super) fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     CandidateState,
+    accounts::Berth,
     backend::BackendState,
     lengths::Length,
     lock,
@@ -22,6 +23,7 @@ use crate::{
     base::{catalog::Account, failure::Fault, usage::Usage},
     net::pool::Origin,
     policy::{
+        account,
         balance::{End, ReplicaId, Ticket},
         breaker::{Outcome, Permit},
         stake::Stake,
@@ -35,6 +37,9 @@ const PARK: Duration = Duration::from_secs(60);
 /// How long an account is parked after a 429 without `retry-after`.
 const PARK_QUOTA: Duration = Duration::from_secs(5);
 
+/// The statuses of an upstream that has too much to do.
+const OVERLOADED: [u16; 2] = [503, 529];
+
 /// The right to send one request: an endpoint and an account, in flight until it is dropped.
 #[derive(Debug)]
 pub struct Flight {
@@ -45,7 +50,7 @@ pub struct Flight {
     pub(super) ticket: Option<Ticket>,
     /// Its place in the backend's queue, if anybody looks at that.
     pub(super) queued: Option<u64>,
-    pub(super) account: usize,
+    pub(super) berth: Berth,
     pub(super) permit: Permit,
     pub(super) lengths: Option<Arc<Length>>,
     pub(super) reported: AtomicBool,
@@ -66,7 +71,7 @@ impl Flight {
 
     /// The credential that is used.
     pub fn account(&self) -> &Account {
-        &self.state.backend.accounts[self.account]
+        &self.state.backend.accounts[self.berth.number]
     }
 
     /// The backend's dialect.
@@ -123,8 +128,8 @@ impl Flight {
         self.ticket.as_ref().is_some_and(|ticket| self.state.servers.ended(ticket, end, now))
     }
 
-    /// Notes how the attempt ended: latency, breaker, parked account.
-    pub fn ended(&self, verdict: Verdict, timing: &Timing, usage: &Usage) {
+    /// Notes how the attempt ended, and with which status: latency, breaker, what becomes of the account.
+    pub fn ended(&self, verdict: Verdict, status: u16, timing: &Timing, usage: &Usage) {
         let now = self.epoch.elapsed();
         let end = match verdict {
             Verdict::Served => End::Served { cached: if usage.estimated { 0 } else { usage.cached_input } },
@@ -151,11 +156,20 @@ impl Flight {
                 (Outcome::Unknown, Some(retry_after.unwrap_or(PARK)))
             }
         };
-        if let Some(wait) = park {
-            self.state.park(self.account, wait, now);
-        }
+        let tokens = usage.input.saturating_add(usage.output);
+        let seen = match verdict {
+            Verdict::Served => account::End::Served { tokens },
+            Verdict::Failed { fault: Fault::Quota, .. } => account::End::Refused,
+            // One server of a pool that has too much to do is no reason to send less to all.
+            Verdict::Failed { fault: Fault::Backend, .. } if OVERLOADED.contains(&status) && !others => {
+                account::End::Refused
+            }
+            Verdict::Failed { .. } | Verdict::Unknown => account::End::Other { tokens },
+        };
+        self.berth.ended(seen, park, now);
         if verdict == Verdict::Served {
-            let place = Place { candidate: Arc::clone(&self.candidate), tokens: usage.input, at: now };
+            let (candidate, seat) = (Arc::clone(&self.candidate), Some(Arc::clone(&self.berth.seat)));
+            let place = Place { candidate, seat, tokens: usage.input, at: now };
             self.warm.keep(self.turn, place);
         }
         let mut watched = lock(&self.candidate.seen);
@@ -192,6 +206,7 @@ impl Drop for Flight {
             let now = self.epoch.elapsed();
             self.left(End::Unknown, now);
             self.state.unqueue(self.queued);
+            self.berth.ended(account::End::Other { tokens: 0 }, None, now);
             lock(&self.candidate.seen).breaker.report(self.permit, Outcome::Unknown, now);
         }
     }

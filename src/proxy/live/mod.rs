@@ -3,8 +3,10 @@
 //! A [`Live`] is made anew at each reload and never changes; the states inside it are shared by name with the one
 //! before, so a reload forgets neither a breaker nor a latency.
 
+mod accounts;
 mod backend;
 mod flight;
+pub mod hints;
 mod lengths;
 pub mod seen;
 pub mod servers;
@@ -22,7 +24,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-pub use self::{backend::Boarding, flight::Flight};
+pub use self::{accounts::Seat, backend::Boarding, flight::Flight};
 use self::{
     backend::{BackendState, take_place},
     lengths::Lengths,
@@ -31,19 +33,21 @@ use self::{
 use super::{rollouts::Rollouts, switches, toll::Hedges, users::Users};
 use crate::{
     base::{
-        catalog::{Backend, Candidate, Pick},
+        catalog::{Backend, Candidate},
+        facts::Facts,
         failure::Fault,
         names::{BackendName, ModelName, RouteName},
     },
     ledger::switches::Known,
     net::pool::Pool,
     policy::{
-        Choice, Decision, Observations, Policies, Seen, Unavailable,
+        Choice, Decision, Observations, Policies, Seen, Unavailable, account,
         balance::ReplicaId,
         breaker::{Breaker, BreakerState, Outcome},
         observe::Meter,
         queue::Line,
         retry::RetryBudget,
+        value,
     },
 };
 
@@ -93,6 +97,7 @@ impl Default for CandidateState {
 pub struct Watching<'a> {
     live: &'a Live,
     last: Option<Place>,
+    facts: Option<&'a Facts>,
     switches: Option<(Arc<Known>, Timestamp)>,
     /// The arm that the request was dealt to.
     arm: Option<&'a RouteName>,
@@ -189,7 +194,7 @@ impl Live {
         let now = self.elapsed();
         let Some(state) = self.backends.get(&candidate.backend.name) else { return false };
         match fault {
-            Fault::Quota | Fault::Account => state.is_parked(account, now),
+            Fault::Quota | Fault::Account => state.accounts.is_parked(account, now),
             // With a sound server beside it, the one that failed is shunned.
             Fault::Backend => {
                 let watched = self.candidates.get(candidate.id.0 as usize);
@@ -208,20 +213,24 @@ impl Live {
 
     /// What has been seen of every candidate, with what this conversation left warm at one of them.
     pub fn watching(&self, turn: Turn) -> Watching<'_> {
-        Watching { live: self, last: self.warm.find(turn), switches: None, arm: None }
+        Watching { live: self, last: self.warm.find(turn), facts: None, switches: None, arm: None }
     }
 
     /// The right to send one request to a candidate, on an endpoint that it has not tried if there is one.
     pub fn board(&self, candidate: &Candidate, route: &RouteName, asked: &Boarding<'_>) -> Option<Flight> {
         let now = self.elapsed();
         let state = self.backends.get(&candidate.backend.name)?;
-        let account = state.account(now)?;
         let watched = self.candidates.get(candidate.id.0 as usize)?;
+        // One account has every prompt; of several, the one that served the turn before has this one.
+        let several = state.backend.accounts.len() > 1;
+        let last = several.then(|| self.warm.find(asked.turn)).flatten();
+        let warm = |last: &Place| {
+            Arc::ptr_eq(&last.candidate, watched) && last.tokens_at(now, state.provider.prompt_cache()) > 0
+        };
+        let last = last.filter(warm).and_then(|last| last.seat);
+        let berth = state.accounts.board(last.as_ref(), &state.passage(candidate, asked.tokens), now)?;
         if !take_place(&state.in_flight, state.backend.max_in_flight) {
-            return None;
-        }
-        if !take_place(&watched.in_flight, state.vendors_cap(candidate)) {
-            state.in_flight.fetch_sub(1, Ordering::Relaxed);
+            berth.ended(account::End::Other { tokens: 0 }, None, now);
             return None;
         }
         let permit = {
@@ -229,18 +238,19 @@ impl Live {
             if asked.anyway { Some(breaker.admit_anyway(now)) } else { breaker.admit(now).ok() }
         };
         let Some(permit) = permit else {
+            berth.ended(account::End::Other { tokens: 0 }, None, now);
             state.in_flight.fetch_sub(1, Ordering::Relaxed);
-            watched.in_flight.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
         let Some((server, ticket)) = state.servers.pick(&state.backend, candidate, asked, now) else {
             // It had servers when this was decided; none is left.
             lock(&watched.seen).breaker.report(permit, Outcome::Unknown, now);
+            berth.ended(account::End::Other { tokens: 0 }, None, now);
             state.in_flight.fetch_sub(1, Ordering::Relaxed);
-            watched.in_flight.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
         let queued = state.queue_up(asked.chat.facts.stream, now);
+        watched.in_flight.fetch_add(1, Ordering::Relaxed);
         let (id, state, candidate, epoch) = (candidate.id, Arc::clone(state), Arc::clone(watched), self.epoch);
         let (lengths, warm) = (self.lengths.of(route, id).cloned(), Arc::clone(&self.warm));
         let (reported, turn, warm_tokens) = (AtomicBool::new(false), Turn::default(), 0);
@@ -250,7 +260,7 @@ impl Live {
             server,
             ticket,
             queued,
-            account,
+            berth,
             permit,
             lengths,
             reported,
@@ -275,6 +285,16 @@ impl Live {
         lock(&self.candidates.get(candidate.id.0 as usize)?.seen).meter.break_even()
     }
 
+    /// The accounts of a backend.
+    pub fn seats(&self, backend: &Backend) -> impl Iterator<Item = &Arc<Seat>> {
+        self.backends.get(&backend.name).into_iter().flat_map(|state| state.accounts.all())
+    }
+
+    /// How many retries the route's budget has saved up, in thousandths.
+    pub fn retries_left_milli(&self, route: &RouteName) -> Option<u64> {
+        Some(lock(self.retries.get(route)?).left_milli(self.elapsed()))
+    }
+
     /// The queue of a backend's servers; `None` = nobody looks at it.
     pub fn line(&self, backend: &Backend) -> Option<Line> {
         let watched = backend.rent.is_some() || backend.spill.is_some();
@@ -292,24 +312,36 @@ impl Live {
     }
 }
 
-impl Observations for Live {
-    fn seen(&self, candidate: &Candidate) -> Seen {
+impl Live {
+    /// What has been seen of a candidate, for a request with these facts.
+    fn look(&self, candidate: &Candidate, facts: Option<&Facts>) -> Seen {
         let Some(state) = self.candidates.get(candidate.id.0 as usize) else { return Seen::default() };
         let now = self.elapsed();
         let backend = self.backends.get(&candidate.backend.name);
-        let full = |backend: &Arc<BackendState>| {
-            let cap = backend.vendors_cap(candidate);
-            cap.is_some_and(|most| state.in_flight.load(Ordering::Relaxed) >= most).then_some(Unavailable::Full)
+        let (mut seen, broken) = {
+            let watched = lock(&state.seen);
+            (watched.meter.seen(now, None), watched.breaker.broken_for(now))
         };
-        let line = backend.map(|backend| backend.line(now)).unwrap_or_default();
-        let closed = || backend.and_then(|backend| backend.closed(now).or_else(|| full(backend)));
+        let tokens = facts.map_or(0, |facts| tokens(candidate, facts, &seen));
+        let closed = || backend.and_then(|backend| backend.closed(candidate, tokens, now));
         let not_ready = || backend.is_some_and(|backend| backend.servers.none_ready()).then_some(Unavailable::NotReady);
-        let watched = lock(&state.seen);
-        let broken = || watched.breaker.broken_for(now).map(Unavailable::Broken);
         // Who is parked or full cannot be tried at all; who is broken or not ready may, where nobody else is left.
-        let unavailable = broken().or_else(closed).or_else(not_ready);
-        let servers = backend.and_then(|backend| u32::try_from(backend.servers.count()).ok());
-        Seen { line, servers, ..watched.meter.seen(now, unavailable) }
+        seen.unavailable = broken.map(Unavailable::Broken).or_else(closed).or_else(not_ready);
+        seen.servers = backend.and_then(|backend| u32::try_from(backend.servers.count()).ok());
+        seen.line = backend.map(|backend| backend.line(now)).unwrap_or_default();
+        seen
+    }
+}
+
+/// Tokens that a request is expected to use.
+fn tokens(candidate: &Candidate, facts: &Facts, seen: &Seen) -> u64 {
+    let answer = value::expected_output(&candidate.model, seen, facts.max_output.unwrap_or(u64::MAX));
+    facts.input_for(candidate.model.tokenizer).saturating_add(answer.saturating_mul(facts.answers.max(1)))
+}
+
+impl Observations for Live {
+    fn seen(&self, candidate: &Candidate) -> Seen {
+        self.look(candidate, None)
     }
 
     fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
@@ -318,6 +350,12 @@ impl Observations for Live {
 }
 
 impl<'a> Watching<'a> {
+    /// The same for a request with these facts: whether an account takes it depends on its size.
+    #[must_use]
+    pub fn of(self, facts: &'a Facts) -> Self {
+        Self { facts: Some(facts), ..self }
+    }
+
     /// The same, heeding what operators have switched off.
     #[must_use]
     pub fn heeding(self, switches: Arc<Known>, now: Timestamp) -> Self {
@@ -333,7 +371,7 @@ impl<'a> Watching<'a> {
 
 impl Observations for Watching<'_> {
     fn seen(&self, candidate: &Candidate) -> Seen {
-        let seen = self.live.seen(candidate);
+        let seen = self.live.look(candidate, self.facts);
         let Some(last) = &self.last else { return seen };
         let here = self.live.candidates.get(candidate.id.0 as usize);
         if here.is_none_or(|here| !Arc::ptr_eq(here, &last.candidate)) {
@@ -341,9 +379,11 @@ impl Observations for Watching<'_> {
         }
         let backend = self.live.backends.get(&candidate.backend.name);
         let tokens = backend.map_or(0, |backend| {
-            // A cache belongs to an account: where they take turns, the next one has it once in so many times.
-            let spread = if backend.backend.pick == Pick::Spread { backend.backend.accounts.len() } else { 1 };
-            last.tokens_at(self.live.elapsed(), backend.provider.prompt_cache()) / (spread as u64).max(1)
+            let now = self.live.elapsed();
+            // A cache belongs to an account.
+            let passage = backend.passage(candidate, 0);
+            let kept = last.seat.as_ref().is_none_or(|seat| backend.accounts.keeps(seat, &passage, now));
+            if kept { last.tokens_at(now, backend.provider.prompt_cache()) } else { 0 }
         });
         Seen { warm_tokens: tokens, ..seen }
     }

@@ -29,10 +29,23 @@ pub struct BackendSeen {
     pub servers: Vec<ServerSeen>,
     /// How the last question to a name server went, and how long ago it was answered.
     pub look_up: Option<(LookUp, Option<Duration>)>,
-    /// Its accounts, with how long each is left alone; zero = it is not.
-    pub accounts: Vec<(String, Duration)>,
+    /// Its accounts.
+    pub accounts: Vec<AccountSeen>,
     /// Its models.
     pub candidates: Vec<CandidateSeen>,
+}
+
+/// One account of a backend now.
+#[derive(Clone, Debug)]
+pub struct AccountSeen {
+    /// Its name.
+    pub name: String,
+    /// How long it is left alone; zero = it is not.
+    pub parked: Duration,
+    /// How many requests it takes at once, as learned from its refusals; `None` = nobody has refused lately.
+    pub learned: Option<u32>,
+    /// Requests under way.
+    pub in_flight: u32,
 }
 
 /// One model of a backend now.
@@ -114,7 +127,7 @@ impl Live {
             in_flight: state.in_flight.load(Ordering::Relaxed),
             servers: state.servers.seen(now),
             look_up,
-            accounts: state.parked(now).map(|(account, left)| (account.name.to_string(), left)).collect(),
+            accounts: state.accounts.all().map(|seat| seat.seen(now)).collect(),
             candidates: mine
                 .map(|(candidate, watched)| {
                     let breaker = &lock(&watched.seen).breaker;

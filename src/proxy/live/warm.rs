@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{CandidateState, lock};
+use super::{CandidateState, accounts::Seat, lock};
 use crate::{provider::PromptCache, wire::request::ChatRequest};
 
 /// So many parts have a lock of their own.
@@ -34,6 +34,8 @@ pub struct Turn {
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) candidate: Arc<CandidateState>,
+    /// At which account.
+    pub(super) seat: Option<Arc<Seat>>,
     /// Its prompt tokens, as the vendor counted them.
     pub(super) tokens: u64,
     /// When, since the epoch of the gateway.
@@ -120,7 +122,7 @@ mod tests {
     }
 
     fn place(tokens: u64) -> Place {
-        Place { candidate: Arc::default(), tokens, at: Duration::from_secs(100) }
+        Place { candidate: Arc::default(), seat: None, tokens, at: Duration::from_secs(100) }
     }
 
     const FIRST: &str =

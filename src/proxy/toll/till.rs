@@ -144,7 +144,7 @@ impl Till {
         if outcome.verdict == Verdict::Served {
             meter.teach();
         }
-        meter.flight.ended(outcome.verdict, &timing, &usage);
+        meter.flight.ended(outcome.verdict, outcome.status, &timing, &usage);
         if let Some(row) = self.record.attempts.get_mut(meter.place()) {
             row.outcome = outcome.label;
             row.upstream_status = outcome.status;

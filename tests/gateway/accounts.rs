@@ -1,0 +1,168 @@
+//! Several accounts of one vendor: who serves, who is left alone, and how much each takes.
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Gateway, Setup, chat, until},
+    upstream::{Gate, Script, Upstream},
+};
+
+const PATH: &str = "/v1/chat/completions";
+
+/// The backend `two` with the accounts `a` and `b`, which have these keys besides.
+async fn start(upstream: &Upstream, pick: &str, a: &str, b: &str) -> Gateway {
+    let accounts = format!("[{{name: a, api_key: sk-a{a}}}, {{name: b, api_key: sk-b{b}}}]");
+    let keys =
+        format!("{{provider: openai, pick: {pick}, accounts: {accounts}, endpoints: [\"{}\"]}}", upstream.base_url());
+    let setup = Setup::new().policies(&format!("backends: {{two: {keys}}}\nmodels: {{m: {{backends: {{two: up}}}}}}"));
+    setup.start().await
+}
+
+async fn account(gateway: &Gateway) -> String {
+    let answer = gateway.ask("m").await;
+    answer.says("hello");
+    answer.header("x-turnpike-account").to_owned()
+}
+
+#[tokio::test]
+async fn an_account_at_its_limit_is_passed_over_and_all_at_theirs_are_busy() {
+    let upstream = Upstream::start().await;
+    let gateway = start(&upstream, "order", ", limits: {requests: 2/min}", ", limits: {requests: 1/hour}").await;
+    assert_eq!([account(&gateway).await, account(&gateway).await, account(&gateway).await], ["a", "a", "b"]);
+    let refused = gateway.ask("m").await;
+    refused.is_refused(503, "no_candidate");
+    assert!(refused.message().contains("at their limits"), "{}", refused.message());
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(upstream.tally().requests, 3, "nobody was asked in vain");
+}
+
+#[tokio::test]
+async fn tokens_are_counted_as_they_were_used() {
+    let upstream = Upstream::start().await;
+    upstream.always(Script::says("hello").prompt_tokens(1_000));
+    let gateway = start(&upstream, "order", ", limits: {tokens: 1000/min}", "").await;
+    // Thought to be small, it was not.
+    assert_eq!([account(&gateway).await, account(&gateway).await], ["a", "b"]);
+}
+
+#[tokio::test]
+async fn no_more_are_under_way_than_an_account_takes() {
+    let upstream = Upstream::start().await;
+    let gate = Gate::closed();
+    upstream.always(Script::says("hello").behind(&gate));
+    let one = ", limits: {concurrent: 1}";
+    let gateway = start(&upstream, "spread", one, one).await;
+    let ask = || {
+        let client = gateway.client();
+        tokio::spawn(async move { client.post(PATH, &chat("m")).await.header("x-turnpike-account").to_owned() })
+    };
+    let under_way = [ask(), ask()];
+    upstream.until(|tally| tally.requests == 2).await;
+    let refused = gateway.ask("m").await;
+    refused.is_refused(503, "no_candidate");
+    assert!(refused.message().contains("in flight"), "{}", refused.message());
+    gate.release();
+    let mut served = Vec::new();
+    for one in under_way {
+        served.push(one.await.unwrap());
+    }
+    served.sort();
+    assert_eq!(served, ["a", "b"]);
+    account(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_bill_or_a_key_or_a_quota_parks_the_account_and_not_the_vendor() {
+    for (status, code, wait) in
+        [(402, "insufficient_balance", 60.0), (401, "invalid_api_key", 60.0), (429, "rate_limit_exceeded", 5.0)]
+    {
+        let upstream = Upstream::start().await;
+        let gateway = start(&upstream, "order", "", "").await;
+        upstream.push(Script::error(status, code, "no"));
+        let answer = gateway.ask("m").await;
+        answer.says("hello");
+        assert_eq!((answer.header("x-turnpike-account"), answer.header("x-turnpike-attempts")), ("b", "2"), "{status}");
+        let parked = gateway.metric("turnpike_account_parked_seconds", &["two", "\"a\""]).await;
+        assert!(parked > wait - 5.0 && parked <= wait, "{status}: {parked} s");
+        assert_eq!(gateway.metric("turnpike_account_parked_seconds", &["two", "\"b\""]).await, 0.0);
+        assert_eq!(gateway.metric("turnpike_breaker_state", &["two"]).await, 0.0);
+        assert_eq!(account(&gateway).await, "b");
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_says_for_how_long_is_heeded() {
+    let upstream = Upstream::start().await;
+    let gateway = start(&upstream, "order", "", "").await;
+    upstream.push(Script::error(429, "rate_limit_exceeded", "slow down").header("retry-after", "40"));
+    assert_eq!(account(&gateway).await, "b");
+    let parked = gateway.metric("turnpike_account_parked_seconds", &["two", "\"a\""]).await;
+    assert!(parked > 35.0 && parked <= 40.0, "{parked} s");
+}
+
+#[tokio::test]
+async fn refusals_for_load_lower_what_is_sent_at_once() {
+    for status in [429, 503] {
+        let upstream = Upstream::start().await;
+        let gate = Gate::closed();
+        let gateway = Setup::new().backend("one", &upstream.base_url()).start().await;
+        upstream.always(Script::says("hello").behind(&gate));
+        let ask = || {
+            let client = gateway.client();
+            tokio::spawn(async move { client.post(PATH, &chat("one-model")).await })
+        };
+        let under_way: Vec<_> = (0..4).map(|_| ask()).collect();
+        upstream.until(|tally| tally.requests == 4).await;
+        assert_eq!(gateway.metric("turnpike_concurrency_limit", &["one"]).await, 0.0);
+        (0..3).for_each(|_| upstream.push(Script::error(status, "busy", "too much").header("retry-after", "1")));
+        let refused = gateway.client().post(PATH, &chat("one-model")).await;
+        assert!(refused.status.as_u16() >= 500, "{refused:?}");
+        // Five were under way.
+        assert_eq!(gateway.metric("turnpike_concurrency_limit", &["one"]).await, 3.0, "{status}");
+        until("the account is free", async || gateway.metric("turnpike_account_parked_seconds", &["one"]).await == 0.0)
+            .await;
+        let refused = gateway.ask("one-model").await;
+        refused.is_refused(503, "no_candidate");
+        assert!(refused.message().contains("in flight"), "{}", refused.message());
+        gate.release();
+        for one in under_way {
+            one.await.unwrap().says("hello");
+        }
+        gateway.ask("one-model").await.says("hello");
+    }
+}
+
+/// A conversation about `topic` with so many answers behind it.
+fn turn(topic: &str, answers: usize) -> Value {
+    let mut messages = vec![json!({"role": "user", "content": format!("{topic} {}", "word ".repeat(2_000))})];
+    for _ in 0..answers {
+        messages.push(json!({"role": "assistant", "content": "hello"}));
+        messages.push(json!({"role": "user", "content": "go on"}));
+    }
+    json!({"model": "m", "messages": messages})
+}
+
+#[tokio::test]
+async fn a_conversation_stays_with_the_account_that_has_its_prompt() {
+    let upstream = Upstream::start().await;
+    upstream.always(Script::says("hello").prompt_tokens(2_000));
+    let gateway = start(&upstream, "spread", "", "").await;
+    let mut first = Vec::new();
+    for topic in ["ships", "ropes", "bells", "sails"] {
+        let mut served = Vec::new();
+        for answers in 0..4 {
+            let answer = gateway.client().post(PATH, &turn(topic, answers)).await;
+            answer.says("hello");
+            served.push(answer.header("x-turnpike-account").to_owned());
+            let warm = answer.header("x-turnpike-reason").contains("are warm there");
+            assert_eq!(warm, answers > 0, "{}", answer.header("x-turnpike-reason"));
+        }
+        assert!(served.iter().all(|account| *account == served[0]), "{topic} was parted: {served:?}");
+        first.push(served.remove(0));
+    }
+    first.sort();
+    assert_eq!(first, ["a", "a", "b", "b"], "new conversations take turns");
+    // Parked, it is left by its conversations too.
+    upstream.push(Script::error(401, "invalid_api_key", "no"));
+    gateway.client().post(PATH, &turn("ships", 4)).await.says("hello");
+}
