@@ -51,7 +51,7 @@ async fn table() {
             for user in 0..work.users {
                 let client = world.gateway.client();
                 // Texts of their own, so that no algorithm finds what another has left in the caches.
-                users.spawn(converse(client, format!("tiny-{balance}"), round << 8 | place as u64, user, work));
+                users.spawn(converse(client, format!("tiny-{balance}"), (round << 8) | place as u64, user, work));
             }
             for first_tokens in users.join_all().await {
                 measured[place].answers += first_tokens.len() as u64;
@@ -83,8 +83,8 @@ async fn converse(client: Client, model: String, run: u64, user: u64, work: Work
         let shared = text((run << 16) | ((user + conversation) % 3), 900);
         let mut messages = vec![json!({"role": "system", "content": shared})];
         for turn in 0..work.turns {
-            let seed = run << 32 | user << 16 | conversation << 8 | turn;
-            messages.push(json!({"role": "user", "content": text(seed | 1 << 62, 240)}));
+            let seed = (run << 32) | (user << 16) | (conversation << 8) | turn;
+            messages.push(json!({"role": "user", "content": text(seed | (1 << 62), 240)}));
             let body = asked(&model, &messages);
             let begun = Instant::now();
             let mut stream = client.post_stream("/v1/chat/completions", &body).await;
