@@ -42,6 +42,11 @@ impl Span {
         self.file == other.file
     }
 
+    /// The number of its source, and the byte at which it begins.
+    pub fn begins(self) -> (usize, usize) {
+        (self.file as usize, self.start as usize)
+    }
+
     /// How many bytes it covers.
     pub fn len(self) -> usize {
         self.end.saturating_sub(self.start) as usize

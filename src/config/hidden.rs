@@ -24,7 +24,9 @@ const PLAIN: [&str; 10] = [
 /// Whether a value under this name is a secret.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    WORDS.iter().any(|word| name.contains(word)) && !PLAIN.contains(&name.as_str())
+    // A cost for a token and a bound on tokens hold the word and no secret.
+    let number = name.contains("cost") || name.starts_with("max_");
+    WORDS.iter().any(|word| name.contains(word)) && !PLAIN.contains(&name.as_str()) && !number
 }
 
 /// Whether a value is an address that may hold a password.

@@ -23,6 +23,7 @@ pub mod diagnostic;
 mod environment;
 mod files;
 mod hidden;
+pub mod import;
 mod kept;
 mod lower;
 mod merge;
@@ -44,7 +45,7 @@ pub use kept::{keep, load_or_kept};
 pub use schema::schema;
 pub use secrets::Environment;
 pub use server::{Admin, AdminToken, Limits, Right, ServerConfig, Tls};
-pub use units::{Unfit, duration, instant};
+pub use units::{Unfit, decimal, duration, instant, usd};
 
 use diagnostic::{Report, Span};
 use merge::Sections;
@@ -125,6 +126,20 @@ pub fn at_catalog(
     let server = ServerConfig { catalog: date, ..loaded.server.clone() };
     let (report, texts) = (Report::default(), loaded.texts.clone());
     lower_texts(report, &mut Secrets::new(env), server, Places::default(), texts, now)
+}
+
+/// The same policies with more texts beside them, for what runs within one process.
+///
+/// # Errors
+/// All faults.
+pub fn with_texts(
+    loaded: &Loaded,
+    more: Vec<(PathBuf, String)>,
+    env: Environment<'_>,
+    now: Timestamp,
+) -> Result<Loaded, Faults> {
+    let texts = loaded.texts.iter().cloned().chain(more).collect();
+    lower_texts(Report::default(), &mut Secrets::new(env), loaded.server.clone(), Places::default(), texts, now)
 }
 
 /// Adds what a load has read to what comes of it, good or not. `folder` was looked at before it was read: a change in

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod catalog;
+mod import;
 mod prices;
 mod scores;
 
@@ -43,9 +44,9 @@ fn policies(text: &str) -> tempfile::TempDir {
 /// Some vendors, with one price of the operator's own.
 const POLICIES: &str = r#"
 backends:
-  openai: {provider: openai, api_key: "${OPENAI_API_KEY}"}
-  deepseek: {provider: deepseek, api_key: "${DEEPSEEK_API_KEY}"}
-  qwen: {provider: qwen, api_key: "${DASHSCOPE_API_KEY}", region: cn}
+  openai: {provider: openai, api_key: "${OPENAI_API_KEY}", if_missing_secret: off}
+  deepseek: {provider: deepseek, api_key: "${DEEPSEEK_API_KEY}", if_missing_secret: off}
+  qwen: {provider: qwen, api_key: "${DASHSCOPE_API_KEY}", if_missing_secret: off, region: cn}
 models:
   gpt-4o: {backends: {openai: gpt-4o}}
   mini: {backends: {openai: gpt-4.1-mini}}
