@@ -81,7 +81,7 @@ fn no_case_prints_the_same_as_another() {
 fn the_policies_that_ship_load_without_any_secret_and_pass_their_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let mut all = folders("policies");
-    all.retain(|path| !path.ends_with("catalog") && !path.ends_with("tests"));
+    all.retain(|path| !["catalog", "suites", "tests"].iter().any(|folder| path.ends_with(folder)));
     all.push(root);
     for folder in all {
         match check::text(&folder, &|_| None, today(), false) {

@@ -8,12 +8,14 @@ mod cases;
 pub mod catalog;
 pub mod check;
 mod demo;
+mod import;
 mod key;
 mod policies;
 mod prices;
 mod remote;
 mod run;
 mod schema;
+mod score;
 mod scores;
 mod serve;
 mod store_loss;
@@ -60,6 +62,10 @@ enum Command {
     Scores(scores::Args),
     /// What a newer set of the built-in catalog changes, and which routes move.
     Catalog(catalog::Args),
+    /// Another gateway's configuration or price table as policies.
+    Import(import::Args),
+    /// Run a benchmark suite against models, and append what comes of it to a scores file.
+    Score(Box<score::Args>),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
 }
@@ -88,6 +94,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Prices(args) => prices::run(args),
         Command::Scores(args) => scores::run(args),
         Command::Catalog(args) => catalog::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Score(args) => score::run(*args),
         Command::Schema(args) => schema::run(args),
     };
     done.unwrap_or_else(|error| {

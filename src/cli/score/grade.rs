@@ -1,0 +1,353 @@
+//! Judging an answer: exact text, one of several choices, a number, a pattern, JSON, or another model's word.
+
+use anyhow::{Context, bail};
+use regex::{Regex, RegexBuilder};
+use serde_json::Value;
+
+use super::schema;
+use crate::config;
+
+/// How an answer is judged.
+#[derive(Debug)]
+pub enum Check {
+    /// It is one of these texts, but for case, blanks and punctuation around it.
+    Exact(Vec<String>),
+    /// It names this choice, of so many.
+    Choice(char, u32),
+    /// Its last number is this one, within so much (both in 10⁻⁹).
+    Number {
+        /// The right number.
+        value: i128,
+        /// By how much it may differ.
+        tolerance: i128,
+    },
+    /// It matches this pattern.
+    Pattern(Regex),
+    /// It is this JSON.
+    Json(Value),
+    /// It is JSON of this shape.
+    Schema(Value),
+    /// Another model says so, by this rubric.
+    Judge(String),
+}
+
+/// A verdict on an answer.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// Right or wrong, and what was read from the answer.
+    Read(bool, String),
+    /// A judge is to be asked.
+    Ask,
+}
+
+/// The decimal places that numbers are compared to.
+const PLACES: usize = 9;
+/// The longest pattern once it is compiled, in bytes.
+const PATTERN: usize = 1 << 20;
+/// How much of what was read is kept, in characters.
+const KEPT: usize = 120;
+
+impl Check {
+    /// Reads `{"exact": "Paris"}` and its kin.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(node: &Value) -> anyhow::Result<Self> {
+        let known = ["exact", "choice", "number", "regex", "json", "schema", "judge"];
+        let Some(kind) = known.into_iter().find(|kind| node.get(kind).is_some()) else {
+            bail!("no known way to judge\nhint: it is one of {}", known.join(", "));
+        };
+        let value = &node[kind];
+        Ok(match kind {
+            "exact" => {
+                let texts = match value {
+                    Value::Array(texts) => texts.iter().map(|text| text.as_str().map(plain)).collect(),
+                    text => text.as_str().map(|text| vec![plain(text)]),
+                };
+                let texts: Vec<String> = texts.context("`exact` is a text or a list of texts")?;
+                if texts.iter().any(String::is_empty) || texts.is_empty() {
+                    bail!("`exact` holds no text to compare with");
+                }
+                Self::Exact(texts)
+            }
+            "choice" => {
+                let letter = value.as_str().and_then(|text| text.parse::<char>().ok());
+                let letter =
+                    letter.filter(char::is_ascii_uppercase).context("`choice` is one letter, as in `\"B\"`")?;
+                let of = node["of"].as_u64().and_then(|of| u32::try_from(of).ok()).unwrap_or(4);
+                if !(2..=26).contains(&of) || u32::from(letter) - u32::from('A') >= of {
+                    bail!("`of` says how many choices there are, from 2 to 26, `{letter}` among them");
+                }
+                Self::Choice(letter, of)
+            }
+            "number" => number(value, &node["tolerance"])?,
+            "regex" => {
+                let text = value.as_str().context("`regex` is a pattern")?;
+                let made = RegexBuilder::new(text).size_limit(PATTERN).build();
+                Self::Pattern(made.map_err(|error| anyhow::anyhow!("`regex` cannot be read: {error}"))?)
+            }
+            "json" => Self::Json(value.clone()),
+            "schema" => {
+                schema::check(value).context("`schema`")?;
+                Self::Schema(value.clone())
+            }
+            _ => Self::Judge(value.as_str().context("`judge` is a rubric")?.to_owned()),
+        })
+    }
+
+    /// The chance that a guess is right, in thousandths.
+    pub fn guess_permille(&self) -> u32 {
+        match self {
+            Self::Choice(_, of) => 1000 / of,
+            Self::Exact(_)
+            | Self::Number { .. }
+            | Self::Pattern(_)
+            | Self::Json(_)
+            | Self::Schema(_)
+            | Self::Judge(_) => 0,
+        }
+    }
+
+    /// Judges an answer.
+    pub fn grade(&self, answer: &str) -> Verdict {
+        let (right, read) = match self {
+            Self::Exact(texts) => {
+                let said = [plain(answer), plain(last_word(answer))];
+                (said.iter().any(|said| texts.contains(said)), said[1].clone())
+            }
+            Self::Choice(letter, of) => {
+                let said = chosen(answer, *of);
+                (said == Some(*letter), said.map(String::from).unwrap_or_default())
+            }
+            Self::Number { value, tolerance } => {
+                let said = last_number(answer);
+                let right = said.as_ref().is_some_and(|(said, _)| (said - value).abs() <= *tolerance);
+                (right, said.map(|(_, text)| text).unwrap_or_default())
+            }
+            Self::Pattern(pattern) => {
+                let found = pattern.find(answer);
+                (found.is_some(), found.map_or("", |found| found.as_str()).to_owned())
+            }
+            Self::Json(value) => {
+                let said = first_json(answer);
+                (
+                    said.as_ref().is_some_and(|said| schema::same(said, value)),
+                    said.map(|said| said.to_string()).unwrap_or_default(),
+                )
+            }
+            Self::Schema(shape) => {
+                let said = first_json(answer);
+                (
+                    said.as_ref().is_some_and(|said| schema::fits(said, shape)),
+                    said.map(|said| said.to_string()).unwrap_or_default(),
+                )
+            }
+            Self::Judge(_) => return Verdict::Ask,
+        };
+        Verdict::Read(right, read.chars().take(KEPT).collect())
+    }
+}
+
+/// `{"number": "3.14", "tolerance": "0.01"}`, or a tolerance in per cent of the number.
+fn number(value: &Value, tolerance: &Value) -> anyhow::Result<Check> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let read = |text: &str| {
+        config::decimal(text, PLACES).map_err(|error| anyhow::anyhow!("{}\nhint: {}", error.problem, error.hint))
+    };
+    let value = read(&text(value).context("`number` is a number, best as a text: `\"0.1\"`")?)?;
+    let tolerance = match tolerance {
+        Value::Null => 0,
+        stated => {
+            let text = text(stated).context("`tolerance` is a number or a share, as in `\"1%\"`")?;
+            match text.strip_suffix('%') {
+                Some(share) => read(share.trim())?.saturating_mul(value.abs()) / 100 / 10_i128.pow(9),
+                None => read(&text)?,
+            }
+        }
+    };
+    if tolerance < 0 {
+        bail!("a `tolerance` below zero");
+    }
+    Ok(Check::Number { value, tolerance })
+}
+
+/// Lower case, single blanks, without punctuation and marks around it.
+fn plain(text: &str) -> String {
+    let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+    let around = |letter: char| {
+        letter.is_ascii_punctuation() && !matches!(letter, '-' | '+' | '%' | '#') || "“”„‘’«»。".contains(letter)
+    };
+    words.join(" ").trim_matches(around).to_owned()
+}
+
+/// What stands behind the last `answer:`, else the last line.
+fn last_word(answer: &str) -> &str {
+    let lower = answer.to_ascii_lowercase();
+    let behind = lower.rfind("answer:").and_then(|at| answer.get(at + "answer:".len()..));
+    let behind = behind.and_then(|rest| rest.trim().lines().next());
+    behind.or_else(|| answer.trim().lines().next_back()).unwrap_or_default()
+}
+
+/// The letter that an answer names: behind `answer`, else at its beginning, else the last that stands alone.
+fn chosen(answer: &str, of: u32) -> Option<char> {
+    let letters: Vec<(usize, char)> =
+        alone(answer).filter(|(_, letter)| u32::from(*letter) - u32::from('A') < of).collect();
+    let said = answer.to_ascii_lowercase().rfind("answer");
+    let behind = said.and_then(|at| letters.iter().find(|(place, _)| *place > at));
+    let first = letters.first().filter(|(place, _)| answer[..*place].chars().all(|letter| !letter.is_alphanumeric()));
+    behind.or(first).or(letters.last()).map(|(_, letter)| *letter)
+}
+
+/// Capital letters that are words of their own; `A` and `I` inside a sentence are English.
+fn alone(text: &str) -> impl Iterator<Item = (usize, char)> {
+    text.char_indices().filter(move |(at, letter)| {
+        let before = text[..*at].chars().next_back().is_none_or(|before| !before.is_alphanumeric());
+        let mut after = text[at + letter.len_utf8()..].chars();
+        let (next, then) = (after.next(), after.next());
+        let sentence = matches!(letter, 'A' | 'I') && next == Some(' ') && then.is_some_and(char::is_lowercase);
+        letter.is_ascii_uppercase()
+            && before
+            && next.is_none_or(|next| !next.is_alphanumeric() && next != '\'')
+            && !sentence
+    })
+}
+
+/// The last number of an answer in 10⁻⁹, with its text: `1,234.5`, `-3`, `25 %`.
+fn last_number(answer: &str) -> Option<(i128, String)> {
+    let lower = answer.to_ascii_lowercase();
+    let from = lower
+        .rfind("answer")
+        .filter(|at| answer.get(*at..).is_some_and(|rest| rest.contains(|letter: char| letter.is_ascii_digit())));
+    let text = answer.get(from.unwrap_or(0)..)?;
+    let mut found = None;
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if !bytes[at].is_ascii_digit() {
+            at += 1;
+            continue;
+        }
+        let start = at;
+        while at < bytes.len()
+            && (bytes[at].is_ascii_digit()
+                || (matches!(bytes[at], b'.' | b',') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)))
+        {
+            at += 1;
+        }
+        let negative = text[..start].ends_with(['-', '−'])
+            && !text[..start].trim_end_matches(['-', '−']).ends_with(|letter: char| letter.is_alphanumeric());
+        let digits: String = text[start..at].chars().filter(|letter| *letter != ',').collect();
+        // More places than are compared are cut off.
+        let (whole, part) = digits.split_once('.').unwrap_or((digits.as_str(), ""));
+        let part = &part[..part.len().min(PLACES)];
+        let shown =
+            format!("{}{whole}{}{part}", if negative { "-" } else { "" }, if part.is_empty() { "" } else { "." });
+        if let Ok(value) = config::decimal(&shown, PLACES) {
+            found = Some((value, shown));
+        }
+    }
+    found
+}
+
+/// The first JSON object or list of an answer, within a fence or not.
+pub fn first_json(answer: &str) -> Option<Value> {
+    let starts = answer.char_indices().filter(|(_, letter)| matches!(letter, '{' | '['));
+    // A text of brackets without end is not worth more tries.
+    starts.take(64).find_map(|(at, _)| {
+        let mut values = serde_json::Deserializer::from_str(&answer[at..]).into_iter::<Value>();
+        values.next()?.ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn right(check: &str, answer: &str) -> bool {
+        let check = Check::read(&serde_json::from_str(check).unwrap()).unwrap();
+        matches!(check.grade(answer), Verdict::Read(true, _))
+    }
+
+    #[test]
+    fn a_text_counts_whatever_stands_around_it_and_no_other_does() {
+        let check = r#"{"exact": ["Paris", "the city of Paris"]}"#;
+        for answer in ["Paris", " paris. ", "**Paris**", "It lies on the Seine.\nAnswer: Paris", "So it is:\n\"Paris\""]
+        {
+            assert!(right(check, answer), "{answer}");
+        }
+        for answer in ["", "Not Paris but Lyon", "Paris, Texas"] {
+            assert!(!right(check, answer), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_read_behind_the_word_answer_at_the_beginning_or_alone() {
+        let check = r#"{"choice": "B", "of": 4}"#;
+        for answer in [
+            "B",
+            "(B)",
+            "B) because A is wrong",
+            "The answer is B.",
+            "A is tempting, but the answer is **B**",
+            "I think it is B",
+        ] {
+            assert!(right(check, answer), "{answer}");
+        }
+        for answer in ["", "C", "The answer is A, not B", "Because", "X", "A good question"] {
+            assert!(!right(check, answer), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_the_last_one_and_within_its_tolerance() {
+        for (check, answer, expected) in [
+            (r#"{"number": "42"}"#, "6 × 7 = 42", true),
+            (r#"{"number": "42"}"#, "42.0", true),
+            (r#"{"number": "42"}"#, "42.5", false),
+            (r#"{"number": "1234.5"}"#, "It costs $1,234.50.", true),
+            (r#"{"number": "-3"}"#, "x = -3", true),
+            (r#"{"number": "-3"}"#, "x = 3", false),
+            (r#"{"number": "3"}"#, "from 5-3", true),
+            (r#"{"number": "3.14159", "tolerance": "0.002"}"#, "about 3.14", true),
+            (r#"{"number": "100", "tolerance": "1%"}"#, "99", true),
+            (r#"{"number": "100", "tolerance": "1%"}"#, "98.9", false),
+            (r#"{"number": "7"}"#, "Answer: 7 (since 2 + 5 = 7, not 8)", false),
+            (r#"{"number": "7"}"#, "none", false),
+        ] {
+            assert_eq!(right(check, answer), expected, "{check} {answer}");
+        }
+    }
+
+    #[test]
+    fn patterns_and_json_are_found_in_what_is_written_around_them() {
+        assert!(right(r#"{"regex": "(?i)^def \\w+\\("}"#, "def add(a, b): return a + b"));
+        assert!(!right(r#"{"regex": "^$"}"#, "x"));
+        let json = r#"{"json": {"a": 1, "b": [true, null]}}"#;
+        assert!(right(json, "Here it is:\n```json\n{\"b\": [true, null], \"a\": 1.0}\n```"));
+        assert!(!right(json, "{\"a\": 1}") && !right(json, "no"));
+        let schema =
+            r#"{"schema": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}}"#;
+        assert!(right(schema, "{\"name\": \"x\"}") && !right(schema, "{\"name\": 1}"));
+    }
+
+    #[test]
+    fn a_check_that_is_none_is_told_of() {
+        for check in [
+            "{}",
+            r#"{"exact": ""}"#,
+            r#"{"choice": "F", "of": 4}"#,
+            r#"{"choice": "b"}"#,
+            r#"{"number": "x"}"#,
+            r#"{"number": "1", "tolerance": "-1"}"#,
+            r#"{"regex": "("}"#,
+            r#"{"schema": {"tpye": "x"}}"#,
+            r#"{"judge": 1}"#,
+        ] {
+            assert!(Check::read(&serde_json::from_str(check).unwrap()).is_err(), "{check}");
+        }
+    }
+}
