@@ -56,7 +56,7 @@ const FLOATS: &[&str] =
 
 /// Where a type may be read from or written to text by serde.
 const SERDE: &[&str] =
-    &["src/config/file", "src/wire/", "src/provider/", "src/ledger/row", "src/telemetry/record.rs", "src/admin/api"];
+    &["src/config/file", "src/wire/", "src/provider/", "src/ledger/row", "src/telemetry/record", "src/admin/api"];
 
 /// Values of `type` in OpenAI's errors, which its own documentation lists.
 const OPENAI_TYPES: &[&str] =

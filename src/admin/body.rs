@@ -17,12 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The answer for a body that is too large, too slow, broken off, or not what is wanted.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
+    json_of(body, LONGEST).await
+}
+
+/// The JSON in a `body` of at most so many bytes.
+///
+/// # Errors
+/// As [`json`].
+pub(super) async fn json_of<T: DeserializeOwned>(body: Body, longest: usize) -> Result<T, Box<Response>> {
     let refused = |status, code, message: &str| Box::new(error(status, code, message));
-    let bytes = match tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, LONGEST)).await {
+    let bytes = match tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, longest)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => {
-            let message = "the body broke off or is longer than 64 KiB";
-            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message));
+            let message = format!("the body broke off or is longer than {} KiB", longest >> 10);
+            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message));
         }
         Err(_) => {
             let message = "the body did not arrive within 10 s";

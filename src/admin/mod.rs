@@ -5,6 +5,7 @@ mod backends;
 mod body;
 pub mod books;
 pub mod budgets;
+pub mod decisions;
 mod keys;
 pub mod switches;
 mod uses;
@@ -24,6 +25,7 @@ use axum::{
 use secrecy::ExposeSecret;
 use serde_json::json;
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 use crate::{
     config::{AdminToken, Right},
@@ -46,6 +48,8 @@ pub struct Admin {
     pub tokens: Vec<AdminToken>,
     /// Metrics need no token.
     pub open_metrics: bool,
+    /// Who may look through the records now.
+    pub searching: Semaphore,
 }
 
 /// The routes of the admin listener.
@@ -63,6 +67,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/budgets/raise", post(budgets::raise_one))
         .route("/api/v1/backends", get(backends::list))
         .route("/api/v1/switches", get(switches::list).post(switches::switch))
+        .route("/api/v1/decisions/{id}", get(decisions::one))
+        .route("/api/v1/explain", post(decisions::explain))
         .route("/api/v1/usage", get(books::usage))
         .route("/api/v1/audit", get(books::audit))
         .route("/api/v1/audit/release", post(books::release))

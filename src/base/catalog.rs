@@ -46,6 +46,29 @@ pub struct Ratio {
 }
 
 impl Tokenizer {
+    /// All vocabularies, in the order of declaration.
+    pub const ALL: [Self; 8] =
+        [Self::O200k, Self::Cl100k, Self::Qwen, Self::Deepseek, Self::Llama3, Self::Kimi, Self::Glm, Self::Other];
+
+    /// The name in files and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::O200k => "o200k",
+            Self::Cl100k => "cl100k",
+            Self::Qwen => "qwen",
+            Self::Deepseek => "deepseek",
+            Self::Llama3 => "llama3",
+            Self::Kimi => "kimi",
+            Self::Glm => "glm",
+            Self::Other => "other",
+        }
+    }
+
+    /// The vocabulary of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tokenizer| tokenizer.as_str() == name)
+    }
+
     /// Measured on `tests/fixtures/tokens/*.txt` with the vocabularies of the `tiktoken` crate 4.1; a test of
     /// `wire::tokens` measures again. `None` where there is no vocabulary to measure with.
     pub const fn ratio(self) -> Option<Ratio> {

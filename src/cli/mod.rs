@@ -8,11 +8,14 @@ mod cases;
 pub mod catalog;
 pub mod check;
 mod demo;
+mod explain;
 mod import;
 mod key;
 mod policies;
 mod prices;
+mod records;
 mod remote;
+mod replay;
 mod run;
 mod schema;
 mod score;
@@ -42,6 +45,12 @@ enum Command {
     Demo(demo::Args),
     /// Validate the configuration and every policy file, all faults at once.
     Check(check::Args),
+    /// What would be decided for a request, and why.
+    Explain(explain::Args),
+    /// What was decided for a request, and why, from the records.
+    Why(explain::WhyArgs),
+    /// Recorded requests, decided again under other policies or prices: what changes in cost, quality and time.
+    Replay(replay::Args),
     /// Make, list, rotate and revoke client keys.
     Key(key::Args),
     /// Budgets now; a raise until a date, with a reason.
@@ -84,6 +93,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Why(args) => explain::why(args),
+        Command::Replay(args) => replay::run(args),
         Command::Key(args) => key::run(args),
         Command::Budget(args) => budget::run(args),
         Command::Off(args) => switch::off(args),

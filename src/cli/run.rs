@@ -88,6 +88,9 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
         store.close(STORE_CLOSE).await;
     }
     state.gateway.ledger().books().close();
+    if let Some(records) = state.gateway.records().cloned() {
+        let _ = tokio::time::timeout(RECORDS_CLOSE, tokio::task::spawn_blocking(move || records.close())).await;
+    }
     // The log's thread is given the time to write what it gathers.
     tokio::time::sleep(2 * GATHER).await;
     // The admin listener answers to the last, so that the drain can be watched; then it is let go.
@@ -100,6 +103,9 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
 const SHADOW_DRAIN: Duration = Duration::from_secs(10);
 /// How long the end waits for settlements to get into the budget store; the rest is in the journal.
 const STORE_CLOSE: Duration = Duration::from_secs(5);
+
+/// How long the end waits for the records that are queued.
+const RECORDS_CLOSE: Duration = Duration::from_secs(5);
 
 struct Signals {
     terminate: Signal,

@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
-use super::run::{self, Doors};
+use super::{
+    records::records_folder,
+    run::{self, Doors},
+};
 use crate::{
     admin::{self, Admin},
     base::store::StoreConfig,
@@ -27,7 +30,7 @@ use crate::{
         tls::{self, ServerTls},
     },
     proxy::{self, Gateway, Settings},
-    telemetry,
+    telemetry::{self, record::keep::Keeper},
 };
 
 /// Arguments of `serve`.
@@ -82,7 +85,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     for (provider, variable) in &loaded.later {
         tracing::info!("`{variable}` is set, and its vendor `{provider}` comes with a later version");
     }
-    let Loaded { server, policies, sources, texts, .. } = loaded;
+    let (server, policies) = (loaded.server.clone(), Arc::clone(&loaded.policies));
     // Without a file there is no folder that would be ours to write into.
     let keys = if from_file { Some(Arc::new(KeyStore::open(&server.journal)?)) } else { None };
     let stored = keys.as_deref().map(KeyStore::export).transpose()?.unwrap_or_default();
@@ -118,8 +121,8 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         "serving"
     );
     // Only now is the journal's folder surely ours.
-    if from_file && !stale {
-        keep(&server, &texts);
+    if from_file {
+        record(&gateway, &loaded, stale)?;
     }
     let state = Arc::new(Admin {
         gateway: Arc::clone(&gateway),
@@ -127,6 +130,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         keys,
         tokens: server.admin.tokens.clone(),
         open_metrics: !server.admin.metrics_need_token,
+        searching: Semaphore::new(1),
     });
     // Whatever runs beside the listeners ends with them.
     let mut beside = JoinSet::new();
@@ -135,7 +139,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         return run::until_signalled(doors, state).await;
     }
     let (outbox, pool) = (Arc::new(Outbox::open(&server.journal)?), Pool::new(tls::client_config(None)?));
-    beside.spawn(watch(gateway, server, sources));
+    beside.spawn(watch(gateway, server, loaded.sources));
     beside.spawn(admin::keep_uses(Arc::clone(&state)));
     beside.spawn(proxy::deliver_notices(Arc::clone(&state.gateway), outbox, pool));
     let code = run::until_signalled(doors, Arc::clone(&state)).await;
@@ -200,6 +204,27 @@ fn keep(server: &ServerConfig, texts: &[(PathBuf, String)]) {
     }
 }
 
+/// Keeps the policies in force, and records of requests from now on, if that is wanted.
+fn record(gateway: &Gateway, loaded: &Loaded, stale: bool) -> anyhow::Result<()> {
+    if !stale {
+        keep(&loaded.server, &loaded.texts);
+    }
+    let Some(config) = loaded.server.records else { return Ok(()) };
+    let folder = records_folder(&loaded.server);
+    let keeper = Keeper::start(&folder, config, gateway.metrics.records());
+    gateway.record_with(keeper.with_context(|| format!("no records can be kept in `{}`", folder.display()))?);
+    keep_recorded(gateway, loaded);
+    Ok(())
+}
+
+/// Keeps policies beside the records that are made under them.
+fn keep_recorded(gateway: &Gateway, loaded: &Loaded) {
+    let Some(records) = gateway.records() else { return };
+    if let Err(error) = config::keep_recorded(records.folder(), loaded) {
+        tracing::warn!(%error, "the policies cannot be kept in `{}`", records.folder().display());
+    }
+}
+
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     let bound = listener::bind(address).await;
     bound.map_err(|error| anyhow::anyhow!("{error}\nhint: see `{key}` in turnpike.yaml"))
@@ -229,6 +254,7 @@ async fn watch(gateway: Arc<Gateway>, server: ServerConfig, sources: Vec<Seen>) 
                     tracing::warn!("{}", warning.summary());
                 }
                 keep(&loaded.server, &loaded.texts);
+                keep_recorded(&gateway, &loaded);
                 tracing::info!(policy = %loaded.policies.hash, "policies reloaded");
                 let (taking, policies) = (Arc::clone(&gateway), loaded.policies);
                 if let Err(panicked) = tokio::task::spawn_blocking(move || taking.reload(policies)).await {

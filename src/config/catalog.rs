@@ -13,6 +13,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+use sha2::{Digest, Sha256};
 
 use super::{
     diagnostic::Report,
@@ -40,6 +41,16 @@ pub const FILES: &[(&str, &str)] = &[
 static BUILT_IN: LazyLock<Catalog> = LazyLock::new(|| Catalog::read(FILES, None));
 /// The set asked for last, with its date: a gateway asks for one.
 static PINNED: Mutex<Option<Arc<Catalog>>> = Mutex::new(None);
+
+static DIGEST: LazyLock<String> = LazyLock::new(|| {
+    let digest = FILES.iter().fold(Sha256::new(), |digest, (_, text)| digest.chain_update(text));
+    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+});
+
+/// Twelve hexadecimal digits of the SHA-256 of the built-in files.
+pub fn digest() -> &'static str {
+    &DIGEST
+}
 
 /// The catalog that this binary carries.
 pub fn built_in() -> &'static Catalog {
@@ -281,7 +292,7 @@ fn entry(node: &Node, pin: Option<civil::Date>) -> Entry {
         max_output: count("max_output").unwrap_or(0),
         abilities: get("abilities").map(amounts::abilities),
         thinking: word("thinking").and_then(amounts::thinking).unwrap_or_default(),
-        tokenizer: word("tokenizer").and_then(amounts::tokenizer).unwrap_or_default(),
+        tokenizer: word("tokenizer").and_then(Tokenizer::parse).unwrap_or_default(),
         prior: get("speed").map_or_else(SpeedPrior::default, speed),
         expected_output: count("expected_output").unwrap_or(EXPECTED_OUTPUT),
         offers: offers.filter_map(offer).collect(),

@@ -27,6 +27,7 @@ pub mod import;
 mod kept;
 mod lower;
 mod merge;
+mod recorded;
 mod schema;
 mod secrets;
 mod sections;
@@ -42,6 +43,7 @@ pub use close::hint as close_names;
 pub use diagnostic::{Diagnostic, Faults, Severity};
 pub use environment::{NoKeys, from_environment};
 pub use kept::{keep, load_or_kept};
+pub use recorded::{RecordedError, keep_recorded, load_to_try, recorded};
 pub use schema::schema;
 pub use secrets::Environment;
 pub use server::{Admin, AdminToken, Limits, Right, ServerConfig, Tls};
@@ -66,6 +68,8 @@ pub struct Loaded {
     pub texts: Vec<(PathBuf, String)>,
     /// Keys of the environment whose vendor comes with a later version: (provider, variable). Only without a file.
     pub later: Vec<(&'static str, &'static str)>,
+    /// Variables and files of secrets that were not there.
+    pub missing: Vec<String>,
 }
 
 /// Loads `turnpike.yaml` and its folder of policies. A folder in its place holds policies only, and everything of the
@@ -82,10 +86,19 @@ pub fn load(path: &Path, env: Environment<'_>) -> Result<Loaded, Faults> {
 /// # Errors
 /// All faults of all files.
 pub fn load_at(path: &Path, env: Environment<'_>, now: Timestamp) -> Result<Loaded, Faults> {
+    load_with(path, Secrets::new(env), now, None)
+}
+
+/// [`load_at`] with these secrets; `catalog` is the pin of a folder, which has no `turnpike.yaml` to say one.
+fn load_with(
+    path: &Path,
+    mut secrets: Secrets<'_>,
+    now: Timestamp,
+    catalog: Option<civil::Date>,
+) -> Result<Loaded, Faults> {
     let mut report = Report::default();
-    let mut secrets = Secrets::new(env);
     let (server, places) = if path.is_dir() {
-        (ServerConfig { policies: path.to_owned(), ..ServerConfig::default() }, Places::default())
+        (ServerConfig { policies: path.to_owned(), catalog, ..ServerConfig::default() }, Places::default())
     } else {
         match files::read(path) {
             Ok(text) => read_server(&mut report, &mut secrets, path.to_owned(), text),
@@ -204,7 +217,7 @@ fn lower_texts(
     now: Timestamp,
 ) -> Result<Loaded, Faults> {
     texts.sort_by(|a, b| a.0.cmp(&b.0));
-    let hash = hash(&texts);
+    let hash = hash(&texts, server.catalog);
     let (mut roots, mut unreadable) = (Vec::new(), false);
     for (path, text) in texts.clone() {
         let (file, source) = report.add(path, text);
@@ -226,8 +239,8 @@ fn lower_texts(
     check_pin(&mut report, &server, places.catalog, &hidden);
     check_open(&mut report, &server, places.listen, &policies);
     let warnings = report.finish()?;
-    let (sources, later) = (Vec::new(), Vec::new());
-    Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, texts, later })
+    let (sources, later, missing) = (Vec::new(), Vec::new(), std::mem::take(&mut secrets.missing));
+    Ok(Loaded { server, policies: Arc::new(policies), warnings, sources, texts, later, missing })
 }
 
 /// What a pinned catalog charges by while the newest one has other prices.
@@ -254,12 +267,18 @@ fn check_open(report: &mut Report, server: &ServerConfig, place: Option<Span>, p
     }
 }
 
-/// Twelve hexadecimal digits of the SHA-256 of all texts in the order of their paths.
-fn hash(texts: &[(PathBuf, String)]) -> Arc<str> {
+/// Twelve hexadecimal digits of the SHA-256 of all that decisions depend on: the texts in the order of their paths, the
+/// built-in catalog and its pin.
+fn hash(texts: &[(PathBuf, String)], pin: Option<civil::Date>) -> Arc<str> {
     let mut digest = Sha256::new();
     for (_, text) in texts {
         digest.update(text.len().to_le_bytes());
         digest.update(text);
+    }
+    match pin {
+        // The same rows in every version.
+        Some(pin) => digest.update(pin.to_string()),
+        None => digest.update(catalog::digest()),
     }
     let hex: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     Arc::from(hex)

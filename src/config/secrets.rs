@@ -10,12 +10,18 @@ use super::watch::Seen;
 /// Finds a variable of the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// Stands for a secret that nobody needs: it may be an address, too.
+const STAND_IN: &str = "http://a-secret-that-is-not-asked-for.invalid";
 /// The largest secret that a file may hold, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
 /// Where secrets come from, and which files were read for them.
 pub struct Secrets<'a> {
-    env: Environment<'a>,
+    /// `None` = nothing is asked for: something stands for every secret but those of `gone`.
+    env: Option<Environment<'a>>,
+    gone: Vec<String>,
+    /// Variables and `file:` paths that were asked for and not there.
+    pub missing: Vec<String>,
     /// Files that a text named, for the watcher.
     pub files: Vec<Seen>,
     /// A backend that may do without its secret stays on without it: what policy tests show must not depend on the
@@ -39,7 +45,12 @@ pub struct Unfilled {
 impl<'a> Secrets<'a> {
     /// Secrets of this environment and of the file system.
     pub fn new(env: Environment<'a>) -> Self {
-        Self { env, files: Vec::new(), lenient: false }
+        Self { env: Some(env), gone: Vec::new(), missing: Vec::new(), files: Vec::new(), lenient: false }
+    }
+
+    /// No secrets: something stands for each, save for those of `gone`. For policies that only decide.
+    pub fn standing_in(gone: Vec<String>) -> Self {
+        Self { env: None, gone, missing: Vec::new(), files: Vec::new(), lenient: false }
     }
 
     /// The text with every `${…}` replaced.
@@ -69,6 +80,17 @@ impl<'a> Secrets<'a> {
     }
 
     fn value(&mut self, name: &str, range: Range<usize>) -> Result<String, Unfilled> {
+        let found = self.look_up(name, range);
+        if found.as_ref().is_err_and(|unfilled| unfilled.missing) {
+            self.missing.push(name.to_owned());
+        }
+        found
+    }
+
+    fn look_up(&mut self, name: &str, range: Range<usize>) -> Result<String, Unfilled> {
+        if self.env.is_none() && !self.gone.iter().any(|gone| gone == name) {
+            return Ok(STAND_IN.to_owned());
+        }
         if let Some(path) = name.strip_prefix("file:") {
             return self.file(path, range);
         }
@@ -77,7 +99,7 @@ impl<'a> Secrets<'a> {
             let hint = "write `${VAR}` with letters, digits and `_`, or `${file:/path}`";
             return Err(unfilled(range, format!("`{name}` is not a variable"), hint, false));
         }
-        let value = (self.env)(name).filter(|value| !value.is_empty());
+        let value = self.env.and_then(|env| env(name)).filter(|value| !value.is_empty());
         value.ok_or_else(|| {
             let hint = format!("set `{name}`, or write `if_missing_secret: off` in its backend");
             unfilled(range, format!("the variable `{name}` is not set"), hint, true)
@@ -89,7 +111,8 @@ impl<'a> Secrets<'a> {
         if !self.files.iter().any(|seen| seen.path() == Path::new(path)) {
             self.files.push(Seen::now(PathBuf::from(path)));
         }
-        let readable = std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_FILE);
+        let readable =
+            self.env.is_some() && std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_FILE);
         let text = readable.then(|| std::fs::read_to_string(path).ok()).flatten();
         let Some(text) = text else {
             return Err(unfilled(range, format!("the secret file `{path}` cannot be read"), hint, true));

@@ -10,7 +10,7 @@ use jiff::civil;
 use secrecy::SecretString;
 
 use super::{diagnostic::Report, secrets::Secrets, sections, store, tree::Node, units};
-use crate::base::store::StoreConfig;
+use crate::base::{records::RecordsConfig, store::StoreConfig};
 
 /// What `turnpike.yaml` says.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub store: StoreConfig,
     /// Catalog rows that begin after this day are not used; `None` = all are.
     pub catalog: Option<civil::Date>,
+    /// How records of requests are kept; `None` = they are not.
+    pub records: Option<RecordsConfig>,
     /// Bounds on what clients may send.
     pub limits: Limits,
     /// How long running requests may take after SIGTERM.
@@ -104,6 +106,7 @@ impl Default for ServerConfig {
             journal: PathBuf::from("data"),
             store: StoreConfig::Embedded,
             catalog: None,
+            records: Some(RecordsConfig::default()),
             limits: Limits { body: 32 << 20, connections: 20_000 },
             drain: Duration::from_secs(600),
             stream_commit_after: Duration::from_secs(15),
@@ -129,6 +132,7 @@ impl ServerConfig {
             journal: path("journal", &usual.journal),
             store: node.get("store").map_or(usual.store, |node| store::read(report, secrets, node, folder)),
             catalog: node.read("catalog", units::day),
+            records: node.get("records").map_or(usual.records, |node| records(report, node)),
             limits: Limits {
                 body: limit("body", units::bytes).unwrap_or(usual.limits.body),
                 connections: limit("connections", units::count).unwrap_or(usual.limits.connections),
@@ -173,6 +177,32 @@ fn admin(report: &mut Report, secrets: &mut Secrets<'_>, node: &Node) -> Admin {
         tokens,
     }
 }
+
+/// `records: off`, or how large and how old files grow, and how much is kept.
+fn records(report: &mut Report, node: &Node) -> Option<RecordsConfig> {
+    if node.text() == Some("off") {
+        return None;
+    }
+    let usual = RecordsConfig::default();
+    let config = RecordsConfig {
+        file_bytes: node.read("file", units::bytes).unwrap_or(usual.file_bytes),
+        every: node.read("every", units::some_duration).unwrap_or(usual.every),
+        keep_bytes: node.read("keep", units::bytes).unwrap_or(usual.keep_bytes),
+    };
+    let place = |key: &str| node.get(key).map_or(node.span, |node| node.span);
+    if !(SMALLEST_FILE..=LARGEST_FILE).contains(&config.file_bytes) {
+        let fault = report.fault(place("file"), "a file of records of that size");
+        fault.label("too small or too large").hint("files of 1MiB to 1GiB are read in a moment and not too many");
+    } else if config.keep_bytes < config.file_bytes.saturating_mul(2) {
+        let fault = report.fault(place("keep"), "`keep` is less than two files of records");
+        fault.label("the first would go before the second is full").hint("raise `keep`, or lower `file`");
+    }
+    Some(config)
+}
+
+/// Files of records are read whole, so that they have an end; each costs a call when the folder is looked through.
+const SMALLEST_FILE: u64 = 1 << 20;
+const LARGEST_FILE: u64 = 1 << 30;
 
 fn right(word: &str) -> Option<Right> {
     match word {

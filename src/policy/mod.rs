@@ -314,6 +314,13 @@ pub struct Seen {
     pub unavailable: Option<Unavailable>,
 }
 
+impl Seen {
+    /// What is seen of a candidate that nobody has asked yet.
+    pub fn unmeasured() -> Self {
+        observe::Meter::default().seen(Duration::ZERO, None)
+    }
+}
+
 /// Why a candidate cannot be tried now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {

@@ -5,6 +5,7 @@
 
 pub mod answers;
 pub mod margins;
+pub mod noting;
 
 use std::time::Duration;
 

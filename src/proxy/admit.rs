@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ use crate::{
     },
     ledger::{HoldError, row::About},
     policy::{self, Route},
+    telemetry::record::Trail,
     wire::request::{BadRequest, ChatRequest},
 };
 
@@ -69,6 +70,10 @@ pub struct Ask {
     pub patience: Option<Instant>,
     /// Randomness of this request.
     pub seed: u64,
+    /// What is recorded of its decisions, where anybody wants to know.
+    pub trail: Option<Arc<Trail>>,
+    /// The client asked for the decision, and may see it.
+    pub explain: bool,
 }
 
 impl Ask {
@@ -151,6 +156,11 @@ async fn admit_caller(
     let fences = fences(&live, &caller, &user, &route);
     let (about, uuid) = (Arc::new(about), Uuid::parse_str(&id).unwrap_or_default());
     let seed = rand::random();
+    let explain = wants_decision(&head.headers, &caller)?;
+    let trail = (explain || gateway.records().is_some()).then(|| {
+        let (user, session, policies) = (user.clone(), session.clone(), Arc::clone(&live.policies));
+        Arc::new(Trail::new(gateway.now(), chat.facts.clone(), user, session, seed, policies))
+    });
     Ok(Ask {
         id,
         uuid,
@@ -169,6 +179,8 @@ async fn admit_caller(
         deadline,
         patience,
         seed,
+        trail,
+        explain,
     })
 }
 
@@ -273,6 +285,19 @@ pub fn unknown_model(live: &Live, caller: &Caller, name: &str) -> Refusal {
     let shown: String = name.chars().filter(|letter| !letter.is_control()).take(80).collect();
     Refusal::new(Code::ModelNotFound, format!("no route, model or alias is called `{shown}`\nhint: {hint}"))
         .param("model")
+}
+
+/// `x-turnpike-explain: true` asks for the decision in a header, which a key needs the right for.
+fn wants_decision(headers: &HeaderMap, caller: &Caller) -> Result<bool, Refusal> {
+    let refused = |message| Refusal::new(Code::InvalidRequest, message).param("x-turnpike-explain");
+    match headers.get("x-turnpike-explain").map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"false") => Ok(false),
+        Some(b"true") if caller.explain => Ok(true),
+        Some(b"true") => Err(refused(
+            "this key may not ask for the decision\nhint: keys with `explain: true` may, and operators with `turnpike why`",
+        )),
+        Some(_) => Err(refused("header `x-turnpike-explain` is neither `true` nor `false`")),
+    }
 }
 
 fn text_header(headers: &HeaderMap, name: &'static str) -> Option<String> {

@@ -30,6 +30,8 @@ pub struct Caller {
     pub team: Arc<Team>,
     /// The key's public id; empty when the gateway is open.
     pub key: KeyId,
+    /// May ask for the decision in a header. A gateway that is open serves its own machine, so that there everybody may.
+    pub explain: bool,
 }
 
 /// How requests are let in: fixed when the gateway starts, so that no edit of a policy opens it.
@@ -62,7 +64,7 @@ fn identify(gateway: &Gateway, headers: &HeaderMap, policies: &Policies, now: Ti
     let Door::Keys(ring) = gateway.door() else {
         let team = policies.teams.get(&TeamName::from(OPEN_TEAM)).cloned();
         let team = team.ok_or_else(|| refused("this gateway has no keys and no team `default`"))?;
-        return Ok(Caller { team, key: KeyId::from("") });
+        return Ok(Caller { team, key: KeyId::from(""), explain: true });
     };
     let presented = presented(headers).ok_or_else(|| {
         refused("no key was sent\nhint: send `authorization: Bearer tpk_…`; an SDK takes it as its api key")
@@ -87,7 +89,7 @@ fn identify(gateway: &Gateway, headers: &HeaderMap, policies: &Policies, now: Ti
     let team = policies.teams.get(&held.key.team).cloned();
     let team = team.ok_or_else(|| refused("the key's team no longer exists"))?;
     held.note_use(now);
-    Ok(Caller { team, key: held.key.id.clone() })
+    Ok(Caller { team, key: held.key.id.clone(), explain: held.key.explain })
 }
 
 fn presented(headers: &HeaderMap) -> Option<&str> {

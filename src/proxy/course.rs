@@ -8,6 +8,7 @@ use super::{
     Gateway,
     admit::Ask,
     attempt::{Failed, Given},
+    explain::{self, Notes},
     funds::Funds,
     head::Head,
     live::Boarding,
@@ -29,12 +30,13 @@ use crate::{
     },
     ledger::{Demand, HoldError, Order, row::switches::SwitchRow},
     policy::{
-        BudgetSeen, Decision, Question, Ranked,
+        Decision, Question, Ranked,
         balance::ReplicaId,
         decide::decide,
         retry::{self, AttemptSeen, Next, StopReason},
         value,
     },
+    telemetry::record::Made,
 };
 
 /// What a request's course ends in.
@@ -67,7 +69,7 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
     let mut standing = standing(&gateway, &ask);
     let mut funds = Funds::default();
     let held = loop {
-        let decision = redecide(&gateway, &ask, standing.budget, &funds, &[]);
+        let decision = redecide(&gateway, &ask, &standing, &funds, &[]);
         if ask.arm.is_none() && decision.arm.is_some() {
             ask.deal(decision.arm.as_ref());
         }
@@ -87,8 +89,8 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
     };
     standing = self::standing(&gateway, &ask);
     let (decision, hold) = held.map_err(|refusal| {
-        report::refused(&gateway, &ask.id, &team.name, &ask.route.name, &refusal);
-        refusal.standing(standing)
+        report::refused(&gateway, &ask.id, &team.name, &ask.route.name, &refusal, Some(&ask));
+        refusal.standing(standing).explained(explain::header(&ask, None))
     })?;
     let hedges = ask.live.hedges(&decision.route).cloned();
     let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold, hedges));
@@ -125,10 +127,11 @@ pub(super) fn demand(ranked: &Ranked, money: Money) -> Demand {
 pub(super) fn redecide(
     gateway: &Gateway,
     ask: &Ask,
-    budget: BudgetSeen,
+    standing: &Standing,
     funds: &Funds,
     failed: &[CandidateId],
-) -> Decision {
+) -> Arc<Decision> {
+    let budget = standing.budget;
     let question = Question {
         route: &ask.route,
         facts: &ask.chat.facts,
@@ -146,9 +149,23 @@ pub(super) fn redecide(
     let switches = gateway.ledger.books().switches().load();
     let watching = ask.live.watching(ask.turn).of(&ask.chat.facts);
     let watching = watching.heeding(Arc::clone(&switches), question.now).dealt(ask.arm.as_ref());
-    let decision = decide(&ask.live.policies, &watching, &question);
+    let notes = Notes::on(ask.trail.as_ref(), &watching);
+    let decision = Arc::new(decide(&ask.live.policies, notes.observations(), &question));
     ask.live.note(&decision);
     gateway.metrics.rule_errors.inc_by(u64::from(decision.rule_errors));
+    if let Some(trail) = &ask.trail {
+        trail.add(Made {
+            at: question.now,
+            time_left: question.time_left,
+            budget,
+            fence: standing.tightest.and_then(|place| ask.fences.get(place)).map(|fence| Arc::clone(&fence.id)),
+            budgeted: question.budgeted,
+            failed: failed.to_vec(),
+            exhausted: funds.exhausted.clone(),
+            noted: notes.noted(),
+            decision: Arc::clone(&decision),
+        });
+    }
     decision
 }
 
@@ -159,7 +176,7 @@ pub(super) struct Leg {
     pub(super) ask: Box<Ask>,
     pub(super) standing: Standing,
     pub(super) funds: Funds,
-    pub(super) decision: Decision,
+    pub(super) decision: Arc<Decision>,
     pub(super) toll: Box<Toll>,
     /// Failed attempts in order.
     pub(super) seen: Vec<AttemptSeen>,
@@ -284,7 +301,7 @@ impl Leg {
         let mut out = retry::failed(&self.seen, &self.decision);
         out.extend(&self.missed);
         self.tried.clear();
-        self.decision = redecide(&self.gateway, &self.ask, self.standing.budget, &self.funds, &out);
+        self.decision = redecide(&self.gateway, &self.ask, &self.standing, &self.funds, &out);
     }
 
     fn deliver(mut self, given: Given, entrant: Entrant) -> Delivery {
@@ -340,6 +357,8 @@ impl Leg {
         self.toll.first_byte(refusal.status().as_u16());
         let attempts = self.toll.attempts();
         self.toll.settle(refusal.code.as_str(), "failed");
-        Refusal { attempts, ..refusal }.standing(self.standing)
+        Refusal { attempts, ..refusal }
+            .standing(self.standing)
+            .explained(explain::header(&self.ask, Some(&self.decision)))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{admit::Ask, standing::Standing};
+use super::{admit::Ask, explain, standing::Standing};
 use crate::{
     base::money::Money,
     policy::{Decision, Ranked},
@@ -24,6 +24,7 @@ pub struct Head {
     attempts: usize,
     /// What it cost, once that is known.
     pub cost: Option<Money>,
+    decision: Option<Box<HeaderValue>>,
     /// What its fences have left.
     pub standing: Standing,
 }
@@ -48,6 +49,7 @@ impl Head {
             reason,
             attempts,
             cost: None,
+            decision: explain::header(ask, Some(decision)).map(Box::new),
             standing: Standing::default(),
         }
     }
@@ -73,6 +75,9 @@ impl Head {
         }
         if let Some(cost) = self.cost {
             put("x-turnpike-cost-usd", &cost.to_string());
+        }
+        if let Some(decision) = &self.decision {
+            headers.insert("x-turnpike-decision", decision.as_ref().clone());
         }
         self.standing.write(headers);
     }

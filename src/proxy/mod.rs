@@ -13,6 +13,7 @@ mod auth;
 mod course;
 mod deadlines;
 mod dry;
+pub mod explain;
 mod funds;
 mod gauges;
 mod head;
@@ -40,7 +41,7 @@ mod waiting;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -79,6 +80,7 @@ use crate::{
     telemetry::{
         log::RequestLog,
         metrics::{BudgetLabels, Label, Metrics, PolicyLabels, TeamLabels, dollars},
+        record::{Record, keep::Keeper},
     },
 };
 use live::Live;
@@ -112,6 +114,7 @@ pub struct Gateway {
     /// Every number that is exported.
     pub metrics: Metrics,
     log: RequestLog,
+    records: OnceLock<Keeper>,
     receipts: receipts::Receipts,
     notices: notices::Notices,
     vocabularies: vocabularies::Vocabularies,
@@ -142,6 +145,7 @@ impl Gateway {
             reloads: watch::Sender::default(),
             metrics: Metrics::default(),
             log: RequestLog::start()?,
+            records: OnceLock::new(),
             receipts: receipts::Receipts::default(),
             notices: notices::Notices::default(),
             vocabularies: vocabularies::Vocabularies::default(),
@@ -212,6 +216,25 @@ impl Gateway {
         for fence in fences {
             self.notices.settled(&live.policies.notify, fence, self.ledger.level(fence, now), now);
         }
+    }
+
+    /// Keeps a record of every request from now on; a second keeper is not taken.
+    pub fn record_with(&self, keeper: Keeper) {
+        let _ = self.records.set(keeper);
+    }
+
+    /// Who keeps the records of requests, if anybody does.
+    pub fn records(&self) -> Option<&Keeper> {
+        self.records.get()
+    }
+
+    /// Logs a finished request, and keeps its record.
+    fn keep(&self, record: Record) {
+        let record = Arc::new(record);
+        if let Some(keeper) = self.records.get().filter(|_| record.trail.is_some()) {
+            keeper.keep(Arc::clone(&record));
+        }
+        self.log.write(record);
     }
 
     /// Budgets, holds and books.

@@ -248,12 +248,12 @@ struct Aftermath {
     seen: Option<AttemptSeen>,
     missed: Option<CandidateId>,
     tried: Option<ReplicaId>,
-    decision: Option<Decision>,
+    decision: Option<Arc<Decision>>,
 }
 
 impl Aftermath {
     /// The first failed and the second is left, on another server or by another decision.
-    fn lead_failed(&mut self, seen: Option<AttemptSeen>, endpoint: ReplicaId, elsewhere: Option<Decision>) {
+    fn lead_failed(&mut self, seen: Option<AttemptSeen>, endpoint: ReplicaId, elsewhere: Option<Arc<Decision>>) {
         self.word = "saved";
         self.seen = seen;
         self.tried = Some(endpoint);

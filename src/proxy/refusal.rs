@@ -155,6 +155,8 @@ pub struct Refusal {
     pub standing: Option<Box<Standing>>,
     /// The budget that has too little left.
     pub empty: Option<Box<Refused>>,
+    /// The decision, for who asked to see it.
+    pub decision: Option<Box<HeaderValue>>,
 }
 
 /// The wait that a 503 names when nothing better is known.
@@ -187,6 +189,7 @@ impl Refusal {
             team: None,
             standing: None,
             empty: None,
+            decision: None,
         }
     }
 
@@ -222,6 +225,13 @@ impl Refusal {
     #[must_use]
     pub fn standing(mut self, standing: Standing) -> Self {
         self.standing = Some(Box::new(standing));
+        self
+    }
+
+    /// The same with the decision, for who asked to see it.
+    #[must_use]
+    pub fn explained(mut self, decision: Option<HeaderValue>) -> Self {
+        self.decision = decision.map(Box::new);
         self
     }
 
@@ -332,6 +342,9 @@ impl Refusal {
         headers.insert("x-should-retry", HeaderValue::from_static(should_retry));
         if self.attempts > 0 {
             headers.insert("x-turnpike-attempts", HeaderValue::from(self.attempts));
+        }
+        if let Some(decision) = &self.decision {
+            headers.insert("x-turnpike-decision", decision.as_ref().clone());
         }
         if let Some(standing) = &self.standing {
             standing.write(headers);

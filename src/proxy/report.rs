@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Gateway, refusal::Refusal, toll::Timing};
+use super::{Gateway, admit::Ask, refusal::Refusal, toll::Timing};
 use crate::{
     base::{
         money::Money,
@@ -79,8 +79,8 @@ pub fn refusal(metrics: &Metrics, team: &str, reason: &'static str) {
     metrics.refusals.get_or_create(&RefusalLabels { team: Label(team.into()), reason: Label(reason.into()) }).inc();
 }
 
-/// Counts and logs one request that was refused before any attempt.
-pub fn refused(gateway: &Gateway, id: &str, team: &str, route: &str, refused: &Refusal) {
+/// Counts, logs and records one request that was refused before any attempt; `ask`, where it had been admitted.
+pub fn refused(gateway: &Gateway, id: &str, team: &str, route: &str, refused: &Refusal, ask: Option<&Ask>) {
     let metrics = &gateway.metrics;
     let team = refused.team.as_deref().unwrap_or(team);
     refusal(metrics, team, refused.code.as_str());
@@ -93,13 +93,17 @@ pub fn refused(gateway: &Gateway, id: &str, team: &str, route: &str, refused: &R
         code: Label(refused.status().as_str().into()),
     };
     metrics.requests.get_or_create(&labels).inc();
-    gateway.log.write(Record {
+    gateway.keep(Record {
         id: id.to_owned(),
         team: team.into(),
+        key: ask.map(|ask| ask.caller.key.shared()).unwrap_or_default(),
         route: route.into(),
+        policy: ask.map(|ask| Arc::clone(&ask.live.policies.hash)).unwrap_or_default(),
         status: refused.status().as_u16(),
         code: refused.code.as_str(),
         end: "refused",
+        total_ms: ask.map_or(0, |ask| u64::try_from(ask.arrival.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        trail: ask.and_then(|ask| ask.trail.clone()),
         ..Record::default()
     });
 }

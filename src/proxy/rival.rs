@@ -41,7 +41,7 @@ pub(super) struct Rival {
     /// What it is expected to cost.
     pub(super) taken: Taken,
     /// Where it is another candidate: the decision for it.
-    pub(super) decision: Option<Decision>,
+    pub(super) decision: Option<Arc<Decision>>,
 }
 
 impl Search<'_> {
@@ -81,7 +81,7 @@ impl Search<'_> {
     }
 
     /// Another server of the same candidate: the same model at the same price.
-    fn replica(&self, lead: &Ranked, endpoint: ReplicaId) -> Option<(Ranked, Flight, Option<Decision>)> {
+    fn replica(&self, lead: &Ranked, endpoint: ReplicaId) -> Option<(Ranked, Flight, Option<Arc<Decision>>)> {
         if lead.seen.servers.is_none_or(|servers| servers < 2) {
             return None;
         }
@@ -91,11 +91,11 @@ impl Search<'_> {
     }
 
     /// The next candidate, decided anew: under the same requirements, at the price of now, in the time that is left.
-    fn other(&self, lead: &Ranked) -> Option<(Ranked, Flight, Option<Decision>)> {
+    fn other(&self, lead: &Ranked) -> Option<(Ranked, Flight, Option<Arc<Decision>>)> {
         let mut out = retry::failed(self.seen, self.decision);
         out.extend(self.missed);
         out.push(lead.candidate.id);
-        let decision = redecide(self.gateway, self.ask, self.standing.budget, self.funds, &out);
+        let decision = redecide(self.gateway, self.ask, self.standing, self.funds, &out);
         let first = decision.ranked.first().filter(|_| !decision.last_resort)?.clone();
         let flight = self.board(&first, &[])?;
         Some((first, flight, Some(decision)))

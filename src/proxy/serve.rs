@@ -111,7 +111,7 @@ fn unknown(gateway: &Gateway, id: &str, head: &Parts) -> Refusal {
         Code::EndpointNotSupported,
         format!("`{} {path}` is not served here\nhint: chat requests go to `POST /v1/chat/completions`", head.method),
     );
-    report::refused(gateway, id, "", "", &refusal);
+    report::refused(gateway, id, "", "", &refusal, None);
     refusal
 }
 
@@ -148,7 +148,7 @@ async fn chat(
     body: Incoming,
 ) -> Result<Response<Answer>, Refusal> {
     let ask = admit(gateway, Arc::clone(id), arrival, head, body).await;
-    let ask = ask.inspect_err(|refusal| report::refused(gateway, id, "", "", refusal))?;
+    let ask = ask.inspect_err(|refusal| report::refused(gateway, id, "", "", refusal, None))?;
     let stream = ask.chat.facts.stream;
     let mut course: Course = Box::pin(course::run(Arc::clone(gateway), Box::new(ask)));
     if !stream {

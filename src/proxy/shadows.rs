@@ -127,7 +127,7 @@ fn shadow_of(ask: &Ask, shadow: &Shadow) -> Ask {
         fences: vec![Arc::clone(&shadow.fence)],
         arrival: now,
         admitted: now,
-        caller: Caller { team: Arc::new(team), key: "".into() },
+        caller: Caller { team: Arc::new(team), key: "".into(), explain: false },
         user: String::new(),
         session: String::new(),
         turn: Turn::default(),
@@ -138,5 +138,8 @@ fn shadow_of(ask: &Ask, shadow: &Shadow) -> Ask {
         deadline: None,
         patience: None,
         seed: rand::random(),
+        // No team of the policies asked, so that a replay would have no place for it.
+        trail: None,
+        explain: false,
     }
 }

@@ -23,6 +23,8 @@ pub struct Standing {
     pub budget_left: Option<Money>,
     /// The budget of money of which the largest share is used, for rules.
     pub budget: BudgetSeen,
+    /// Which of the fences that is.
+    pub tightest: Option<usize>,
 }
 
 /// A limit on requests or tokens.
@@ -37,7 +39,7 @@ impl Standing {
     /// Reads what stands against `fences` now.
     pub fn of(ledger: &Ledger, fences: &[Arc<Fence>], now: Timestamp) -> Self {
         let mut standing = Self::default();
-        for fence in fences {
+        for (place, fence) in fences.iter().enumerate() {
             let pace = match (fence.unit, fence.purpose) {
                 (Unit::Money, _) => None,
                 (Unit::Requests, Purpose::Limit) => Some(&mut standing.requests),
@@ -60,6 +62,7 @@ impl Standing {
             if standing.budget.left.is_none() || used_ppm >= standing.budget.used_ppm {
                 let pace_ppm = used_ppm.saturating_mul(1_000_000) / level.window.elapsed_ppm(now);
                 standing.budget = BudgetSeen { used_ppm, left, pace_ppm };
+                standing.tightest = Some(place);
             }
         }
         standing

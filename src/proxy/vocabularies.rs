@@ -50,6 +50,13 @@ impl Vocabularies {
     }
 }
 
+/// Loads the vocabulary that prompts of this route are counted with: not on a reactor thread.
+pub fn load(policies: &Policies, route: &Route) {
+    if let Some(tokenizer) = tokenizer(policies, route) {
+        tokens::count(tokenizer, "a");
+    }
+}
+
 /// The vocabulary of the route's first candidate whose vocabulary is known.
 fn tokenizer(policies: &Policies, route: &Route) -> Option<Tokenizer> {
     match &route.choice {

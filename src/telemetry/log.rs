@@ -37,7 +37,7 @@ pub fn start_at(usual: &str) {
 /// request up. Money is not kept here: a dropped line loses a line of the log, nothing else.
 #[derive(Clone, Debug)]
 pub struct RequestLog {
-    queue: SyncSender<Record>,
+    queue: SyncSender<Arc<Record>>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -47,7 +47,7 @@ impl RequestLog {
     /// # Errors
     /// The system's error when no thread can be started.
     pub fn start() -> std::io::Result<Self> {
-        let (queue, records) = sync_channel::<Record>(QUEUE);
+        let (queue, records) = sync_channel::<Arc<Record>>(QUEUE);
         let enabled = tracing::enabled!(target: "turnpike::request", tracing::Level::INFO);
         thread::Builder::new().name("request-log".into()).spawn(move || {
             let mut out = BufWriter::new(std::io::stderr());
@@ -69,7 +69,7 @@ impl RequestLog {
     }
 
     /// Queues one record.
-    pub fn write(&self, record: Record) {
+    pub fn write(&self, record: Arc<Record>) {
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(record) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

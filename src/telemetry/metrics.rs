@@ -20,6 +20,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::record::keep::Counts;
 use crate::base::money::Money;
 
 /// A label's value, shared with the policies.
@@ -191,6 +192,10 @@ metrics! {
         "rule_errors", "Rules that failed while running and so did not match";
     log_dropped: Number = Number::default(),
         "request_log_dropped", "Lines of the request log that were dropped because its writer was too slow";
+    records_written: Counter = Counter::default(),
+        "records", "Records of requests that were written to a file";
+    records_dropped: Counter = Counter::default(),
+        "records_dropped", "Records of requests that were dropped, since the queue was full or the file could not be written";
     policy_info: Family<PolicyLabels, Number> = Family::default(),
         "policy_info", "The policies in force, by hash";
     reload_successful: Number = Number::default(),
@@ -200,6 +205,11 @@ metrics! {
 }
 
 impl Metrics {
+    /// What counts the records.
+    pub fn records(&self) -> Counts {
+        Counts { written: self.records_written.clone(), dropped: self.records_dropped.clone() }
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);

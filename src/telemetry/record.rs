@@ -1,13 +1,33 @@
-//! The record of a request: what was decided, tried, used and charged. No prompt, no answer, no secret.
+//! The record of a request: what was asked, seen, decided, tried, used and charged. No prompt, no answer, no secret.
+//!
+//! On the request's path a [`Record`] is handles and numbers; [`line`](Record::line) makes of it, on a thread of its
+//! own, what is written ([`Line`], one line of JSON). Whoever reads it back can make every decision again ([`recall`]).
 
-use std::{fmt, sync::Arc};
+pub mod decided;
+pub mod evidence;
+pub mod facts;
+pub mod keep;
+pub mod line;
+pub mod read;
+pub mod recall;
 
-use serde::Serialize;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use crate::base::money::Money;
+use jiff::Timestamp;
+
+use crate::{
+    base::{catalog::CandidateId, facts::Facts, money::Money},
+    policy::{BudgetSeen, Decision, Policies, observe::noting::Noted},
+};
+
+pub use line::{Line, SCHEMA};
 
 /// One finished request.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Record {
     /// The `x-request-id`.
     pub id: String,
@@ -18,7 +38,6 @@ pub struct Record {
     /// The route that decided.
     pub route: Arc<str>,
     /// The arm of a split.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub arm: Option<Arc<str>>,
     /// The hash of the policies in force.
     pub policy: Arc<str>,
@@ -50,10 +69,12 @@ pub struct Record {
     pub total_ms: u64,
     /// The part of the time to the first byte that was spent inside Turnpike.
     pub overhead_us: u64,
+    /// What was asked and decided; `None` = it was refused before that, or nobody keeps it.
+    pub trail: Option<Arc<Trail>>,
 }
 
 /// One attempt: the row that its cost is booked as.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct AttemptRecord {
     /// The model.
     pub model: Arc<str>,
@@ -61,15 +82,17 @@ pub struct AttemptRecord {
     pub backend: Arc<str>,
     /// The credential.
     pub account: Arc<str>,
+    /// Which decision it followed, from 0.
+    pub decision: u32,
+    /// When it was dispatched: the instant that its price is read at.
+    pub at: Timestamp,
     /// It was begun beside another attempt, which was overdue.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hedge: bool,
     /// `ok`, `lost` to the other of two that ran at once, or why it failed.
     pub outcome: &'static str,
     /// The upstream's status; 0 = none came.
     pub upstream_status: u16,
-    /// The upstream's own words, shortened.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// The upstream's own words, shortened. They may quote the prompt: no log and no record has them.
     pub message: String,
     /// From dispatch to the first meaningful event.
     pub first_token_ms: Option<u64>,
@@ -79,17 +102,99 @@ pub struct AttemptRecord {
     pub input_tokens: u64,
     /// Of these, from the vendor's cache.
     pub cached_input_tokens: u64,
+    /// Of these, written into the vendor's cache.
+    pub cache_write_tokens: u64,
+    /// Of these, audio.
+    pub audio_input_tokens: u64,
     /// Completion tokens.
     pub output_tokens: u64,
     /// Of these, reasoning.
     pub reasoning_tokens: u64,
+    /// Of these, audio.
+    pub audio_output_tokens: u64,
+    /// The tier of service that is charged; empty when nothing is.
+    pub tier: &'static str,
+    /// The model reasons on this request: what selects a rate with such a condition.
+    pub thinking: bool,
     /// The numbers are Turnpike's own, the upstream gave none.
     pub estimated: bool,
     /// As the vendor bills it (`0.00123 CNY`); empty when nothing was charged or no price is known.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub native: String,
     /// Charged, in nano-USD.
     pub cost_nanousd: i64,
+}
+
+/// What was asked of the decision, and every decision that was made for one request.
+pub struct Trail {
+    /// When the request was admitted, on the clock that prices are read at.
+    pub at: Timestamp,
+    /// What was known of the request.
+    pub facts: Facts,
+    /// Who asked for whom.
+    pub user: String,
+    /// The session that was named.
+    pub session: String,
+    /// The request's randomness.
+    pub seed: u64,
+    /// The policies that it saw.
+    pub policies: Arc<Policies>,
+    made: Mutex<Vec<Made>>,
+}
+
+/// One decision with all that went into it beside the trail's own.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The instant that it was made for.
+    pub at: Timestamp,
+    /// What the time limit left.
+    pub time_left: Option<Duration>,
+    /// The tightest budget.
+    pub budget: BudgetSeen,
+    /// Which one that is (`team/search/month`).
+    pub fence: Option<Arc<str>>,
+    /// A budget of money bound the request.
+    pub budgeted: bool,
+    /// Who had failed.
+    pub failed: Vec<CandidateId>,
+    /// Whose own budgets were reached, and which those are.
+    pub exhausted: Vec<(CandidateId, Arc<str>)>,
+    /// What was told of the candidates.
+    pub noted: Vec<Noted>,
+    /// What came of it.
+    pub decision: Arc<Decision>,
+}
+
+impl Trail {
+    /// The trail of a request of which nothing is decided yet.
+    pub fn new(at: Timestamp, facts: Facts, user: String, session: String, seed: u64, policies: Arc<Policies>) -> Self {
+        Self { at, facts, user, session, seed, policies, made: Mutex::default() }
+    }
+
+    /// Adds a decision; tells its number.
+    pub fn add(&self, made: Made) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+    }
+
+    /// How many decisions were made.
+    pub fn decisions(&self) -> usize {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The number of the latest decision, from 0.
+    pub fn latest(&self) -> u32 {
+        u32::try_from(self.decisions().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Shows every decision, in order.
+    pub fn each<T>(&self, show: impl FnMut(&Made) -> T) -> Vec<T> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).iter().map(show).collect()
+    }
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").field("at", &self.at).field("decisions", &self.decisions()).finish_non_exhaustive()
+    }
 }
 
 /// The record as one line of the log. An upstream's own words are not in it: they may quote the prompt.

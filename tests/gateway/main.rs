@@ -39,6 +39,7 @@ mod names;
 mod notices;
 mod pools;
 mod raises;
+mod records;
 #[allow(dead_code, reason = "tests of the ledger use the rest")]
 #[path = "../ledger/server.rs"]
 mod redis_server;

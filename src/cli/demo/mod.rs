@@ -4,14 +4,17 @@ mod traffic;
 mod vendors;
 
 use std::{
-    path::PathBuf,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use self::{
     traffic::Tally,
@@ -20,6 +23,7 @@ use self::{
 use super::run::{self, Doors};
 use crate::{
     admin::Admin,
+    base::records::RecordsConfig,
     config::{self, Loaded},
     ledger::keys::KeySnapshot,
     net::{
@@ -28,7 +32,7 @@ use crate::{
         tls,
     },
     proxy::{Gateway, Settings},
-    telemetry,
+    telemetry::{self, record::keep::Keeper},
 };
 
 /// Arguments of `demo`.
@@ -129,7 +133,9 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
     let clients = bind(args.port, "--port").await?;
     let admin = bind(args.admin_port, "--admin-port").await?;
     let simulated = bind(args.vendors_port, "--vendors-port").await?;
-    let gateway = Gateway::new(settings, loaded.policies, KeySnapshot::default(), Arc::default(), pool.clone())?;
+    let policies = Arc::clone(&loaded.policies);
+    let gateway = Gateway::new(settings, policies, KeySnapshot::default(), Arc::default(), pool.clone())?;
+    let records = record(&gateway, &loaded, args.port);
     let vendors = Vendors::new(VENDORS);
     // The new model that route `canary` tries: its guard has something to find.
     vendors.begin_with("newcomer", Mood::Down);
@@ -139,6 +145,9 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
         let _ = server.await;
     });
     anstream::println!("{}", welcome(&args));
+    if let Some(records) = records {
+        anstream::println!("{}", records_told(&records));
+    }
     if !args.quiet {
         let tally = Arc::new(Tally::default());
         let uri: http::Uri = format!("http://127.0.0.1:{}/v1/chat/completions", args.port).parse()?;
@@ -149,10 +158,56 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
         }
         tasks.spawn(traffic::show(vendors, tally));
     }
-    let state = Admin { gateway, ready: AtomicBool::new(true), keys: None, tokens: Vec::new(), open_metrics: true };
+    let state = Admin {
+        gateway,
+        ready: AtomicBool::new(true),
+        keys: None,
+        tokens: Vec::new(),
+        open_metrics: true,
+        searching: Semaphore::new(1),
+    };
     let drain = Duration::from_secs(2);
     let doors = Doors { clients, admin, tls: None, limits: Limits::default(), drain };
     run::until_signalled(doors, Arc::new(state)).await
+}
+
+/// Keeps records in the system's folder for temporary files, in one of the demo's own that others cannot look into.
+fn record(gateway: &Gateway, loaded: &Loaded, port: u16) -> Option<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("turnpike-demo-{port}"));
+    let config = RecordsConfig { keep_bytes: 256 << 20, ..RecordsConfig::default() };
+    let keeper = own(&folder).and_then(|()| Keeper::start(&folder, config, gateway.metrics.records()));
+    let kept = keeper.and_then(|keeper| {
+        gateway.record_with(keeper);
+        config::keep_recorded(&folder, loaded)
+    });
+    match kept {
+        Ok(()) => Some(folder),
+        Err(error) => {
+            anstream::eprintln!("warning: no records are kept in `{}`: {error}", folder.display());
+            None
+        }
+    }
+}
+
+/// Makes the folder, or makes sure that it is ours: others may write beside it.
+fn own(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let (found, mine) = (fs::symlink_metadata(folder)?, fs::metadata("/proc/self")?);
+            if found.is_dir() && found.uid() == mine.uid() { Ok(()) } else { Err(error) }
+        }
+        made => made,
+    }
+}
+
+fn records_told(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "What was decided, and why (the id is `x-request-id`); and what other policies would have made of the traffic:\n\
+         \n\
+         \x20 turnpike why ID --records {folder}\n\
+         \x20 turnpike replay --policies policies/demo {folder}\n"
+    )
 }
 
 fn welcome(args: &Args) -> String {

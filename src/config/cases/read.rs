@@ -6,7 +6,6 @@ use super::{
     super::{
         close,
         diagnostic::{Report, Span},
-        lower::amounts,
         tree::{Key, Node, Value},
         units,
     },
@@ -78,7 +77,7 @@ fn facts(node: &Node) -> Facts {
         model: node.word("model").unwrap_or_default().to_owned(),
         stream: flag("stream") == Some(true),
         input_tokens,
-        counted_with: node.word("counted_with").and_then(amounts::tokenizer),
+        counted_with: node.word("counted_with").and_then(crate::base::catalog::Tokenizer::parse),
         estimated_tokens: input_tokens,
         body_bytes: input_tokens.saturating_mul(BYTES_A_TOKEN),
         max_output: node.read("max_output", units::count),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{tree::Node, units};
 use crate::base::{
-    catalog::{Thinking, Tokenizer},
+    catalog::Thinking,
     facts::{Abilities, Ability, Category},
     names::{BenchmarkName, ModelName},
     scores::{Benchmark, By, ScoreRow, Unit},
@@ -22,21 +22,6 @@ pub fn thinking(word: &str) -> Option<Thinking> {
         "on_request" => Some(Thinking::OnRequest),
         "by_default" => Some(Thinking::ByDefault),
         "always" => Some(Thinking::Always),
-        _ => None,
-    }
-}
-
-/// A vocabulary.
-pub fn tokenizer(word: &str) -> Option<Tokenizer> {
-    match word {
-        "o200k" => Some(Tokenizer::O200k),
-        "cl100k" => Some(Tokenizer::Cl100k),
-        "qwen" => Some(Tokenizer::Qwen),
-        "deepseek" => Some(Tokenizer::Deepseek),
-        "llama3" => Some(Tokenizer::Llama3),
-        "kimi" => Some(Tokenizer::Kimi),
-        "glm" => Some(Tokenizer::Glm),
-        "other" => Some(Tokenizer::Other),
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     base::{
-        catalog::{Backend, Candidate, CandidateId, Model},
+        catalog::{Backend, Candidate, CandidateId, Model, Tokenizer},
         fences::Owner,
         names::{BackendName, ModelName},
         price::PriceRow,
@@ -101,7 +101,7 @@ fn model(work: &mut Work<'_, '_>, name: &str, node: &Node, entry: Option<ModelNa
     let facts = entry.as_ref().and_then(|name| work.catalog.models.get(name));
     let count = |key: &str, known: Option<u64>| node.read(key, units::count).or(known).unwrap_or(0);
     let thinking = node.word("thinking").and_then(amounts::thinking);
-    let tokenizer = node.word("tokenizer").and_then(amounts::tokenizer);
+    let tokenizer = node.word("tokenizer").and_then(Tokenizer::parse);
     let output = node.read("expected_output", units::count).or(facts.map(|facts| facts.expected_output));
     Model {
         name: ModelName::from(name),

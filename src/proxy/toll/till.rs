@@ -70,6 +70,7 @@ impl Till {
             policy: Arc::clone(&ask.live.policies.hash),
             category: decision.category.as_str(),
             stream: ask.chat.facts.stream,
+            trail: ask.trail.clone(),
             ..Record::default()
         };
         Self {
@@ -105,15 +106,19 @@ impl Till {
 
     /// Begins an attempt in `lane`, right before it is dispatched.
     pub fn dispatch(&mut self, lane: &mut Lane, ranked: &Ranked, flight: Flight, thinking: bool, hedge: bool) {
+        let at = self.gateway.now();
         self.record.attempts.push(AttemptRecord {
             model: ranked.candidate.model.name.shared(),
             backend: ranked.candidate.backend.name.shared(),
             account: flight.account().name.shared(),
             hedge,
+            decision: self.record.trail.as_ref().map_or(0, |trail| trail.latest()),
+            at,
+            thinking,
             ..AttemptRecord::default()
         });
         let number = u32::try_from(self.record.attempts.len()).unwrap_or(u32::MAX);
-        let meter = Meter::new(ranked, flight, thinking, self.gateway.now());
+        let meter = Meter::new(ranked, flight, thinking, at);
         *lane = Lane { meter: Some(meter.numbered(number, hedge)), told: false, before: self.charged() };
     }
 
@@ -153,8 +158,12 @@ impl Till {
             row.total_ms = millis(timing.total);
             row.input_tokens = usage.input;
             row.cached_input_tokens = usage.cached_input;
+            row.cache_write_tokens = usage.cache_write;
+            row.audio_input_tokens = usage.audio_input;
             row.output_tokens = usage.output;
             row.reasoning_tokens = usage.reasoning;
+            row.audio_output_tokens = usage.audio_output;
+            row.tier = usage.tier.as_str();
             row.estimated = usage.estimated;
             if let Some(charge) = charge {
                 row.native = charge.native.to_string();
@@ -217,7 +226,7 @@ impl Till {
         {
             self.gateway.judge(&watched, arm, &ended);
         }
-        self.gateway.log.write(std::mem::take(&mut self.record));
+        self.gateway.keep(std::mem::take(&mut self.record));
     }
 
     /// Whether it is still to be settled.

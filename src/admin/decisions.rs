@@ -1,0 +1,132 @@
+//! `GET /api/v1/decisions/{id}` and `POST /api/v1/explain`, and the same for commands that read the files themselves.
+
+use std::{path::Path, sync::Arc};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path as Named, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{
+    Admin,
+    api::{DecisionAnswer, ExplainRequest},
+    body, error,
+};
+use crate::{
+    config::{self, Right},
+    policy::Policies,
+    proxy::explain::{self, ExplainError, Explained, Wanted},
+    telemetry::record::{
+        Line,
+        evidence::{EvidenceLine, evidence},
+        read::{self, FindError},
+    },
+};
+
+/// What is recorded of a request in `folder`; `None` when nothing is. Score rows and prices are read from the policies of
+/// then: those of `in_force` if they are the same, else those that are kept beside the records.
+///
+/// # Errors
+/// [`FindError`].
+pub fn recorded(folder: &Path, id: &str, in_force: Option<&Policies>) -> Result<Option<DecisionAnswer>, FindError> {
+    let Some(line) = read::find(folder, id)? else { return Ok(None) };
+    let evidence = match in_force.filter(|policies| policies.hash == line.policy) {
+        Some(policies) => behind(policies, &line),
+        None => {
+            config::recorded(folder, &line.policy).map(|loaded| behind(&loaded.policies, &line)).unwrap_or_default()
+        }
+    };
+    Ok(Some(DecisionAnswer::of(line, evidence)))
+}
+
+fn behind(policies: &Policies, line: &Line) -> Vec<EvidenceLine> {
+    line.decisions
+        .first()
+        .map(|decision| evidence(policies, decision, line.facts.category_confident))
+        .unwrap_or_default()
+}
+
+/// What `policies` would decide, with nothing measured and nothing spent.
+///
+/// # Errors
+/// [`ExplainError`].
+pub fn dry(policies: &Policies, wanted: Wanted, now: Timestamp) -> Result<DecisionAnswer, ExplainError> {
+    Ok(answer(policies, explain::dry(policies, wanted, now)?))
+}
+
+fn answer(policies: &Policies, explained: Explained) -> DecisionAnswer {
+    DecisionAnswer {
+        outcome: None,
+        team: explained.team,
+        policy: Arc::clone(&policies.hash),
+        evidence: evidence(policies, &explained.decision, explained.facts.category_confident),
+        facts: explained.facts,
+        reason: explained.reason,
+        decisions: vec![explained.decision],
+    }
+}
+
+/// What was decided for a request, and why.
+pub(super) async fn one(State(admin): State<Arc<Admin>>, headers: HeaderMap, Named(id): Named<String>) -> Response {
+    if let Err(refused) = admin.authorise(&headers, Right::Read) {
+        return *refused;
+    }
+    let Some(records) = admin.gateway.records().cloned() else {
+        return error(StatusCode::CONFLICT, "no_records", "this gateway keeps no records\nhint: see `records:`");
+    };
+    // A file is decompressed for each: one at a time is enough for people.
+    let Ok(_turn) = admin.searching.acquire().await else { return failed(&"the gateway ends") };
+    let policies = admin.gateway.policies();
+    let found = tokio::task::spawn_blocking(move || {
+        records.flush();
+        recorded(records.folder(), &id, Some(&policies))
+    });
+    match found.await {
+        Ok(Ok(Some(answer))) => Json(answer).into_response(),
+        Ok(Ok(None)) => {
+            let message = "no record of that request is kept here: it may be another gateway's, or too long ago";
+            error(StatusCode::NOT_FOUND, "unknown_request", message)
+        }
+        Ok(Err(wrong @ FindError::NoId)) => error(StatusCode::BAD_REQUEST, "invalid_request", &wrong.to_string()),
+        Ok(Err(wrong @ (FindError::Io(_) | FindError::Malformed(_)))) => failed(&wrong),
+        Err(panicked) => failed(&panicked),
+    }
+}
+
+fn failed(cause: &dyn std::fmt::Display) -> Response {
+    tracing::error!(%cause, "the records cannot be read");
+    error(StatusCode::INTERNAL_SERVER_ERROR, "records_failed", "the records cannot be read")
+}
+
+/// What would be decided now, or at another moment.
+pub(super) async fn explain(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Body) -> Response {
+    let answer = async {
+        admin.authorise(&headers, Right::Read)?;
+        let asked: ExplainRequest = body::json_of(body, LONGEST).await?;
+        let wanted = Wanted {
+            body: Bytes::from(asked.request.get().to_owned()),
+            route: asked.route,
+            team: asked.team,
+            at: asked.at,
+        };
+        let gateway = Arc::clone(&admin.gateway);
+        let explained = tokio::task::spawn_blocking(move || (gateway.explain(wanted), gateway.policies())).await;
+        match explained {
+            Ok((Ok(explained), policies)) => Ok(Json(self::answer(&policies, explained)).into_response()),
+            Ok((Err(wrong), _)) => Err(Box::new(error(StatusCode::BAD_REQUEST, "invalid_request", &wrong.to_string()))),
+            Err(panicked) => {
+                tracing::error!(%panicked, "a decision could not be explained");
+                Err(Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, "explain_failed", "it cannot be explained")))
+            }
+        }
+    };
+    answer.await.unwrap_or_else(|refused: Box<Response>| *refused)
+}
+
+/// The longest request that is explained, in bytes.
+const LONGEST: usize = 4 << 20;

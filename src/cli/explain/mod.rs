@@ -1,0 +1,171 @@
+//! `turnpike explain` and `turnpike why`: what would be decided, what was decided, and why. Both print one table.
+
+mod table;
+
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use http::Method;
+use jiff::Timestamp;
+use serde_json::{json, value::RawValue};
+
+use super::{
+    books::configuration,
+    records::records_folder,
+    remote::{Remote, Server},
+};
+use crate::{
+    admin::{
+        api::{DecisionAnswer, ExplainRequest},
+        decisions,
+    },
+    config,
+    proxy::explain::Wanted,
+};
+
+/// The longest request that is read.
+const LONGEST: u64 = 32 << 20;
+/// A record is in its file so long after its request has ended.
+const WRITTEN_AFTER: Duration = Duration::from_millis(1500);
+
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The body of a chat request, `-` for stdin; without one, a short greeting to the route.
+    #[arg(value_name = "REQUEST.json")]
+    request: Option<PathBuf>,
+    /// The route (or model), instead of the request's `model`.
+    #[arg(long)]
+    route: Option<String>,
+    /// Who pays; `default`, or the only team, unless named.
+    #[arg(long)]
+    team: Option<String>,
+    /// Decide as at that moment, with its prices and scores.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Arguments of `why`.
+#[derive(Debug, clap::Args)]
+pub struct WhyArgs {
+    /// The `x-request-id` of an answer.
+    #[arg(value_name = "REQUEST-ID")]
+    id: String,
+    /// The folder of the records, instead of that of the configuration.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "server")]
+    records: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Prints what would be decided: by the files, with nothing measured and nothing spent; with `--server`, by a running
+/// gateway, with what it sees.
+///
+/// # Errors
+/// A request that is none, a gateway that does not answer.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let at = args.at.as_deref().map(config::instant).transpose();
+    let at = at.map_err(|wrong| anyhow::anyhow!("`--at` is not a time\nhint: {}", wrong.hint))?;
+    let request = request(args.request.as_deref(), args.route.as_deref())?;
+    let answer = match &args.server.server {
+        Some(address) => {
+            let remote = Remote::new(address, args.server.token_file.as_deref())?;
+            let request = RawValue::from_string(request).context("the request is not JSON")?;
+            let asked = ExplainRequest { request, route: args.route, team: args.team, at };
+            remote.ask(Method::POST, "/api/v1/explain", Some(&asked))?
+        }
+        None => {
+            let loaded = match config::load_to_try(&args.server.config, None) {
+                Ok(loaded) => loaded,
+                Err(faults) => {
+                    anstream::eprint!("{faults}");
+                    return Ok(ExitCode::FAILURE);
+                }
+            };
+            let wanted = Wanted { body: request.into(), route: args.route, team: args.team, at };
+            decisions::dry(&loaded.policies, wanted, Timestamp::now())?
+        }
+    };
+    print(&answer, args.json)
+}
+
+fn request(path: Option<&Path>, route: Option<&str>) -> anyhow::Result<String> {
+    let mut text = String::new();
+    match (path, route) {
+        (Some(path), _) if path == Path::new("-") => {
+            io::stdin().take(LONGEST).read_to_string(&mut text).context("stdin cannot be read")?;
+        }
+        (Some(path), _) => {
+            let file = std::fs::File::open(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+            file.take(LONGEST)
+                .read_to_string(&mut text)
+                .with_context(|| format!("`{}` cannot be read", path.display()))?;
+        }
+        (None, Some(route)) => {
+            text = json!({"model": route, "messages": [{"role": "user", "content": "Hello!"}]}).to_string();
+        }
+        (None, None) => bail!("nothing to explain\nhint: name a file with a chat request, `-` for stdin, or `--route`"),
+    }
+    Ok(text)
+}
+
+/// Prints what was decided: from the files of the configuration's journal, or by a running gateway.
+///
+/// # Errors
+/// An id that is none, records that cannot be read, a gateway that does not answer.
+pub fn why(args: WhyArgs) -> anyhow::Result<ExitCode> {
+    let answer: DecisionAnswer = if let Some(address) = &args.server.server {
+        let remote = Remote::new(address, args.server.token_file.as_deref())?;
+        let id = uuid::Uuid::parse_str(&args.id).map_err(|_| anyhow::anyhow!("that is no request id"))?;
+        remote.ask(Method::GET, &format!("/api/v1/decisions/{id}"), None::<&()>)?
+    } else {
+        let folder = match args.records {
+            Some(folder) => folder,
+            None => records_folder(&configuration(&args.server)?.server),
+        };
+        if !folder.is_dir() {
+            bail!("there are no records in `{}`\nhint: name their folder with `--records`", folder.display());
+        }
+        let found = match decisions::recorded(&folder, &args.id, None)? {
+            None => {
+                // It may have ended this very moment.
+                std::thread::sleep(WRITTEN_AFTER);
+                decisions::recorded(&folder, &args.id, None)?
+            }
+            found => found,
+        };
+        found.with_context(|| {
+            format!(
+                "no record of that request is in `{}`\nhint: it may be another gateway's, or have been refused before \
+                 anything was decided, or be too long ago",
+                folder.display()
+            )
+        })?
+    };
+    if answer.evidence.is_empty() {
+        anstream::eprintln!("note: its policies are not kept, so the rows behind the numbers are not shown");
+    }
+    print(&answer, args.json)
+}
+
+fn print(answer: &DecisionAnswer, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        anstream::println!("{}", serde_json::to_string_pretty(answer)?);
+    } else {
+        anstream::print!("{}", table::text(answer));
+    }
+    Ok(ExitCode::SUCCESS)
+}

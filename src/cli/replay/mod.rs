@@ -1,0 +1,254 @@
+//! `turnpike replay`: recorded requests, decided again under other policies or at other prices.
+
+mod budgets;
+mod fate;
+mod html;
+mod quantiles;
+mod stream;
+mod table;
+mod tally;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use jiff::{Timestamp, civil};
+
+use self::{
+    fate::{Fate, Side},
+    tally::{Changes, Tally},
+};
+use crate::{
+    admin::api::{ReplayAnswer, VerifiedLine},
+    base::price::{PriceRow, in_force},
+    config::{self, RecordedError},
+    policy::Policies,
+    telemetry::record::{
+        Line,
+        decided::DecidedLine,
+        recall::{Again, Change, Lately},
+    },
+};
+
+/// Arguments of `replay`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The new policies: a folder, or a `turnpike.yaml`. Those of the latest record, if only prices are to change.
+    #[arg(long, value_name = "NEW", required_unless_present = "prices_at")]
+    policies: Option<PathBuf>,
+    /// Compare with these policies instead of with what was recorded.
+    #[arg(long, value_name = "OLD")]
+    against: Option<PathBuf>,
+    /// The new side pays the prices of that date, at each request's own time of day and rate of exchange.
+    #[arg(long, value_name = "DATE")]
+    prices_at: Option<String>,
+    /// Folders of records, or files of them.
+    #[arg(value_name = "RECORDS", required = true)]
+    records: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Also write a report that any browser shows, without a network.
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
+}
+
+/// Decides again and prints what changes.
+///
+/// # Errors
+/// Policies or records that cannot be read.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let prices_at = args.prices_at.as_deref().map(config::instant).transpose();
+    let prices_at = prices_at.map_err(|wrong| anyhow::anyhow!("`--prices-at` is not a date\nhint: {}", wrong.hint))?;
+    let files = stream::files(&args.records)?;
+    let mut kept = Kept::beside(&files);
+    let latest = kept.latest(&files)?;
+    let pin = latest.as_ref().and_then(|latest| latest.pin);
+    let new = match &args.policies {
+        Some(path) => load(path, pin)?,
+        None => {
+            latest
+                .context("the policies of the latest record are not kept\nhint: name some with `--policies`")?
+                .policies
+        }
+    };
+    let new = match prices_at {
+        Some(at) => Arc::new(with_prices_of(new, at)?),
+        None => new,
+    };
+    let old = args.against.as_deref().map(|path| load(path, pin)).transpose()?;
+    let mut replay = Replay::new(&new, old.as_deref(), kept);
+    let passed = stream::each(&files, |line| replay.add(line))?;
+    let mut answer = replay.finish();
+    (answer.unreadable_lines, answer.prices_at) = (passed.unreadable, prices_at);
+    (answer.lost_bytes, answer.open_bytes) = (passed.lost_bytes, passed.open_bytes);
+    if let Some(path) = &args.html {
+        let written = std::fs::write(path, html::page(&answer));
+        written.with_context(|| format!("`{}` cannot be written", path.display()))?;
+    }
+    if args.json {
+        anstream::println!("{}", serde_json::to_string_pretty(&answer)?);
+    } else {
+        anstream::print!("{}", table::text(&answer));
+    }
+    Ok(if answer.requests == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Policies to be tried out.
+fn load(path: &Path, pin: Option<civil::Date>) -> anyhow::Result<Arc<Policies>> {
+    let loaded = config::load_to_try(path, pin);
+    let loaded = loaded.map_err(|faults| anyhow::anyhow!("`{}` is at fault\n{faults}", path.display()))?;
+    Ok(loaded.policies)
+}
+
+/// The same policies with the price rows of one instant at all times. Hours and rates of exchange stay those of each
+/// request, so that a difference is the prices' alone.
+fn with_prices_of(policies: Arc<Policies>, at: Timestamp) -> anyhow::Result<Policies> {
+    let Some(mut policies) = Arc::into_inner(policies) else { bail!("the policies are in use") };
+    for candidate in &mut policies.candidates {
+        let row = in_force(&candidate.prices, at).map(|row| PriceRow {
+            from: Timestamp::MIN,
+            until: None,
+            ..row.as_ref().clone()
+        });
+        Arc::make_mut(candidate).prices = row.map(Arc::new).into_iter().collect();
+    }
+    Ok(policies)
+}
+
+/// Policies that were kept beside the records, by hash.
+struct Kept {
+    folders: Vec<PathBuf>,
+    known: HashMap<Arc<str>, Option<Arc<Policies>>>,
+    /// Told once.
+    warned: bool,
+}
+
+struct Latest {
+    policies: Arc<Policies>,
+    pin: Option<civil::Date>,
+}
+
+impl Kept {
+    fn beside(files: &[PathBuf]) -> Self {
+        let mut folders: Vec<PathBuf> = files.iter().filter_map(|file| Some(file.parent()?.to_owned())).collect();
+        folders.dedup();
+        Self { folders, known: HashMap::new(), warned: false }
+    }
+
+    /// The policies of the last record of the last file.
+    fn latest(&mut self, files: &[PathBuf]) -> anyhow::Result<Option<Latest>> {
+        let last = files.last().map(|last| stream::last(last)).transpose()?.flatten();
+        let hash = last.map(|line| line.policy);
+        let loaded = hash.and_then(|hash| self.load(&hash));
+        Ok(loaded.map(|loaded| Latest { pin: loaded.server.catalog, policies: loaded.policies }))
+    }
+
+    fn load(&mut self, hash: &str) -> Option<config::Loaded> {
+        let mut why = None;
+        for folder in &self.folders {
+            match config::recorded(folder, hash) {
+                Ok(loaded) => return Some(loaded),
+                Err(RecordedError::Gone(_)) => {}
+                Err(error) => why = Some(error),
+            }
+        }
+        if let Some(why) = why.filter(|_| !std::mem::replace(&mut self.warned, true)) {
+            anstream::eprintln!("warning: {why}");
+        }
+        None
+    }
+
+    fn of(&mut self, hash: &Arc<str>) -> Option<Arc<Policies>> {
+        if let Some(known) = self.known.get(hash) {
+            return known.clone();
+        }
+        let loaded = self.load(hash).map(|loaded| loaded.policies);
+        self.known.insert(Arc::clone(hash), loaded.clone());
+        loaded
+    }
+}
+
+/// A replay under way.
+struct Replay<'p> {
+    kept: Kept,
+    old: Option<Side<'p>>,
+    new: Side<'p>,
+    tallies: [Tally; 2],
+    changes: Changes,
+    lately: Lately,
+    answer: ReplayAnswer,
+    recorded_budgets: budgets::Exhausted,
+}
+
+impl<'p> Replay<'p> {
+    fn new(new: &'p Policies, old: Option<&'p Policies>, kept: Kept) -> Self {
+        let answer = ReplayAnswer {
+            old_policies: old.map_or_else(|| "recorded".to_owned(), |old| old.hash.to_string()),
+            new_policies: new.hash.to_string(),
+            ..ReplayAnswer::default()
+        };
+        Self {
+            kept,
+            old: old.map(Side::new),
+            new: Side::new(new),
+            tallies: Default::default(),
+            changes: Changes::default(),
+            lately: Lately::default(),
+            answer,
+            recorded_budgets: budgets::Exhausted::new(),
+        }
+    }
+
+    fn add(&mut self, line: &Line) {
+        self.lately.learn(line);
+        let before = self.kept.of(&line.policy);
+        let before = before.as_deref();
+        verify(&mut self.answer.verified, line, before);
+        let old = match &mut self.old {
+            Some(old) => old.fate(line, &self.lately, before),
+            None => {
+                budgets::note_refusal(&mut self.recorded_budgets, line, before);
+                Fate::recorded(line)
+            }
+        };
+        let new = self.new.fate(line, &self.lately, before);
+        self.changes.add(line, &old, &new);
+        self.tallies[0].add(&old);
+        self.tallies[1].add(&new);
+        let answer = &mut self.answer;
+        answer.requests += 1;
+        answer.since = Some(answer.since.map_or(line.at, |since| since.min(line.at)));
+        answer.until = Some(answer.until.map_or(line.at, |until| until.max(line.at)));
+    }
+
+    fn finish(self) -> ReplayAnswer {
+        let mut answer = self.answer;
+        let [old, new] = self.tallies;
+        let lengths = old.lengths();
+        let exhausted = self.old.map_or(self.recorded_budgets, |old| old.budgets.exhausted);
+        answer.old = old.finish(exhausted, &lengths);
+        answer.new = new.finish(self.new.budgets.exhausted, &lengths);
+        answer.difference_nanousd = answer.new.cost_nanousd.saturating_sub(answer.old.cost_nanousd);
+        (answer.moves, answer.changed_most, answer.hours) = self.changes.finish();
+        answer
+    }
+}
+
+/// Makes every decision again under the policies that made it, and compares all numbers.
+fn verify(verified: &mut VerifiedLine, line: &Line, policies: Option<&Policies>) {
+    let again = policies.and_then(|policies| Again::new(policies, line, None).ok());
+    for decision in &line.decisions {
+        match &again {
+            None => verified.unknown += 1,
+            Some(again) => {
+                let made = DecidedLine::from(&again.decide(&decision.asked, &Change::default()));
+                if made == decision.decided { verified.same += 1 } else { verified.other += 1 }
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A replay as text.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+use jiff::Timestamp;
+
+use super::super::books::{shown, time};
+use crate::{
+    admin::api::{ExhaustedLine, ReplayAnswer, SideLine},
+    base::money::Money,
+    telemetry::record::line::Label,
+};
+
+/// How many rows of moves are shown.
+const MOVES_SHOWN: usize = 20;
+
+/// The whole answer.
+pub(super) fn text(answer: &ReplayAnswer) -> String {
+    let mut text = String::new();
+    let (Some(since), Some(until)) = (answer.since, answer.until) else {
+        return "no request could be decided again\n".to_owned();
+    };
+    let _ = writeln!(text, "{} requests, {} to {}", answer.requests, time(since), time(until));
+    if let Some(at) = answer.prices_at {
+        let _ = writeln!(text, "the new side pays the prices of {}", at.strftime("%Y-%m-%d"));
+    }
+    let _ = writeln!(text, "{}", verified(answer));
+    let lost = [(answer.unreadable_lines, "lines"), (answer.lost_bytes, "bytes")];
+    for (many, what) in lost.into_iter().filter(|(many, _)| *many > 0) {
+        let _ = writeln!(text, "{many} {what} could not be read");
+    }
+    if answer.open_bytes > 0 {
+        let _ = writeln!(text, "a file is being written, or was cut off: what is whole of its end was read");
+    }
+    let _ = writeln!(text, "{}", sides(answer));
+    exhausted(&mut text, answer);
+    if answer.moves.is_empty() {
+        let _ = writeln!(text, "\nevery request is answered by who answered it");
+    } else {
+        let _ = writeln!(text, "\nwho moved\n{}", moves(answer));
+    }
+    if !answer.changed_most.is_empty() {
+        let _ = writeln!(text, "\nwhat changed most\n{}", changed(answer));
+    }
+    text
+}
+
+/// What the check of the recorded decisions says.
+pub(super) fn verified(answer: &ReplayAnswer) -> String {
+    let verified = answer.verified;
+    let of = verified.same + verified.other;
+    let mut told = match (of, verified.other) {
+        (0, _) => "the policies of the records are not kept, so their decisions could not be made again".to_owned(),
+        (_, 0) => format!("all {of} recorded decisions come out the same when they are made again, number for number"),
+        (_, other) => format!("{other} of {of} recorded decisions come out otherwise when they are made again"),
+    };
+    if verified.unknown > 0 && of > 0 {
+        let _ = write!(told, "; {} were not checked, their policies are not kept", verified.unknown);
+    }
+    told
+}
+
+fn sides(answer: &ReplayAnswer) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["", &answer.old_policies, &answer.new_policies, "difference"]);
+    for (name, cells) in rows(answer) {
+        let [old, new, difference] = cells;
+        table.add_row([name, old, new, difference]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// What both sides come to, as rows of old, new and difference.
+pub(super) fn rows(answer: &ReplayAnswer) -> Vec<(String, [String; 3])> {
+    let (old, new) = (&answer.old, &answer.new);
+    let mut rows = Vec::new();
+    let mut row = |name: &str, old: String, new: String, difference: String| {
+        rows.push((name.to_owned(), [old, new, difference]));
+    };
+    let percent = percent_change(old.cost_nanousd, new.cost_nanousd);
+    row(
+        "cost, USD",
+        usd(old.cost_nanousd),
+        usd(new.cost_nanousd),
+        format!("{}{percent}", signed(answer.difference_nanousd)),
+    );
+    row("  of it estimated", part(old), part(new), String::new());
+    row("  within (80 %)", interval(old), interval(new), String::new());
+    row("P(right), mean", ppm(old.right_ppm), ppm(new.right_ppm), points(old.right_ppm, new.right_ppm));
+    row("served", old.served.to_string(), new.served.to_string(), count(old.served, new.served));
+    row("  as recorded", old.known.to_string(), new.known.to_string(), String::new());
+    row("  estimated", old.estimated.to_string(), new.estimated.to_string(), String::new());
+    let times = [("first token", old.first_token_ms, new.first_token_ms), ("whole answer", old.total_ms, new.total_ms)];
+    for (name, old, new) in times {
+        for (at, which) in ["median", "95 %", "99 %"].iter().enumerate() {
+            let change = i128::from(new[at]) - i128::from(old[at]);
+            let change = format!(
+                "{}{}",
+                if change < 0 { "-" } else { "+" },
+                seconds(u64::try_from(change.unsigned_abs()).unwrap_or(u64::MAX))
+            );
+            row(&format!("{name}, {which}, s"), seconds(old[at]), seconds(new[at]), change);
+        }
+    }
+    let mut codes: Vec<_> = old.refused.keys().chain(new.refused.keys()).collect();
+    codes.sort();
+    codes.dedup();
+    for code in codes {
+        let of = |side: &SideLine| side.refused.get(code).copied().unwrap_or(0);
+        row(&format!("not served: {}", shown(code)), of(old).to_string(), of(new).to_string(), count(of(old), of(new)));
+    }
+    rows
+}
+
+fn part(side: &SideLine) -> String {
+    if side.estimated == 0 { "nothing".to_owned() } else { usd(side.estimated_nanousd) }
+}
+
+fn interval(side: &SideLine) -> String {
+    if side.estimated == 0 {
+        return "exact".to_owned();
+    }
+    format!("{} – {}", usd(side.cost_low_nanousd), usd(side.cost_high_nanousd))
+}
+
+fn exhausted(text: &mut String, answer: &ReplayAnswer) {
+    let find = |side: &SideLine, line: &ExhaustedLine| {
+        side.exhausted.iter().find(|other| other.budget == line.budget && other.window == line.window).map(|it| it.at)
+    };
+    let mut lines: Vec<&ExhaustedLine> = answer.old.exhausted.iter().chain(&answer.new.exhausted).collect();
+    lines.sort_by_key(|line| (line.budget.clone(), line.window));
+    lines.dedup_by_key(|line| (line.budget.clone(), line.window));
+    if lines.is_empty() {
+        let _ = writeln!(text, "\nno budget had too little left");
+        return;
+    }
+    let _ = writeln!(text, "\nbudgets that had too little left");
+    let told = |at: Option<Timestamp>| at.map_or_else(|| "not".to_owned(), |at| format!("from {}", time(at)));
+    for line in lines {
+        let (old, new) = (told(find(&answer.old, line)), told(find(&answer.new, line)));
+        let _ = writeln!(text, "  {} of {}: {old}; now {new}", shown(&line.budget), time(line.window));
+    }
+}
+
+fn moves(answer: &ReplayAnswer) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["from", "to", "requests", "USD"]);
+    for line in answer.moves.iter().take(MOVES_SHOWN) {
+        let requests = line.requests.to_string();
+        table.add_row([who(&line.from), who(&line.to), requests, signed(line.difference_nanousd)]);
+    }
+    let more = answer.moves.len().saturating_sub(MOVES_SHOWN);
+    if more > 0 {
+        table.add_row([format!("and {more} more; all with --json"), String::new(), String::new(), String::new()]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn changed(answer: &ReplayAnswer) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["request", "from", "to", "was, USD", "is, USD", ""]);
+    for line in &answer.changed_most {
+        let estimated = if line.estimated { "estimated" } else { "" }.to_owned();
+        let (old, new) = (usd(line.old_nanousd), usd(line.new_nanousd));
+        table.add_row([shown(&line.id), who(&line.from), who(&line.to), old, new, estimated]);
+    }
+    for column in table.column_iter_mut().skip(3).take(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Who answers.
+pub(super) fn who(label: &Option<Label>) -> String {
+    label.as_ref().map_or_else(|| "nobody".to_owned(), |label| shown(&label.to_string()))
+}
+
+/// Dollars.
+pub(super) fn usd(nano: i64) -> String {
+    Money::from_nanousd(nano).to_string()
+}
+
+/// Dollars with their sign.
+pub(super) fn signed(nano: i64) -> String {
+    if nano > 0 { format!("+{}", usd(nano)) } else { usd(nano) }
+}
+
+/// ` (+12.3 %)`, or nothing where there was nothing.
+pub(super) fn percent_change(old: i64, new: i64) -> String {
+    let change = (i128::from(new) - i128::from(old)) * 1000;
+    match change.checked_div(i128::from(old)) {
+        Some(permille) => {
+            let sign = if permille < 0 { '-' } else { '+' };
+            format!(" ({sign}{}.{} %)", permille.unsigned_abs() / 10, permille.unsigned_abs() % 10)
+        }
+        None => String::new(),
+    }
+}
+
+fn ppm(ppm: u64) -> String {
+    let hundredths = ppm.saturating_add(50) / 100;
+    format!("{}.{:02} %", hundredths / 100, hundredths % 100)
+}
+
+fn points(old: u64, new: u64) -> String {
+    let sign = if new < old { '-' } else { '+' };
+    let hundredths = old.abs_diff(new).saturating_add(50) / 100;
+    format!("{sign}{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+fn count(old: u64, new: u64) -> String {
+    format!("{}{}", if new < old { '-' } else { '+' }, old.abs_diff(new))
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}

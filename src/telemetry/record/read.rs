@@ -1,0 +1,190 @@
+//! Reading records: files or folders of them, whole or torn, plain or compressed.
+
+use std::{
+    fs, io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use jiff::{SignedDuration, Timestamp, civil};
+use uuid::Uuid;
+use zstd::stream::read::Decoder;
+
+use super::{keep::SUFFIX, line::Line};
+
+/// The first bytes of a zstd frame (RFC 8878, 3.1.1).
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// How much is decompressed at a time.
+const CHUNK: usize = 256 << 10;
+/// The longest line: longer ones are no records of ours.
+const LONGEST_LINE: usize = 16 << 20;
+/// A request is recorded when it ends, at most so long after it came.
+const LONGEST_REQUEST: SignedDuration = SignedDuration::from_hours(2);
+
+/// What could not be read of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Bytes at the end that no frame closes: what a killed process leaves, or one that is writing. What is whole of
+    /// them was read.
+    pub torn: u64,
+    /// Bytes amid the file.
+    pub damaged: u64,
+}
+
+/// The files of records in `folder`, the oldest first; those under way are among them.
+///
+/// # Errors
+/// The system's error.
+pub fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.ends_with(SUFFIX) || name.ends_with(".jsonl") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Shows whole lines, many at a time, with how many bytes of the file were read so far.
+///
+/// # Errors
+/// The system's error when the file cannot be read.
+pub fn each_chunk(path: &Path, mut show: impl FnMut(&[u8], u64) -> ControlFlow<()>) -> io::Result<Lost> {
+    let data = fs::read(path)?;
+    let (mut lost, mut at, mut text) = (Lost::default(), 0, Vec::new());
+    if !data.starts_with(&MAGIC) && !name_says_compressed(path) {
+        let end = data.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let _ = show(&data[..end], data.len() as u64);
+        lost.torn = (data.len() - end) as u64;
+        return Ok(lost);
+    }
+    while at < data.len() {
+        match frame(&data, at, &mut text, &mut show)? {
+            Frame::Whole(end) => at = end,
+            Frame::Enough => return Ok(lost),
+            Frame::Broken => {
+                // What began a line in the broken frame does not end in the next one.
+                text.clear();
+                match next_frame(&data, at + 1) {
+                    Some(next) => {
+                        lost.damaged += (next - at) as u64;
+                        at = next;
+                    }
+                    None => {
+                        lost.torn = (data.len() - at) as u64;
+                        return Ok(lost);
+                    }
+                }
+            }
+        }
+    }
+    Ok(lost)
+}
+
+enum Frame {
+    Whole(usize),
+    Broken,
+    Enough,
+}
+
+/// Reads the frame that begins at `at`, as far as it is whole.
+fn frame(
+    data: &[u8],
+    at: usize,
+    text: &mut Vec<u8>,
+    show: &mut impl FnMut(&[u8], u64) -> ControlFlow<()>,
+) -> io::Result<Frame> {
+    if !data[at..].starts_with(&MAGIC) {
+        return Ok(Frame::Broken);
+    }
+    let mut decoder = Decoder::with_buffer(&data[at..])?.single_frame();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let Ok(read) = io::Read::read(&mut decoder, &mut chunk) else { return Ok(Frame::Broken) };
+        if read == 0 {
+            return Ok(Frame::Whole(data.len() - decoder.finish().len()));
+        }
+        text.extend_from_slice(&chunk[..read]);
+        if let Some(last) = memchr::memrchr(b'\n', text) {
+            let so_far = data.len() - decoder.get_ref().len();
+            if show(&text[..=last], so_far as u64).is_break() {
+                return Ok(Frame::Enough);
+            }
+            text.drain(..=last);
+        } else if text.len() > LONGEST_LINE {
+            return Ok(Frame::Broken);
+        }
+    }
+}
+
+fn next_frame(data: &[u8], from: usize) -> Option<usize> {
+    memchr::memmem::find(data.get(from..)?, &MAGIC).map(|found| from + found)
+}
+
+fn name_says_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "zst")
+}
+
+/// Why a request is not found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// It is no id of ours.
+    #[error("that is no request id\nhint: it is the `x-request-id` of an answer, like `019ab3c4-…`")]
+    NoId,
+    /// The system's error.
+    #[error("the records cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// It is there and cannot be read.
+    #[error("its record cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// The record of one request among those in `folder`. Ids tell when the request came, and names of files when they were
+/// begun, so that few files are read.
+///
+/// # Errors
+/// [`FindError`].
+pub fn find(folder: &Path, id: &str) -> Result<Option<Line>, FindError> {
+    let uuid = Uuid::parse_str(id).map_err(|_| FindError::NoId)?;
+    let came = came_at(&uuid).ok_or(FindError::NoId)?;
+    let needle = format!("\"id\":\"{}\"", uuid.hyphenated());
+    let files = files_in(folder)?;
+    let begun: Vec<Option<Timestamp>> = files.iter().map(|path| begun_at(path)).collect();
+    for (index, path) in files.iter().enumerate() {
+        let next = begun.get(index + 1).copied().flatten();
+        let over = next.is_some_and(|next| next + SignedDuration::from_secs(1) < came);
+        let late = begun[index].is_some_and(|begun| begun > came + LONGEST_REQUEST);
+        if over || late {
+            continue;
+        }
+        let mut found = None;
+        each_chunk(path, |lines, _| match memchr::memmem::find(lines, needle.as_bytes()) {
+            None => ControlFlow::Continue(()),
+            Some(at) => {
+                let from = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |before| before + 1);
+                let to = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |after| at + after);
+                found = Some(lines[from..to].to_vec());
+                ControlFlow::Break(())
+            }
+        })?;
+        if let Some(line) = found {
+            return Ok(Some(serde_json::from_slice(&line)?));
+        }
+    }
+    Ok(None)
+}
+
+fn came_at(uuid: &Uuid) -> Option<Timestamp> {
+    let (seconds, nanos) = uuid.get_timestamp()?.to_unix();
+    Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?).ok()
+}
+
+/// When a file was begun, by its name, to the second.
+fn begun_at(path: &Path) -> Option<Timestamp> {
+    let name = path.file_name()?.to_str()?.get(..15)?;
+    let begun = civil::DateTime::strptime("%Y%m%dT%H%M%S", name).ok()?;
+    begun.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
