@@ -174,6 +174,20 @@ impl Origin {
     /// # Errors
     /// [`SendError`], after the one repetition that the module describes.
     pub async fn send(&self, request: Request<UpstreamBody>, connect: Duration) -> Result<Response<Answer>, SendError> {
+        self.send_noting(request, connect, || ()).await
+    }
+
+    /// The same; `begins` is called whenever there is a connection, right before anything is written on it. Whoever
+    /// drops the future before then has sent nothing.
+    ///
+    /// # Errors
+    /// As [`Origin::send`].
+    pub async fn send_noting(
+        &self,
+        request: Request<UpstreamBody>,
+        connect: Duration,
+        mut begins: impl FnMut(),
+    ) -> Result<Response<Answer>, SendError> {
         let mut left = request;
         let mut fresh = false;
         loop {
@@ -182,6 +196,7 @@ impl Origin {
                 // Boxed, as it is rare and large, and would be a part of every request's future.
                 None => Box::pin(self.0.connect(fresh, connect)).await?,
             };
+            begins();
             match link.exchange(left, &self.0.target).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failed { again: Some(again), .. }) if !fresh => (left, fresh) = (again, true),

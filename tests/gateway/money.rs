@@ -1,5 +1,7 @@
 //! Money: what a request cost, and what is left of a budget, to the nano-dollar of the upstream's own tally.
 
+use tokio::net::TcpListener;
+
 use crate::{
     failover::chain,
     harness::{Gateway, Setup, chat, streamed, until},
@@ -197,4 +199,36 @@ async fn failover_is_charged_to_who_answered() {
     assert_eq!(answer.header("x-turnpike-cost-usd"), "0.000038");
     until_booked(&gateway, billed(&second)).await;
     assert_eq!(gateway.metric("turnpike_cost_usd_total", &["first"]).await, 0.0);
+}
+
+/// A gateway whose upstream takes connections and never says a word, so that TLS gets nowhere.
+async fn mute() -> (Gateway, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/v1", listener.local_addr().unwrap());
+    let fast = "speed: {first_token: 1ms, per_token: 1ms}, expected_output: 5";
+    let setup = Setup::new().backend("one", &url).model_with("fast", "one", "fast-upstream", fast);
+    (setup.start().await, listener)
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_while_the_upstream_is_connected_to_costs_nothing() {
+    let (gateway, _listener) = mute().await;
+    let client = gateway.client().header("x-turnpike-deadline", "1s");
+    client.post(PATH, &chat("fast")).await.is_refused(504, "deadline_exceeded");
+    assert_eq!(gateway.metric("turnpike_attempts_total", &["one", "deadline"]).await, 1.0);
+    until_booked(&gateway, 0).await;
+    assert_eq!(gateway.metric("turnpike_tokens_total", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_the_upstream_is_connected_to_pays_nothing() {
+    let (gateway, listener) = mute().await;
+    let client = gateway.client();
+    let asking = tokio::spawn(async move { client.try_post(PATH, &chat("fast")).await.map(drop).is_ok() });
+    let (_connection, _) = listener.accept().await.unwrap();
+    asking.abort();
+    let left = async || gateway.metric("turnpike_attempts_total", &["one", "abandoned"]).await == 1.0;
+    until("it is seen that the client left", left).await;
+    until_booked(&gateway, 0).await;
+    assert_eq!(gateway.metric("turnpike_tokens_total", &[]).await, 0.0);
 }

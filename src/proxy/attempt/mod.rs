@@ -204,7 +204,7 @@ pub async fn attempt(ask: &Ask, ranked: &Ranked, lane: &mut Lane) -> Result<Give
     let request = send::request(ask, ranked, &flight, streams);
     let (origin, connect) = (flight.origin(), ranked.candidate.backend.timeouts.connect);
     let given = pin!(async {
-        let response = send::send(&origin, request, connect, provider).await?;
+        let response = send::send(&origin, request, connect, provider, || lane.sent()).await?;
         if !streams {
             return plain::read(response, provider, lane).await.map(Given::Plain);
         }

@@ -47,14 +47,16 @@ pub(super) fn request(ask: &Ask, ranked: &Ranked, flight: &Flight, streams: bool
     request
 }
 
-/// Sends the request and resolves with the head of a good answer; an error status is read and classified.
+/// Sends the request and resolves with the head of a good answer; an error status is read and classified. `begins` is
+/// called when the request begins to go out.
 pub(super) async fn send(
     origin: &Origin,
     request: Request<UpstreamBody>,
     connect: Duration,
     provider: &'static dyn Provider,
+    begins: impl FnMut(),
 ) -> Result<Response<body::Answer>, Failed> {
-    let response = origin.send(request, connect).await.map_err(|error| unsent(&error))?;
+    let response = origin.send_noting(request, connect, begins).await.map_err(|error| unsent(&error))?;
     if response.status().is_success() {
         return Ok(response);
     }

@@ -23,6 +23,13 @@ impl Lane {
         self.meter.as_ref().map(|meter| Arc::clone(&meter.flight))
     }
 
+    /// Notes that the attempt begins to go out: from here on it may be billed.
+    pub fn sent(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.sent = true;
+        }
+    }
+
     /// Notes the first meaningful event.
     pub fn first_token(&mut self) {
         self.arrived();

@@ -43,6 +43,8 @@ pub(super) struct Meter {
     pub(super) reported: Option<Usage>,
     // The tier of service that the upstream named.
     pub(super) tier: Option<Tier>,
+    // The request has begun to go out.
+    pub(super) sent: bool,
 }
 
 /// How long an attempt took.
@@ -73,6 +75,7 @@ impl Meter {
             counted_events: 0,
             reported: None,
             tier: None,
+            sent: false,
         }
     }
 

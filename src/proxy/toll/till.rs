@@ -137,8 +137,9 @@ impl Till {
         let Some(meter) = lane.meter.take() else { return Duration::ZERO };
         self.growth = None;
         let usage = match outcome.bill {
-            Bill::Metered => meter.usage(),
-            Bill::Nothing => Usage::default(),
+            Bill::Metered if meter.sent => meter.usage(),
+            // The time ran out, or the client left, while the upstream was connected to: it has seen nothing.
+            Bill::Metered | Bill::Nothing => Usage::default(),
         };
         let charge = meter.price(&usage);
         if let Some(hold) = &mut self.hold {
