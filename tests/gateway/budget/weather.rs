@@ -3,12 +3,9 @@
 //! Clients ask steadily through both gateways. An answer of 503 `budget_store_unavailable` is what the policy asked for
 //! while the store is away and what was leased is spent; every other refusal is a failure.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::task::JoinSet;
@@ -126,6 +123,11 @@ async fn balances(site: &Site) {
     }
 }
 
+/// Waits until every gateway has seen that its store is away.
+async fn is_away(site: &Site) {
+    until("no gateway has its store", async || site.metric("turnpike_store_up", &[]).await == 0.0).await;
+}
+
 async fn after(what: &str, site: &Site, load: Load) {
     load.served(100).await;
     let ends = load.stop().await;
@@ -142,8 +144,8 @@ async fn a_redis_that_is_killed_and_comes_back_with_its_data_costs_nothing() {
     load.served(100).await;
     let redis = site.redis.as_mut().unwrap();
     redis.kill();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    redis.run().await;
+    is_away(&site).await;
+    site.redis.as_mut().unwrap().run().await;
     after("killed, back with its data", &site, load).await;
 }
 
@@ -154,8 +156,8 @@ async fn a_redis_that_comes_back_empty_is_filled_from_the_books() {
     load.served(100).await;
     let redis = site.redis.as_mut().unwrap();
     redis.kill();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    redis.run().await;
+    is_away(&site).await;
+    site.redis.as_mut().unwrap().run().await;
     after("killed, back empty", &site, load).await;
 }
 
@@ -173,10 +175,9 @@ async fn a_redis_that_stalls_piles_nothing_up() {
     let site = site(&[]).await;
     let load = Load::start(&site);
     load.served(100).await;
-    let redis = site.redis.as_ref().unwrap();
-    redis.signal("-STOP");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    redis.signal("-CONT");
+    site.redis.as_ref().unwrap().signal("-STOP");
+    is_away(&site).await;
+    site.redis.as_ref().unwrap().signal("-CONT");
     after("stalled", &site, load).await;
 }
 
