@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 
 use super::{
     Admin,
-    api::{CreateKey, KeyDetail, KeyLine, KeyList, NewSecret, RevokeKey, RotateKey},
+    api::{CreateKey, KeyDetail, KeyLine, KeyList, KeyRevoked, NewSecret, RevokeKey, RotateKey},
     body, error,
 };
 use crate::{
@@ -94,7 +94,8 @@ pub(super) async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, 
         });
         let made = made.await?;
         let (id, secret) = (made.key.id.to_string(), made.secret.expose_secret().to_owned());
-        Ok((StatusCode::CREATED, Json(NewSecret { id, secret, former_until: None })).into_response())
+        let reached = admin.gateway.ledger().reached().await;
+        Ok((StatusCode::CREATED, Json(NewSecret { id, secret, former_until: None, reached })).into_response())
     };
     answer.await.unwrap_or_else(|refused: Refused| *refused)
 }
@@ -119,7 +120,8 @@ pub(super) async fn rotate(
         });
         let (made, until) = rotated.await?;
         let (id, secret) = (made.key.id.to_string(), made.secret.expose_secret().to_owned());
-        Ok(Json(NewSecret { id, secret, former_until: Some(until) }).into_response())
+        let reached = admin.gateway.ledger().reached().await;
+        Ok(Json(NewSecret { id, secret, former_until: Some(until), reached }).into_response())
     };
     answer.await.unwrap_or_else(|refused: Refused| *refused)
 }
@@ -140,8 +142,8 @@ pub(super) async fn revoke(
         });
         let id = revoked.await?;
         let views = off_the_path(&admin, |admin| Ok(views(admin, &admin.gateway.policies())?)).await?;
-        let view = views.iter().find(|view| view.key.id.as_str() == id).map(KeyLine::from);
-        Ok(Json(view).into_response())
+        let key = views.iter().find(|view| view.key.id.as_str() == id).map(KeyLine::from);
+        Ok(Json(KeyRevoked { key, reached: admin.gateway.ledger().reached().await }).into_response())
     };
     answer.await.unwrap_or_else(|refused: Refused| *refused)
 }

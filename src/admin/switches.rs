@@ -72,6 +72,7 @@ pub fn lines(policies: &Policies, books: &Books, now: Timestamp) -> Vec<SwitchLi
         cut: false,
         who: None,
         why: why.to_string(),
+        reached: None,
     };
     let off = policies.backends.values().filter_map(|backend| Some((backend.name.as_str(), backend.off.as_ref()?)));
     lines.extend(off.map(of_policies));
@@ -105,6 +106,7 @@ pub fn line(row: &SwitchRow) -> SwitchLine {
         cut: row.cut,
         who: Some(row.who.clone()),
         why: row.why.clone(),
+        reached: None,
     }
 }
 
@@ -224,7 +226,8 @@ pub(super) async fn switch(State(admin): State<Arc<Admin>>, headers: HeaderMap, 
         let row =
             order(&policies, books, has_key, &wanted, &who, Timestamp::now()).map_err(|failed| refused(&failed))?;
         gateway.switch(row.clone()).map_err(|failed| refused(&failed.into()))?;
-        Ok((StatusCode::CREATED, Json(line(&row))).into_response())
+        let reached = gateway.ledger().reached().await;
+        Ok((StatusCode::CREATED, Json(SwitchLine { reached, ..line(&row) })).into_response())
     };
     answer.await.unwrap_or_else(|refused: Box<Response>| *refused)
 }

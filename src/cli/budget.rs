@@ -1,14 +1,14 @@
 //! `turnpike budget`: what every budget stands at, and raises until a date with a reason.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use comfy_table::{CellAlignment, Table, presets};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    books::{self, path, shown, time},
-    remote::{Remote, Server},
+    books::{Till, path, shown, tell_reach, time},
+    remote::Server,
 };
 use crate::{
     admin::{
@@ -16,8 +16,6 @@ use crate::{
         budgets,
     },
     config,
-    ledger::{BooksError, Ledger},
-    policy::Policies,
 };
 
 /// Arguments of `budget`.
@@ -73,14 +71,6 @@ struct Raise {
     server: Server,
 }
 
-/// Where budgets are counted.
-enum Place {
-    /// In the books of a gateway that does not run.
-    Here(Arc<Policies>, Ledger),
-    /// In a running gateway.
-    There(Remote),
-}
-
 /// Runs one action.
 ///
 /// # Errors
@@ -95,9 +85,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
         let wanted = budgets::Wanted { team: self.team, users: self.users };
-        let budgets = match Place::find(&self.server)? {
-            Place::Here(policies, ledger) => budgets::lines(&policies, &ledger, Timestamp::now(), &wanted),
-            Place::There(remote) => {
+        let budgets = match Till::find(&self.server)? {
+            Till::Here(here) => {
+                here.tell_own();
+                budgets::lines(&here.policies, &here.ledger, Timestamp::now(), &wanted)
+            }
+            Till::There(remote) => {
                 let mut pairs = vec![("users".to_owned(), wanted.users.to_string())];
                 pairs.extend(wanted.team.map(|team| ("team".to_owned(), team)));
                 remote.ask::<BudgetList>(Method::GET, &path("/api/v1/budgets", &pairs), None::<&()>)?.budgets
@@ -159,12 +152,16 @@ impl Raise {
         };
         let amount = self.amount.join(" ");
         let wanted = RaiseBudget { budget: self.budget, amount, until, why: self.why };
-        let raised = match Place::find(&self.server)? {
-            Place::Here(policies, ledger) => {
-                budgets::raise(&policies, &ledger, &wanted, &super::key::local_user(), now)?
+        let raised: BudgetLine = match Till::find(&self.server)? {
+            Till::Here(here) => {
+                let raised = budgets::raise(&here.policies, &here.ledger, &wanted, &super::key::local_user(), now)?;
+                here.tell_own();
+                here.tell_later();
+                raised
             }
-            Place::There(remote) => remote.ask(Method::POST, "/api/v1/budgets/raise", Some(&wanted))?,
+            Till::There(remote) => remote.ask(Method::POST, "/api/v1/budgets/raise", Some(&wanted))?,
         };
+        tell_reach(raised.reached);
         if self.json {
             anstream::println!("{}", serde_json::to_string(&raised)?);
         } else {
@@ -179,23 +176,5 @@ impl Raise {
             );
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl Place {
-    /// Finds them: with `--server` or where one has the books open, in the running gateway.
-    fn find(server: &Server) -> anyhow::Result<Self> {
-        let token_file = server.token_file.as_deref();
-        if let Some(address) = &server.server {
-            return Ok(Self::There(Remote::new(address, token_file)?));
-        }
-        let loaded = books::configuration(server)?;
-        match Ledger::embedded(&loaded.server.journal.join("books"), Timestamp::now()) {
-            Ok((ledger, _)) => Ok(Self::Here(loaded.policies, ledger)),
-            Err(BooksError::InUse(_)) => {
-                Ok(Self::There(Remote::new(format!("http://{}", loaded.server.admin.listen), token_file)?))
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 }

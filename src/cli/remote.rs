@@ -1,6 +1,7 @@
 //! The admin API of a running gateway, as commands use it.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,6 +33,24 @@ pub struct Server {
     /// A file with the token for it, instead of `TURNPIKE_TOKEN`.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// The running gateway that `--server` names.
+    ///
+    /// # Errors
+    /// As [`Remote::new`].
+    pub fn named(&self) -> anyhow::Result<Option<Remote>> {
+        self.server.as_ref().map(|address| Remote::new(address, self.token_file.as_deref())).transpose()
+    }
+
+    /// The one whose admin listener is at `listen` by the configuration.
+    ///
+    /// # Errors
+    /// As [`Remote::new`].
+    pub fn running(&self, listen: SocketAddr) -> anyhow::Result<Remote> {
+        Remote::new(format!("http://{listen}"), self.token_file.as_deref())
+    }
 }
 
 /// A running gateway.

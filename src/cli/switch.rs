@@ -1,14 +1,14 @@
 //! `turnpike off` and `turnpike on`: the emergency switch.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    books::{self, shown, time},
-    remote::{Remote, Server},
+    books::{Here, Till, shown, tell_reach, time},
+    remote::Server,
 };
 use crate::{
     admin::{
@@ -16,8 +16,7 @@ use crate::{
         switches,
     },
     config,
-    ledger::{BooksError, Ledger, keys::KeyStore},
-    policy::Policies,
+    ledger::keys::KeyStore,
 };
 
 const PATH: &str = "/api/v1/switches";
@@ -62,27 +61,13 @@ pub struct On {
     server: Server,
 }
 
-/// Where it is switched.
-enum Place {
-    /// In the books of a gateway that does not run.
-    Here(Box<Here>),
-    /// In a running gateway.
-    There(Remote),
-}
-
-struct Here {
-    policies: Arc<Policies>,
-    ledger: Ledger,
-    keys: Option<KeyStore>,
-}
-
 /// Switches something off, or lists what is off.
 ///
 /// # Errors
 /// Whatever keeps it from being done.
 pub fn off(args: Off) -> anyhow::Result<ExitCode> {
-    let place = Place::find(&args.server)?;
-    let (Some(target), Some(why)) = (args.target, args.why) else { return list(&place, args.json) };
+    let till = Till::find(&args.server)?;
+    let (Some(target), Some(why)) = (args.target, args.why) else { return list(&till, args.json) };
     let until = match &args.length {
         Some(text) => {
             let length = config::duration(text)
@@ -91,7 +76,7 @@ pub fn off(args: Off) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
-    place.switch(&Switch { target, off: true, until, cut: args.cut, why }, args.json)
+    switch(&till, &Switch { target, off: true, until, cut: args.cut, why }, args.json)
 }
 
 /// Switches something on again.
@@ -99,16 +84,17 @@ pub fn off(args: Off) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// Whatever keeps it from being done.
 pub fn on(args: On) -> anyhow::Result<ExitCode> {
-    let place = Place::find(&args.server)?;
-    place.switch(&Switch { target: args.target, off: false, until: None, cut: false, why: args.why }, args.json)
+    let till = Till::find(&args.server)?;
+    let wanted = Switch { target: args.target, off: false, until: None, cut: false, why: args.why };
+    switch(&till, &wanted, args.json)
 }
 
-fn list(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
-    let list = match place {
-        Place::Here(here) => {
+fn list(till: &Till, json: bool) -> anyhow::Result<ExitCode> {
+    let list = match till {
+        Till::Here(here) => {
             SwitchList { switches: switches::lines(&here.policies, here.ledger.books(), Timestamp::now()) }
         }
-        Place::There(remote) => remote.ask(Method::GET, PATH, None::<&()>)?,
+        Till::There(remote) => remote.ask(Method::GET, PATH, None::<&()>)?,
     };
     if json {
         anstream::println!("{}", serde_json::to_string(&list)?);
@@ -136,51 +122,32 @@ fn table(lines: &[SwitchLine]) -> Table {
     table
 }
 
-impl Place {
-    /// Finds it: with `--server` or where one has the books open, the running gateway.
-    fn find(server: &Server) -> anyhow::Result<Self> {
-        let token_file = server.token_file.as_deref();
-        if let Some(address) = &server.server {
-            return Ok(Self::There(Remote::new(address, token_file)?));
+fn switch(till: &Till, wanted: &Switch, json: bool) -> anyhow::Result<ExitCode> {
+    let line: SwitchLine = match till {
+        Till::Here(here) => {
+            let line = switch_here(here, wanted)?;
+            here.tell_later();
+            line
         }
-        let loaded = books::configuration(server)?;
-        let journal = &loaded.server.journal;
-        match Ledger::embedded(&journal.join("books"), Timestamp::now()) {
-            Ok((ledger, _)) => {
-                let keys = if KeyStore::is_in(journal) { Some(KeyStore::open(journal)?) } else { None };
-                Ok(Self::Here(Box::new(Here { policies: loaded.policies, ledger, keys })))
-            }
-            Err(BooksError::InUse(_)) => {
-                Ok(Self::There(Remote::new(format!("http://{}", loaded.server.admin.listen), token_file)?))
-            }
-            Err(error) => Err(error.into()),
-        }
+        Till::There(remote) => remote.ask(Method::POST, PATH, Some(wanted))?,
+    };
+    tell_reach(line.reached);
+    if json {
+        anstream::println!("{}", serde_json::to_string(&line)?);
+        return Ok(ExitCode::SUCCESS);
     }
-
-    fn switch(&self, wanted: &Switch, json: bool) -> anyhow::Result<ExitCode> {
-        let line = match self {
-            Self::Here(here) => here.switch(wanted)?,
-            Self::There(remote) => remote.ask(Method::POST, PATH, Some(wanted))?,
-        };
-        if json {
-            anstream::println!("{}", serde_json::to_string(&line)?);
-            return Ok(ExitCode::SUCCESS);
-        }
-        let (target, word) = (shown(&line.target), if line.off { "off" } else { "on" });
-        let until = line.until.map(|until| format!(" until {}", time(until))).unwrap_or_default();
-        anstream::eprintln!("{target} is switched {word}{until}");
-        Ok(ExitCode::SUCCESS)
-    }
+    let (target, word) = (shown(&line.target), if line.off { "off" } else { "on" });
+    let until = line.until.map(|until| format!(" until {}", time(until))).unwrap_or_default();
+    anstream::eprintln!("{target} is switched {word}{until}");
+    Ok(ExitCode::SUCCESS)
 }
 
-impl Here {
-    fn switch(&self, wanted: &Switch) -> anyhow::Result<SwitchLine> {
-        let stored =
-            |id: &str| self.keys.as_ref().is_some_and(|keys| keys.find([id]).is_ok_and(|rows| !rows.is_empty()));
-        let has_key = |id: &str| self.policies.keys.contains_key(id) || stored(id);
-        let (who, books) = (super::key::local_user(), self.ledger.books());
-        let row = switches::order(&self.policies, books, has_key, wanted, &who, Timestamp::now())?;
-        self.ledger.switch(row.clone())?;
-        Ok(switches::line(&row))
-    }
+fn switch_here(here: &Here, wanted: &Switch) -> anyhow::Result<SwitchLine> {
+    let keys = if KeyStore::is_in(&here.journal) { Some(KeyStore::open(&here.journal)?) } else { None };
+    let stored = |id: &str| keys.as_ref().is_some_and(|keys| keys.find([id]).is_ok_and(|rows| !rows.is_empty()));
+    let has_key = |id: &str| here.policies.keys.contains_key(id) || stored(id);
+    let (who, books) = (super::key::local_user(), here.ledger.books());
+    let row = switches::order(&here.policies, books, has_key, wanted, &who, Timestamp::now())?;
+    here.ledger.switch(row.clone())?;
+    Ok(switches::line(&row))
 }

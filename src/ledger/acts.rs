@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -21,6 +22,9 @@ use super::{
         switches::{SwitchKind, SwitchRow},
     },
 };
+
+/// How long an operator waits to hear that an act is in the store.
+const REACH: Duration = Duration::from_secs(2);
 
 /// What has come from other gateways and is in force.
 #[derive(Clone, Debug, Default)]
@@ -326,6 +330,15 @@ impl Ledger {
     /// Says that the key `id` has changed in this node's store.
     pub fn key_changed(&self, id: &str) {
         self.post(of_key(id));
+    }
+
+    /// Whether all that was done here so far is in the store that the other gateways read; waits for it a moment. `None`
+    /// = there is no such store.
+    pub async fn reached(&self) -> Option<bool> {
+        match self.store() {
+            Some(store) => Some(store.is_posted(REACH).await),
+            None => None,
+        }
     }
 
     /// Whether a key that this node does not know is surely none: no other gateway can have made it.

@@ -62,7 +62,16 @@ impl Ledger {
     /// # Errors
     /// [`BooksError`] when the books cannot be opened.
     pub fn embedded(folder: &Path, now: Timestamp) -> Result<(Self, Recovery), BooksError> {
-        let (books, recovery) = Books::open(folder, now)?;
+        Self::at_rest(folder, false, now)
+    }
+
+    /// The books in `folder` while no gateway runs over them. `shared`: it counts in a store with others, of which
+    /// nothing is known here; what is booked here goes there when it runs.
+    ///
+    /// # Errors
+    /// [`BooksError`] when the books cannot be opened.
+    pub fn at_rest(folder: &Path, shared: bool, now: Timestamp) -> Result<(Self, Recovery), BooksError> {
+        let (books, recovery) = if shared { Books::open_shared(folder, now)? } else { Books::open(folder, now)? };
         Ok((Self { books, store: None, open: AtomicI64::new(0) }, recovery))
     }
 

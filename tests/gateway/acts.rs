@@ -185,7 +185,9 @@ async fn a_store_that_was_emptied_is_filled_again_and_a_gateway_that_comes_later
 async fn what_was_done_in_a_folder_reaches_the_others_when_its_gateway_runs() {
     let (redis, upstream) = (Server::start(&[]).await, Upstream::start().await);
     let site: Site = setup(&redis, &upstream).site();
-    let made = site.run(&["key", "create", "--team", "test", "--json"]).json();
+    let made = site.run(&["key", "create", "--team", "test", "--json"]);
+    assert!(made.stderr.contains("the others hear of this when this one does"), "{made:?}");
+    let made = made.json();
     let secret = made["key"].as_str().unwrap();
     let b = setup(&redis, &upstream).start().await;
     until("the store is up", async || status(&b, "sk-nobody").await == 401).await;
@@ -194,8 +196,73 @@ async fn what_was_done_in_a_folder_reaches_the_others_when_its_gateway_runs() {
     until("its key is known", async || status(&b, secret).await == 200).await;
     drop(a);
     site.run(&["key", "revoke", made["id"].as_str().unwrap(), "--why", "while nothing runs"]).done();
+    site.run(&["off", "backend:one", "--why", "while nothing runs"]).done();
     let _a = site.start().await;
     until("it is revoked", async || status(&b, secret).await == 401).await;
+    until("it is off", async || status(&b, KEY).await == 503).await;
+}
+
+#[tokio::test]
+async fn a_command_says_whose_sums_it_shows_and_whether_the_others_hear_of_it() {
+    let (mut redis, upstream) = (Server::start(&[]).await, Upstream::start().await);
+    let thrifty = "{budgets: [{name: month, limit: 1 USD, per: month}]}";
+    let site = setup(&redis, &upstream).team("thrifty", "sk-thrifty", thrifty).site();
+    let raise = ["budget", "raise", "team/thrifty/month", "1 USD", "--for", "4h", "--why", "a launch"];
+    let token = [("TURNPIKE_TOKEN", OPS)];
+    let said = |arguments: &[&str], what: &str| {
+        let said = site.run_with(&token, arguments);
+        assert!(said.stderr.contains(what), "{said:?}");
+        said.done();
+    };
+    let own = "these are the sums of this gateway alone";
+    said(&["budget", "list"], own);
+    said(&raise, "the others hear of this when this one does");
+    let gateway = site.start().await;
+    until("the store is up", async || ask(&gateway, "sk-nobody").await.status == 401).await;
+    let list = site.run_with(&token, &["budget", "list"]);
+    assert!(!list.stderr.contains(own), "a gateway that runs has the sums of all: {list:?}");
+    assert!(list.done().contains("a launch"));
+    said(&raise, "the other gateways have it within a second");
+    redis.kill();
+    until("the store is away", async || status(&gateway, "sk-nobody").await == 503).await;
+    said(&["off", "backend:one", "--why", "a test"], "the other gateways hear of this when it is back");
+}
+
+#[tokio::test]
+async fn what_a_gateway_that_is_gone_leases_is_given_back_by_command() {
+    let rich = "{budgets: [{name: month, limit: 900 USD, per: month}]}";
+    let pair = Pair::start_with(|setup| setup.team("rich", "sk-rich", rich)).await;
+    until("something is leased", async || {
+        assert_eq!(status(&pair.a, "sk-rich").await, 200);
+        pair.a.metric("turnpike_lease_usd", &[]).await > 0.0
+    })
+    .await;
+    let node = std::fs::read_to_string(pair.a.site().path().join("data/books/node")).unwrap();
+    let node = node.trim();
+    let (b, redis) = (pair.b, pair.redis);
+    let token = [("TURNPIKE_TOKEN", OPS)];
+    let release = ["audit", "--release", node, "--why", "its machine burnt down"];
+    b.site().run_with(&token, &release).failed(1, &["may spend what it leases"]);
+    let mut look = redis.look().await;
+    let mut heard = String::new();
+    until("it has told what it leases", async || {
+        heard = redis::cmd("HGET").arg("{tp:turnpike}:n").arg(node).query_async(&mut look).await.unwrap();
+        heard.contains("team/rich/month")
+    })
+    .await;
+    drop(pair.a);
+    // As if eleven minutes had passed.
+    let (ms, slices) = heard.split_once(' ').unwrap();
+    let long_ago = format!("{} {slices}", ms.parse::<i64>().unwrap() - 660_000);
+    let mut set = redis::cmd("HSET");
+    set.arg("{tp:turnpike}:n").arg(node).arg(long_ago).query_async::<()>(&mut look).await.unwrap();
+    let audit = || b.site().run_with(&token, &["audit"]);
+    until("it is disputed", async || audit().stdout.contains(&format!("audit --release {node}"))).await;
+    let said = b.site().run_with(&token, &release).done();
+    assert!(said.contains("team/rich/month") && said.contains("given back"), "{said}");
+    until("it is disputed no more", async || !audit().stdout.contains(node)).await;
+    audit().done();
+    b.site().run_with(&token, &release).failed(1, &["leases anything"]);
 }
 
 #[tokio::test]

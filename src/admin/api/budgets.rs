@@ -43,6 +43,10 @@ pub struct BudgetLine {
     pub renews_at: Timestamp,
     /// Raises in force.
     pub raises: Vec<RaiseLine>,
+    /// Of an act: whether it is in the store from which the other gateways have it within a second, or waits until that
+    /// is back; absent where there are no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<bool>,
 }
 
 /// One raise.

@@ -55,6 +55,22 @@ pub struct NewSecret {
     /// Of a rotation: when the secret before ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_until: Option<Timestamp>,
+    /// Of an act: whether it is in the store from which the other gateways have it within a second, or waits until that
+    /// is back; absent where there are no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<bool>,
+}
+
+/// The answer to a revocation: the key as it is now.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KeyRevoked {
+    /// The key.
+    #[serde(flatten)]
+    pub key: Option<KeyLine>,
+    /// Of an act: whether it is in the store from which the other gateways have it within a second, or waits until that
+    /// is back; absent where there are no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<bool>,
 }
 
 /// The answer to `GET /api/v1/keys`.

@@ -15,6 +15,6 @@ pub use books::{
 };
 pub use budgets::{BudgetLine, BudgetList, RaiseBudget, RaiseLine};
 pub use decisions::{DecisionAnswer, ExplainRequest, OutcomeLine};
-pub use keys::{CreateKey, KeyActLine, KeyDetail, KeyLine, KeyList, NewSecret, RevokeKey, RotateKey};
+pub use keys::{CreateKey, KeyActLine, KeyDetail, KeyLine, KeyList, KeyRevoked, NewSecret, RevokeKey, RotateKey};
 pub use replay::{CandidateLine, ChangeLine, ExhaustedLine, MoveLine, ReplayAnswer, SideLine, VerifiedLine};
 pub use switches::{Switch, SwitchLine, SwitchList};

@@ -27,6 +27,10 @@ pub struct SwitchLine {
     pub who: Option<String>,
     /// Why.
     pub why: String,
+    /// Of an act: whether it is in the store from which the other gateways have it within a second, or waits until that
+    /// is back; absent where there are no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<bool>,
 }
 
 /// The body of `POST /api/v1/switches`.

@@ -12,9 +12,9 @@ use secrecy::ExposeSecret;
 
 pub(super) use self::place::local_user;
 use self::place::{Place, deed};
-use super::remote::Server;
+use super::{books::tell_reach, remote::Server};
 use crate::{
-    admin::api::{CreateKey, KeyDetail, KeyLine, KeyList, NewSecret, RevokeKey, RotateKey},
+    admin::api::{CreateKey, KeyDetail, KeyLine, KeyList, KeyRevoked, NewSecret, RevokeKey, RotateKey},
     base::{hex, tenants::Key},
     config,
     ledger::keys::{KeyError, KeyOrder, id_of, make},
@@ -149,7 +149,8 @@ impl Create {
             anstream::eprintln!("the key, shown this once: {}", made.secret.expose_secret());
             return Ok(());
         }
-        let NewSecret { id, secret, .. } = self.stored(&order)?;
+        let NewSecret { id, secret, reached, .. } = self.stored(&order)?;
+        tell_reach(reached);
         if self.json {
             anstream::println!("{}", serde_json::json!({"id": id, "key": secret}));
         } else {
@@ -179,8 +180,9 @@ impl Create {
             Place::Here(here) => {
                 here.knows_team(&self.team)?;
                 let made = here.store()?.create(order, &deed(self.why.clone()))?;
+                here.tell_later();
                 let (id, secret) = (made.key.id.to_string(), made.secret.expose_secret().to_owned());
-                Ok(NewSecret { id, secret, former_until: None })
+                Ok(NewSecret { id, secret, former_until: None, reached: None })
             }
             Place::There(remote) => {
                 let KeyOrder { name, expires, explain, .. } = order.clone();
@@ -248,15 +250,17 @@ impl Rotate {
             Place::Here(here) => {
                 let rotated = here.store()?.rotate(id, here.in_file(id), overlap, &deed(self.why));
                 let (made, until) = rotated.map_err(|failed| here.told(failed))?;
+                here.tell_later();
                 let (id, secret) = (made.key.id.to_string(), made.secret.expose_secret().to_owned());
-                NewSecret { id, secret, former_until: Some(until) }
+                NewSecret { id, secret, former_until: Some(until), reached: None }
             }
             Place::There(remote) => {
                 let body = RotateKey { overlap: self.overlap, why: self.why };
                 remote.ask(Method::POST, &format!("{}/rotate", path(id)), Some(&body))?
             }
         };
-        let NewSecret { id, secret, former_until } = rotated;
+        let NewSecret { id, secret, former_until, reached } = rotated;
+        tell_reach(reached);
         if self.json {
             anstream::println!("{}", serde_json::json!({"id": id, "key": secret, "former_until": former_until}));
             return Ok(());
@@ -282,10 +286,12 @@ impl Revoke {
             Place::Here(here) => {
                 let revoked = here.store()?.revoke(id, here.in_file(id), &deed(Some(self.why)));
                 revoked.map_err(|failed| here.told(failed))?;
+                here.tell_later();
             }
             Place::There(remote) => {
                 let body = RevokeKey { why: self.why };
-                remote.ask::<serde_json::Value>(Method::POST, &format!("{}/revoke", path(id)), Some(&body))?;
+                let revoked: KeyRevoked = remote.ask(Method::POST, &format!("{}/revoke", path(id)), Some(&body))?;
+                tell_reach(revoked.reached);
             }
         }
         anstream::eprintln!("key `{id}` is revoked");

@@ -6,15 +6,14 @@ use anyhow::Context;
 use jiff::Timestamp;
 
 use crate::{
-    base::{names::KeyId, tenants::Key},
-    cli::remote::{Remote, Server},
+    base::{names::KeyId, store::StoreConfig, tenants::Key},
+    cli::{
+        books::{self, tell_later},
+        remote::{Remote, Server},
+    },
     config::{self, Loaded},
     ledger::keys::{Actor, Deed, KeyError, KeySnapshot, KeyStore, KeyStoreError, KeyView, Via, listing},
 };
-
-/// Stands for a variable that is not set here: the gateway has it, and no command on keys needs what it holds. It is
-/// an address, since endpoints may come from variables.
-const UNSET: &str = "http://a-variable-that-is-not-set.invalid";
 
 /// Where the keys are that a command is about.
 pub(super) enum Place {
@@ -33,18 +32,10 @@ pub(super) struct Here {
 impl Place {
     /// Finds the keys. `making`: the store is made where there is none.
     pub(super) fn find(server: &Server, making: bool) -> anyhow::Result<Self> {
-        let token_file = server.token_file.as_deref();
-        if let Some(address) = &server.server {
-            return Ok(Self::There(Remote::new(address, token_file)?));
+        if let Some(remote) = server.named()? {
+            return Ok(Self::There(remote));
         }
-        let environment = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| UNSET.to_owned()));
-        let loaded = config::load_or_kept(&server.config, &environment);
-        let (loaded, faults) = loaded.map_err(|faults| anyhow::anyhow!("the configuration is at fault\n{faults}"))?;
-        if faults.is_some() {
-            anstream::eprintln!(
-                "warning: the policies are at fault, so the last good ones count; see `turnpike check`"
-            );
-        }
+        let loaded = books::configuration(server)?;
         let journal = &loaded.server.journal;
         if !making && !KeyStore::is_in(journal) {
             return Ok(Self::Here(Box::new(Here { loaded, store: None })));
@@ -52,7 +43,7 @@ impl Place {
         match KeyStore::open(journal) {
             Ok(store) => Ok(Self::Here(Box::new(Here { loaded, store: Some(store) }))),
             Err(KeyStoreError::InUse(_)) => {
-                Ok(Self::There(Remote::new(format!("http://{}", loaded.server.admin.listen), token_file)?))
+                Ok(Self::There(server.running(loaded.server.admin.listen)?))
             }
             Err(error) => Err(error.into()),
         }
@@ -79,6 +70,11 @@ impl Here {
     /// The store.
     pub(super) fn store(&self) -> anyhow::Result<&KeyStore> {
         self.store.as_ref().context("there is no key store")
+    }
+
+    /// Says when the other gateways hear of what was done here.
+    pub(super) fn tell_later(&self) {
+        tell_later(matches!(self.loaded.server.store, StoreConfig::Redis(_)));
     }
 
     /// The store, where there is one.

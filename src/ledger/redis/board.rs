@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use super::{
     edits::{self, Moves},
     keeper::{Broken, errand},
     link::{Live, Standing},
+    outgoing::Outgoing,
     protocol::{Unknown, Words},
     scripts::{Script, Wire},
     store::{Inner, Store},
@@ -86,8 +87,7 @@ pub trait Keeping: Send + Sync + 'static {
 #[derive(Default)]
 pub(super) struct Board {
     keeping: OnceLock<Arc<dyn Keeping>>,
-    /// Names of what changed here and is not in the store yet.
-    changed: Mutex<BTreeSet<String>>,
+    outgoing: Outgoing,
     wake: Notify,
     /// What is here is all that there is.
     whole: watch::Sender<bool>,
@@ -105,11 +105,6 @@ impl Board {
             task.abort();
         }
     }
-
-    fn changed(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        // A set of names is whole at every step.
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Store {
@@ -126,8 +121,14 @@ impl Store {
     /// Says that the items of these names have changed here.
     pub fn post(&self, names: impl IntoIterator<Item = String>) {
         let board = &self.inner().board;
-        board.changed().extend(names);
+        board.outgoing.add(names);
         board.wake.notify_one();
+    }
+
+    /// Whether all that was posted so far is in the store; waits for it while that answers, at most for `most`.
+    pub async fn is_posted(&self, most: Duration) -> bool {
+        let most = if self.is_up() { most } else { Duration::ZERO };
+        timeout(most, self.inner().board.outgoing.is_there()).await.is_ok()
     }
 
     /// Whether this node knows all that the store does: what it does not know is nowhere.
@@ -219,13 +220,15 @@ impl Desk<'_> {
 
     /// Sends what has changed here and takes in what has changed elsewhere.
     async fn look(&self, at: Place) -> Result<Place, Broken> {
-        let changed = std::mem::take(&mut *self.inner.board.changed());
+        let outgoing = &self.inner.board.outgoing;
+        let (changed, changes) = outgoing.take();
         if !changed.is_empty()
             && let Err(error) = self.put_up(changed.clone()).await
         {
-            self.inner.board.changed().extend(changed);
+            outgoing.put_back(changed);
             return Err(error);
         }
+        outgoing.done(changes);
         let mut at = at;
         loop {
             let page = self.pull(&at).await?;

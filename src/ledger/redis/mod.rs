@@ -18,6 +18,7 @@ pub mod lease;
 mod levels;
 pub mod link;
 pub(in crate::ledger) mod mirror;
+mod outgoing;
 pub mod protocol;
 mod rebuild;
 pub mod scripts;
