@@ -67,6 +67,7 @@ pub use serve::serve;
 
 use crate::{
     base::{
+        catalog::Candidate,
         fences::{Fence, Unit},
         money::Money,
     },
@@ -212,6 +213,11 @@ impl Gateway {
 
     /// Tells operators of budgets in which something was settled, if that passed a share that they warn of.
     fn told_settled(&self, fences: &[Arc<Fence>]) {
+    /// Tells operators of a candidate whose breaker has opened.
+    fn told_broken(&self, candidate: &Candidate) {
+        self.notices.broken(&self.live().policies.notify, candidate, self.now());
+    }
+
         let (live, now) = (self.live(), self.now());
         for fence in fences {
             self.notices.settled(&live.policies.notify, fence, self.ledger.level(fence, now), now);

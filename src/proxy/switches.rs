@@ -220,6 +220,9 @@ impl Gateway {
 
     fn switched(&self, row: SwitchRow) {
         let word = if row.off { "off" } else { "on" };
+        if row.is_off(self.now()) {
+            self.notices().switched(&self.policies(), &row, self.now());
+        }
         let cut =
             if row.off && row.cut && row.is_off(self.now()) { self.running.cut(&Arc::new(row.clone())) } else { 0 };
         self.begin_anew(&row);

@@ -124,3 +124,42 @@ async fn a_backend_that_is_switched_off_is_told_with_its_reason() {
         (&"backend_off".into(), &"one".into(), &"its prices doubled".into())
     );
 }
+
+#[tokio::test]
+async fn a_backend_that_an_operator_switches_off_is_told_once() {
+    let upstream = Upstream::start().await;
+    let receiver = Receiver::start(&[]).await;
+    let gateway = setup(&upstream, &receiver, "backend_off").token("ops", "token-of-the-operators", "switch").start().await;
+    let site = gateway.site().clone();
+    let token = [("TURNPIKE_TOKEN", "token-of-the-operators")];
+    site.run_with(&token, &["off", "backend:one", "--why", "leaks prompts"]).done();
+    until("it is told", async || !receiver.taken().is_empty()).await;
+    let told = receiver.taken().remove(0);
+    assert_eq!((&told["event"], &told["backend"]), (&"backend_off".into(), &"one".into()));
+    assert_eq!(told["why"], "leaks prompts (by ops)");
+    site.run_with(&token, &["on", "backend:one", "--why", "mended"]).done();
+    site.run_with(&token, &["off", "provider:openai", "--why", "again"]).done();
+    until("the other act is told", async || receiver.taken().len() >= 2).await;
+    let told: Vec<Value> = receiver.taken().iter().map(|event| event["why"].clone()).collect();
+    assert_eq!(told, ["leaks prompts (by ops)", "again (by ops)"]);
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_so_often_that_it_is_left_alone_is_told_once() {
+    let upstream = Upstream::start().await;
+    upstream.always(Script::error(500, "broken", "down"));
+    let receiver = Receiver::start(&[]).await;
+    let gateway = setup(&upstream, &receiver, "backend_off").start().await;
+    until("its breaker opens", async || {
+        gateway.ask("one-model").await;
+        gateway.metric("turnpike_breaker_state", &["one"]).await > 0.0
+    })
+    .await;
+    until("it is told", async || !receiver.taken().is_empty()).await;
+    for _ in 0..20 {
+        gateway.ask("one-model").await;
+    }
+    let told = receiver.taken();
+    assert_eq!((told.len(), &told[0]["backend"], &told[0]["model"]), (1, &"one".into(), &"one-model".into()));
+    assert!(told[0]["text"].as_str().unwrap().contains("no requests for model `one-model`"), "{told:?}");
+}

@@ -128,8 +128,9 @@ impl Flight {
         self.ticket.as_ref().is_some_and(|ticket| self.state.servers.ended(ticket, end, now))
     }
 
-    /// Notes how the attempt ended, and with which status: latency, breaker, what becomes of the account.
-    pub fn ended(&self, verdict: Verdict, status: u16, timing: &Timing, usage: &Usage) {
+    /// Notes how the attempt ended, and with which status: latency, breaker, what becomes of the account. Returns whether
+    /// that opened the breaker of a candidate that was sound.
+    pub fn ended(&self, verdict: Verdict, status: u16, timing: &Timing, usage: &Usage) -> bool {
         let now = self.epoch.elapsed();
         let end = match verdict {
             Verdict::Served => End::Served { cached: if usage.estimated { 0 } else { usage.cached_input } },
@@ -174,7 +175,9 @@ impl Flight {
         }
         let mut watched = lock(&self.candidate.seen);
         self.reported.store(true, Ordering::Relaxed);
+        let was_open = watched.breaker.is_open();
         watched.breaker.report(self.permit, outcome, now);
+        let opened = !was_open && watched.breaker.is_open();
         match verdict {
             Verdict::Served => {
                 let &Timing { first_token, total, prior } = timing;
@@ -194,6 +197,7 @@ impl Flight {
             }
             Verdict::Failed { .. } | Verdict::Unknown => {}
         }
+        opened
     }
 }
 

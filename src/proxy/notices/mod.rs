@@ -7,7 +7,7 @@ mod deliver;
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 pub use deliver::deliver;
@@ -21,17 +21,27 @@ use uuid::Uuid;
 
 use crate::{
     base::{
+        catalog::{Backend, Candidate},
         fences::{Fence, Purpose, Unit},
         money::Money,
         names::RouteName,
         notices::{EventKind, Webhook},
     },
-    ledger::{Refused, balances::Level, outbox::Mark},
+    ledger::{
+        Refused,
+        balances::Level,
+        outbox::Mark,
+        row::switches::{SwitchKind, SwitchRow},
+    },
     policy::Policies,
 };
 
 /// How often it is told that the store is away, in seconds.
 const STORE_LOST_EVERY: i64 = 300;
+/// How often it is told that a candidate's breaker has opened, in seconds.
+const BROKEN_EVERY: i64 = 300;
+/// An act of an operator is new for so long, in seconds: 35 days.
+const SWITCH_TOLD: i64 = 35 * 24 * 3600;
 /// Events that wait to be written down.
 const QUEUE: usize = 1024;
 
@@ -133,6 +143,44 @@ impl Notices {
         let about =
             || json!({"route": route.as_str(), "arm": arm.as_str(), "since_ms": since, "why": why, "text": text});
         self.tell(EventKind::RolloutWithdrawn, None, now, about);
+    }
+
+    /// Notes that an operator has switched something off: told of each backend that it takes out.
+    pub fn switched(&self, policies: &Policies, row: &SwitchRow, now: Timestamp) {
+        if !self.wanted(&policies.notify, EventKind::BackendOff) {
+            return;
+        }
+        let ends = row.until_ms.map_or(i64::MAX, |until| until.div_euclid(1000));
+        let until = ends.min(now.as_second().saturating_add(SWITCH_TOLD));
+        let is_meant = |backend: &&Arc<Backend>| match row.kind {
+            SwitchKind::Backend => *backend.name == *row.name,
+            SwitchKind::Provider => *backend.provider == *row.name,
+            SwitchKind::Model | SwitchKind::Team | SwitchKind::Key | SwitchKind::Arm => false,
+        };
+        for backend in policies.backends.values().filter(is_meant) {
+            let (name, why) = (backend.name.as_str(), row.reason());
+            let mark = Mark { name: format!("off/{}/{name}", row.id), until };
+            self.tell(
+                EventKind::BackendOff,
+                Some(mark),
+                now,
+                || json!({"backend": name, "why": why, "text": format!("backend `{name}` is switched off: {why}")}),
+            );
+        }
+    }
+
+    /// Notes that a candidate has failed so often that nobody is sent to it; told once in five minutes.
+    pub fn broken(&self, webhooks: &[Webhook], candidate: &Candidate, now: Timestamp) {
+        if !self.wanted(webhooks, EventKind::BackendOff) {
+            return;
+        }
+        let (model, backend) = (candidate.model.name.as_str(), candidate.backend.name.as_str());
+        let slot = now.as_second().div_euclid(BROKEN_EVERY);
+        let mark = Mark { name: format!("broken/{model}@{backend}/{slot}"), until: (slot + 1) * BROKEN_EVERY };
+        let why = "too many of its attempts fail";
+        let text = format!("backend `{backend}` gets no requests for model `{model}` for now: {why}");
+        let about = || json!({"backend": backend, "model": model, "why": why, "text": text});
+        self.tell(EventKind::BackendOff, Some(mark), now, about);
     }
 
     /// Notes that the store of budgets cannot be asked; told once in five minutes.

@@ -150,7 +150,9 @@ impl Till {
         if outcome.verdict == Verdict::Served {
             meter.teach();
         }
-        meter.flight.ended(outcome.verdict, outcome.status, &timing, &usage);
+        if meter.flight.ended(outcome.verdict, outcome.status, &timing, &usage) {
+            self.gateway.told_broken(&meter.ranked.candidate);
+        }
         if let Some(row) = self.record.attempts.get_mut(meter.place()) {
             row.outcome = outcome.label;
             row.upstream_status = outcome.status;
