@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tempfile::TempDir;
 use turnpike::ledger::{
-    journal::{Journal, Position},
-    row::{About, Entry, PriceUsed, Row, Served, SettleRow, Tokens},
+    journal::{Journal, Position, Reader, Reading},
+    row::{About, Entry, PriceUsed, Row, Served, SettleRow, ToldRow, Tokens},
 };
 use uuid::Uuid;
 
@@ -67,6 +67,19 @@ impl Books {
         let about = About { user: "ann\0'; DROP TABLE x".into(), labels: Arc::new(labels), ..(*row.about).clone() };
         (row.about, row.charge_nanousd) = (Arc::new(about), 277_800);
         self.append(row);
+    }
+
+    /// Tells it what `other` has settled, as a shared store does.
+    pub fn hear(&mut self, other: &Self) {
+        let folder = self.folder.path().join("data/books/mirror");
+        let mut mirror = Journal::continue_at(&folder, Position::default()).unwrap();
+        let rows = Reader::open(&other.folder.path().join("data/books"), Position::default()).unwrap();
+        for (number, reading) in rows.enumerate() {
+            let Reading::Entry(entry, _) = reading.unwrap() else { panic!("the journal is damaged") };
+            let Entry::Settle(row) = *entry else { continue };
+            let (node, id) = ("other".to_owned(), format!("{NOON}-{number}"));
+            mirror.append_entry(&Entry::Told(ToldRow { node, id, after: 0, at: 0, settled: vec![row] })).unwrap();
+        }
     }
 
     fn append(&mut self, row: Row) {

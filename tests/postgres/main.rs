@@ -113,6 +113,25 @@ fn two_shippers_of_one_journal_and_two_journals_of_one_database_do_not_disturb_e
 }
 
 #[test]
+fn with_all_any_gateway_ships_the_rows_of_all_and_each_is_there_once() {
+    let database = Postgres::start(&[]);
+    let (mut first, mut second) = (Books::new(), Books::new());
+    first.write(30);
+    second.write(20);
+    first.hear(&second);
+    second.hear(&first);
+    let all = |books: &Books| ship(books.folder(), &database.url(), &["--once", "--all"]).output().unwrap();
+    assert!(done(&once(first.folder(), &database.url())).contains("30 rows shipped"));
+    assert!(done(&all(&first)).contains("20 rows shipped"));
+    assert!(done(&all(&second)).contains("0 rows shipped"));
+    let sums = [50, first.charged() + second.charged(), first.read() + second.read()];
+    assert_eq!(database.numbers(SUMS), sums);
+    // What comes is shipped from where each of the two journals was.
+    second.write(5);
+    assert!(done(&all(&second)).contains("5 rows shipped"));
+}
+
+#[test]
 fn a_row_is_there_with_all_that_the_books_say() {
     let database = Postgres::start(&[]);
     let mut books = Books::new();
