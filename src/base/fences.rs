@@ -212,6 +212,25 @@ fn write_plain(id: &mut String, name: &str, slash: bool) {
 }
 
 #[cfg(test)]
+impl Fence {
+    /// One for tests: a budget of money, or a limit of something else, called `day` and by the day of UTC.
+    pub fn sample(owner: Owner, unit: Unit, cap: i64) -> Self {
+        Self {
+            id: Self::id_of(&owner, "day"),
+            owner,
+            name: "day".into(),
+            unit,
+            purpose: if unit == Unit::Money { Purpose::Budget } else { Purpose::Limit },
+            cap,
+            raised: 0,
+            per: (unit != Unit::Concurrent).then_some(Period::Day),
+            zone: TimeZone::UTC,
+            warn_ppm: Arc::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -65,6 +65,8 @@ pub struct Short {
 #[derive(Debug, Default)]
 pub struct Balances {
     accounts: HashMap<Arc<str>, Account>,
+    /// The last instant that was heard of.
+    now: Timestamp,
     /// With so many accounts, those that nothing stands in any more are forgotten: users name themselves.
     crowded: usize,
 }
@@ -118,19 +120,22 @@ impl Balances {
     }
 
     fn account(&mut self, fence: &Fence, now: Timestamp) -> &mut Account {
-        // Looked up twice for a new fence only: `entry` would clone the id every time.
-        if !self.accounts.contains_key(&fence.id) {
-            if self.accounts.len() >= self.crowded.max(FEW) {
-                self.accounts.retain(|_, account| !account.is_over(now));
-                self.crowded = 2 * self.accounts.len();
-            }
-            self.accounts.insert(Arc::clone(&fence.id), Account::new(Window::of(fence, now)));
-        }
-        let account = self.accounts.entry(Arc::clone(&fence.id)).or_insert_with(|| Account::new(Window::ALWAYS));
+        self.now = now;
+        let account = self.opened(&fence.id, || Window::of(fence, now));
         if now >= account.current.window.end {
             account.roll(Window::of(fence, now));
         }
         account
+    }
+
+    /// The account of `id`; a new one begins in `window`. Before there are too many, those that are over go.
+    fn opened(&mut self, id: &Arc<str>, window: impl FnOnce() -> Window) -> &mut Account {
+        let now = self.now;
+        if self.accounts.len() >= self.crowded.max(FEW) && !self.accounts.contains_key(id) {
+            self.accounts.retain(|_, account| !account.is_over(now));
+            self.crowded = 2 * self.accounts.len();
+        }
+        self.accounts.entry(Arc::clone(id)).or_insert_with(|| Account::new(window()))
     }
 
     /// Puts a fence whose period or zone was edited into the window that it now means, which begins with what the
@@ -165,7 +170,7 @@ impl Balances {
 
     /// The same by id, for a fence that several gateways count.
     pub fn move_to(&mut self, id: &Arc<str>, window: Window, settled: i64) {
-        let account = self.accounts.entry(Arc::clone(id)).or_insert_with(|| Account::new(window));
+        let account = self.opened(id, || window);
         if account.current.window != window {
             account.roll(window);
             account.current.settled = settled;
@@ -200,13 +205,7 @@ impl Balances {
     /// Changes what is held and settled in one window. A window that has passed and holds nothing any more takes no
     /// further part; its books are in the journal.
     pub fn change(&mut self, id: &Arc<str>, window: &Window, held: i64, settled: i64) {
-        let Some(account) = self.accounts.get_mut(id) else {
-            let mut account = Account::new(*window);
-            account.current.held += held;
-            account.current.settled += settled;
-            self.accounts.insert(Arc::clone(id), account);
-            return;
-        };
+        let account = self.opened(id, || *window);
         if let Some(level) = account.level(window) {
             level.held += held;
             level.settled += settled;
@@ -233,8 +232,9 @@ impl Balances {
         }
     }
 
-    /// Settles the amounts of `places`.
-    pub fn book(&mut self, places: &[PlaceRow]) {
+    /// Settles the amounts of `places`, at `now`.
+    pub fn book(&mut self, places: &[PlaceRow], now: Timestamp) {
+        self.now = now;
         for place in places.iter().filter(|place| place.amount != 0) {
             self.change(&place.fence, &place.window(), 0, place.amount);
         }
@@ -254,30 +254,13 @@ fn held_at(mine: &[Place], place: &Place) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::TimeZone;
-
     use super::*;
-    use crate::base::{
-        fences::{Owner, Purpose, Unit},
-        tenants::Period,
-    };
+    use crate::base::fences::{Owner, Unit};
 
     #[test]
     fn users_of_days_gone_by_do_not_pile_up() {
         let fence = |name: &str| {
-            let owner = Owner::User("search".into(), name.into());
-            Arc::new(Fence {
-                id: Fence::id_of(&owner, "day"),
-                owner,
-                name: "day".into(),
-                unit: Unit::Money,
-                purpose: Purpose::Budget,
-                cap: 100,
-                raised: 0,
-                per: Some(Period::Day),
-                zone: TimeZone::UTC,
-                warn_ppm: Arc::default(),
-            })
+            Arc::new(Fence::sample(Owner::User("search".into(), name.into()), Unit::Money, 100))
         };
         let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
         let mut balances = Balances::default();
@@ -292,5 +275,24 @@ mod tests {
         }
         assert!(balances.accounts.len() <= 4 * FEW, "{}", balances.accounts.len());
         assert_eq!(balances.accounts[&stays.id].current.held, 7);
+    }
+
+    #[test]
+    fn users_of_days_gone_by_are_forgotten_too_where_only_settlements_come() {
+        let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        let row = |number: i64| PlaceRow {
+            fence: format!("user/search/{number}/day").into(),
+            unit: UnitRow::Usd,
+            from: number / 1_000 * 86_400,
+            to: (number / 1_000 + 1) * 86_400,
+            amount: 5,
+        };
+        let mut balances = Balances::default();
+        for number in 0..20_000 {
+            balances.book(&[row(number)], day(number / 1_000));
+        }
+        assert!(balances.accounts.len() <= 4 * FEW, "{}", balances.accounts.len());
+        let running = balances.settled().filter(|(_, level)| level.window.end > day(19)).count();
+        assert_eq!(running, 1_000, "and none whose window runs");
     }
 }

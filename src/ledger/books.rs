@@ -428,7 +428,7 @@ impl State {
 
     /// Takes over a checkpoint; gives the position that it was taken at.
     fn begin_from(&mut self, checkpoint: Checkpoint) -> Position {
-        self.balances.book(&checkpoint.settled);
+        self.balances.book(&checkpoint.settled, Timestamp::default());
         self.raises = checkpoint.raises;
         self.switches = checkpoint.switches;
         self.open = checkpoint.open.into_iter().map(|row| (row.id, row)).collect();
@@ -449,7 +449,8 @@ impl State {
             }
             Entry::Settle(row) => {
                 self.open.remove(&row.id);
-                self.balances.book(&row.places);
+                // A row of a process that ended, or a late one, is as old as it says.
+                self.balances.book(&row.places, Timestamp::from_millisecond(row.at_ms).unwrap_or_default());
             }
             Entry::Raise(row) => self.keep_raise(row),
             Entry::Switch(row) => self.keep_switch(row),
