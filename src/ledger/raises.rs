@@ -68,14 +68,9 @@ fn holds(row: &RaiseRow, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::TimeZone;
-
     use super::*;
     use crate::{
-        base::{
-            fences::{Owner, Purpose, Unit},
-            tenants::Period,
-        },
+        base::fences::{Owner, Unit},
         ledger::row::UnitRow,
     };
 
@@ -91,19 +86,7 @@ mod tests {
 
     #[test]
     fn raises_add_up_and_end_by_themselves() {
-        let owner = Owner::Team("search".into());
-        let fence = Arc::new(Fence {
-            id: Fence::id_of(&owner, "day"),
-            owner,
-            name: "day".into(),
-            unit: Unit::Money,
-            purpose: Purpose::Budget,
-            cap: 100,
-            raised: 0,
-            per: Some(Period::Day),
-            zone: TimeZone::UTC,
-            warn_ppm: Arc::default(),
-        });
+        let fence = Arc::new(Fence::sample(Owner::Team("search".into()), Unit::Money, 100));
         let raises = Raises::of([raise(1, 10, 0, 1_000), raise(2, 5, 500, 2_000)]);
         raises.add(&raise(2, 5, 500, 2_000));
         let cap = |ms| raises.apply(&fence, at(ms)).cap;

@@ -1,12 +1,7 @@
 //! Holds, windows and settlements of the ledger in memory.
 
-use jiff::tz::TimeZone;
-
 use super::{row::Served, *};
-use crate::base::{
-    fences::{Owner, Purpose},
-    tenants::{OnStoreLoss, Period},
-};
+use crate::base::{fences::Owner, tenants::OnStoreLoss};
 
 const NOON: &str = "2026-11-23T12:00:00Z";
 
@@ -19,19 +14,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn fence(owner: Owner, unit: Unit, cap: i64) -> Arc<Fence> {
-    let per = (unit != Unit::Concurrent).then_some(Period::Day);
-    Arc::new(Fence {
-        id: Fence::id_of(&owner, "day"),
-        owner,
-        name: "day".into(),
-        unit,
-        purpose: if unit == Unit::Money { Purpose::Budget } else { Purpose::Limit },
-        cap,
-        raised: 0,
-        per,
-        zone: TimeZone::UTC,
-        warn_ppm: Arc::default(),
-    })
+    Arc::new(Fence::sample(owner, unit, cap))
 }
 
 fn team(name: &str, dollars: i64) -> Arc<Fence> {

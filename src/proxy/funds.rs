@@ -83,27 +83,11 @@ impl Funds {
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::TimeZone;
-
     use super::*;
-    use crate::base::{
-        fences::{Fence, Owner},
-        tenants::Period,
-    };
+    use crate::base::fences::{Fence, Owner};
 
     fn refused(owner: Owner, unit: Unit, cap: i64, used: i64) -> Refused {
-        let fence = Fence {
-            id: Fence::id_of(&owner, "day"),
-            owner,
-            name: "day".into(),
-            unit,
-            purpose: Purpose::Budget,
-            cap,
-            raised: 0,
-            per: Some(Period::Day),
-            zone: TimeZone::UTC,
-            warn_ppm: Arc::default(),
-        };
+        let fence = Fence { purpose: Purpose::Budget, ..Fence::sample(owner, unit, cap) };
         Refused { fence: Arc::new(fence), used, wanted: cap, renews_at: None }
     }
 

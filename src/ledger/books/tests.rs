@@ -2,12 +2,11 @@
 
 use std::fs;
 
-use jiff::tz::TimeZone;
 
 use super::*;
 use crate::{
     base::{
-        fences::{Owner, Purpose, Unit},
+        fences::{Owner, Unit},
         tenants::{OnStoreLoss, Period},
     },
     ledger::{Demand, Hold, HoldError, Ledger, Order, row::Served},
@@ -20,19 +19,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn fence(per: Period, cap: i64) -> Arc<Fence> {
-    let owner = Owner::Team("search".into());
-    Arc::new(Fence {
-        id: Fence::id_of(&owner, "spend"),
-        owner,
-        name: "spend".into(),
-        unit: Unit::Money,
-        purpose: Purpose::Budget,
-        cap,
-        raised: 0,
-        per: Some(per),
-        zone: TimeZone::UTC,
-        warn_ppm: Arc::default(),
-    })
+    Arc::new(Fence { per: Some(per), ..Fence::sample(Owner::Team("search".into()), Unit::Money, cap) })
 }
 
 fn open(folder: &Path) -> (Arc<Ledger>, Recovery) {

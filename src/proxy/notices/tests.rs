@@ -17,19 +17,8 @@ fn now() -> Timestamp {
 }
 
 fn fence(cap: i64) -> Arc<Fence> {
-    let owner = Owner::Team("search".into());
-    Arc::new(Fence {
-        id: Fence::id_of(&owner, "day"),
-        owner,
-        name: "day".into(),
-        unit: Unit::Money,
-        purpose: Purpose::Budget,
-        cap,
-        raised: 0,
-        per: Some(Period::Day),
-        zone: TimeZone::UTC,
-        warn_ppm: [500_000, 800_000].into(),
-    })
+    let fence = Fence::sample(Owner::Team("search".into()), Unit::Money, cap);
+    Arc::new(Fence { warn_ppm: [500_000, 800_000].into(), ..fence })
 }
 
 fn webhooks(on: &[EventKind]) -> Vec<Webhook> {
