@@ -51,6 +51,7 @@ fn order(fences: &[Arc<Fence>], about: &Arc<About>, id: u128) -> Order {
         fences: fences.to_vec(),
         demand: Demand { money: Money::from_nanousd(4_000_000), tokens: 900 },
         on_store_loss: OnStoreLoss::Lease,
+        revision: 1,
     }
 }
 

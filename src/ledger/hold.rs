@@ -32,6 +32,9 @@ pub struct Order {
     pub demand: Demand,
     /// What happens while the store is away.
     pub on_store_loss: OnStoreLoss,
+    /// The revision of the policies that the fences come from, above 0: of two caps of one fence the one of the higher
+    /// revision counts. Revisions of several gateways are compared, so they are instants, in milliseconds since 1970.
+    pub revision: u64,
 }
 
 /// What a request may use, or has used: the request itself and its place among those under way go without saying.

@@ -113,6 +113,7 @@ impl Ledger {
                     team: Arc::clone(&order.about.team),
                     about: about.into(),
                     on_store_loss: order.on_store_loss,
+                    revision: order.revision,
                 };
                 // Boxed: without a shared store no request's future should have room for it.
                 Box::pin(store.hold(order.request, terms, order.demand, &fences, now)).await?

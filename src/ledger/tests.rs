@@ -29,6 +29,7 @@ fn order(fences: &[&Arc<Fence>], dollars: i64) -> Order {
         fences: fences.iter().map(|fence| Arc::clone(fence)).collect(),
         demand: Demand { money: usd(dollars), tokens: 100 },
         on_store_loss: OnStoreLoss::Lease,
+        revision: 1,
     }
 }
 

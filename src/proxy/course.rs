@@ -116,6 +116,7 @@ fn order(ask: &Ask, decision: &Decision, first: &Ranked) -> Order {
         fences,
         demand: demand(first, decision.ceiling),
         on_store_loss: ask.caller.team.on_store_loss,
+        revision: ask.live.revision,
     }
 }
 

@@ -97,6 +97,13 @@ pub struct Settings {
     pub clock_offset: SignedDuration,
 }
 
+impl Settings {
+    fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        now.checked_add(self.clock_offset).unwrap_or(now)
+    }
+}
+
 /// The gateway: everything that requests share.
 pub struct Gateway {
     settings: Settings,
@@ -133,9 +140,10 @@ impl Gateway {
         ledger: Arc<Ledger>,
         pool: Pool,
     ) -> std::io::Result<Arc<Self>> {
+        let live = Arc::new(Live::new(Arc::clone(&policies), settings.now(), None, &pool));
         let gateway = Self {
             settings,
-            live: ArcSwap::from_pointee(Live::new(Arc::clone(&policies), None, &pool)),
+            live: ArcSwap::from(Arc::clone(&live)),
             keys: KeyRing::default(),
             stored_keys: Mutex::new(stored_keys),
             open: AtomicBool::new(ledger.store().is_none()),
@@ -152,7 +160,7 @@ impl Gateway {
             vocabularies: vocabularies::Vocabularies::default(),
         };
         gateway.adopt(&policies);
-        gateway.announce(&policies);
+        gateway.announce(&live);
         Ok(Arc::new(gateway))
     }
 
@@ -161,9 +169,10 @@ impl Gateway {
     pub fn reload(&self, policies: Arc<Policies>) {
         self.adopt(&policies);
         let before = self.live.load_full();
-        self.live.store(Arc::new(Live::new(Arc::clone(&policies), Some(&before), &self.pool)));
+        let live = Arc::new(Live::new(Arc::clone(&policies), self.now(), Some(&before), &self.pool));
+        self.live.store(Arc::clone(&live));
         self.reloads.send_modify(|reloads| *reloads = reloads.wrapping_add(1));
-        self.announce(&policies);
+        self.announce(&live);
         self.notices.reloaded(&before.policies, &policies, self.now());
     }
 
@@ -204,6 +213,11 @@ impl Gateway {
         self.notices.refused(&self.live().policies.notify, refused, self.now());
     }
 
+    /// Tells operators of a candidate whose breaker has opened.
+    fn told_broken(&self, candidate: &Candidate) {
+        self.notices.broken(&self.live().policies.notify, candidate, self.now());
+    }
+
     /// Tells operators of the store, if it is away.
     fn told_store(&self) {
         if let Some(why) = self.ledger.store().and_then(Store::trouble) {
@@ -213,11 +227,6 @@ impl Gateway {
 
     /// Tells operators of budgets in which something was settled, if that passed a share that they warn of.
     fn told_settled(&self, fences: &[Arc<Fence>]) {
-    /// Tells operators of a candidate whose breaker has opened.
-    fn told_broken(&self, candidate: &Candidate) {
-        self.notices.broken(&self.live().policies.notify, candidate, self.now());
-    }
-
         let (live, now) = (self.live(), self.now());
         for fence in fences {
             self.notices.settled(&live.policies.notify, fence, self.ledger.level(fence, now), now);
@@ -272,9 +281,10 @@ impl Gateway {
         }
     }
 
-    fn announce(&self, policies: &Policies) {
+    fn announce(&self, live: &Live) {
+        let policies = &live.policies;
         if let Some(store) = self.ledger.store() {
-            store.follow(policies.fences());
+            store.follow(live.revision, policies.fences());
         }
         self.refresh_keys();
         // The fit of the scores is made here, so that no request pays for it.
@@ -292,9 +302,6 @@ impl Gateway {
                 let labels = TeamLabels { team: Label(team.name.shared()) };
                 metrics.store_loss_bound.get_or_create(&labels).set(dollars(loss::bound(policies, team)));
             }
-        }
-        if let Some(store) = self.ledger.store() {
-            store.revise(u64::try_from(self.now().as_millisecond()).unwrap_or(0));
         }
     }
 
@@ -343,7 +350,6 @@ impl Gateway {
 
     /// The instant that prices, windows and rules are read at.
     fn now(&self) -> Timestamp {
-        let now = Timestamp::now();
-        now.checked_add(self.settings.clock_offset).unwrap_or(now)
+        self.settings.now()
     }
 }

@@ -137,7 +137,7 @@ async fn what_a_silent_node_leases_is_given_back_by_an_operator_alone() {
     let unknown = b.ledger.release("nobody", "ops", "a test", now).await;
     assert!(matches!(unknown, Err(Release::Unknown(_))));
     a.caught_up().await;
-    let Node { ledger, folder } = a;
+    let Node { ledger, folder, .. } = a;
     drop(ledger);
     let leased = there(&server, &day).await.2;
     assert!(leased > 0);

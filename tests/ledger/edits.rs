@@ -1,14 +1,15 @@
 //! Edits of budgets that several gateways count: nothing that was spent is forgotten, whoever reloads first.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use jiff::Timestamp;
 use turnpike::{
     base::{
         fences::{Fence, Unit},
+        money::Money,
         tenants::Period,
     },
-    ledger::{HoldError, keys::KeyStore},
+    ledger::{Demand, HoldError, keys::KeyStore},
 };
 
 use crate::{
@@ -40,8 +41,8 @@ fn share(node: &Node) {
 /// Loads policies that have `fence` and nothing else.
 fn load(node: &Node, fence: &Arc<Fence>, revision: u64) {
     let store = node.ledger.store().unwrap();
-    store.follow([fence].into_iter());
-    store.revise(revision);
+    store.follow(revision, [fence].into_iter());
+    node.revision.store(revision, Ordering::Relaxed);
 }
 
 fn is_refused<T>(held: Result<T, HoldError>) -> bool {
@@ -136,6 +137,22 @@ async fn the_limit_of_the_newest_policies_counts_for_all() {
     // The one with the new limit asks for nothing; the other's own would allow it.
     until("the lower limit does not get around", || a.ledger.store().unwrap().knows_all()).await;
     for _ in 0..500 {
+}
+
+#[tokio::test]
+async fn a_request_of_before_an_edit_brings_no_old_limit_back() {
+    let server = Server::start(&[]).await;
+    let (old, new) = (budget(Period::Day, 100), budget(Period::Day, 70));
+    let a = gateway(&server, &old).await;
+    let mut early = a.hold(&[&old], 10).await.unwrap();
+    load(&a, &new, 2_000);
+    a.spend(&[&new], 10, 10).await.unwrap();
+    // Admitted before the reload, asked for behind it.
+    a.revision.store(1_000, Ordering::Relaxed);
+    assert!(is_refused(a.hold(&[&old], 51).await));
+    let whole = |money| Demand { money: Money::from_nanousd(money), tokens: 10 };
+    assert!(is_refused(early.cover(whole(61), &[], Timestamp::now()).await));
+    early.cover(whole(60), &[], Timestamp::now()).await.unwrap();
         match b.hold(&[&old], 30).await {
             Err(HoldError::Refused(_)) => return,
             held => drop(held),

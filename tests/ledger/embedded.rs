@@ -104,6 +104,7 @@ impl World {
             fences: self.chosen(&amounts),
             demand,
             on_store_loss: OnStoreLoss::Lease,
+            revision: 1,
         };
         let held = self.kept.ledger.hold(order, self.now()).await;
         let held = held.map(|hold| drop(self.holds.insert(id, hold)));

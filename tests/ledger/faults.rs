@@ -250,7 +250,7 @@ async fn a_gateway_that_was_killed_settles_what_it_held_when_it_comes_back() {
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
     }
-    let Node { ledger, folder: _gone } = node;
+    let Node { ledger, folder: _gone, .. } = node;
     std::mem::forget(hold);
     drop(ledger);
     assert_eq!(there(&server, &day).await, (0, 30, 0));

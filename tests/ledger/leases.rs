@@ -93,7 +93,7 @@ async fn only_its_owner_returns_a_slice_when_it_ends_or_comes_back() {
     let leased = there(&server, &day).await.2;
     assert!(leased > 0);
     // It dies: what it leased stays set aside, since nobody knows what it spent of it.
-    let Node { ledger, folder } = node;
+    let Node { ledger, folder, .. } = node;
     drop(ledger);
     let other = Node::up(generous(&server)).await;
     assert_eq!(there(&server, &day).await.2, leased);

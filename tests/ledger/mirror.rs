@@ -54,7 +54,7 @@ async fn any_node_answers_for_all_and_keeps_each_row_once() {
     until("rows do not get around", || all(&a) == (20_210, 40) && all(&b) == (20_210, 40)).await;
     assert_eq!(usage(a.folder.path(), true).total.charge_usd.nano(), 210);
     // It ends without a word: its sums are not kept, its rows are.
-    let Node { ledger, folder } = a;
+    let Node { ledger, folder, .. } = a;
     drop(ledger);
     let _ = std::fs::remove_file(folder.path().join("mirror.json"));
     b.spend(&[&day], 9, 7).await.unwrap();

@@ -1,6 +1,12 @@
 //! A gateway's ledger on a shared store, and what it says of itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -26,6 +32,8 @@ use crate::server::Server;
 pub struct Node {
     pub ledger: Arc<Ledger>,
     pub folder: TempDir,
+    /// Of the policies that its requests are admitted under.
+    pub revision: AtomicU64,
 }
 
 impl Node {
@@ -37,7 +45,7 @@ impl Node {
     pub async fn over(folder: TempDir, config: RedisConfig) -> Self {
         for _ in 0..500 {
             match Ledger::redis(folder.path(), config.clone(), Timestamp::now()) {
-                Ok((ledger, _)) => return Self { ledger: Arc::new(ledger), folder },
+                Ok((ledger, _)) => return Self { ledger: Arc::new(ledger), folder, revision: AtomicU64::new(1) },
                 // The task of the last owner ends with the next turn of the runtime.
                 Err(BooksError::InUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
                 Err(error) => panic!("{error}"),
@@ -55,7 +63,7 @@ impl Node {
 
     /// Starts it again over the same folder, after an orderly end. Nobody may hold anything.
     pub async fn again(self, config: RedisConfig) -> Self {
-        let Self { ledger: before, folder } = self;
+        let Self { ledger: before, folder, .. } = self;
         before.store().unwrap().close(Duration::from_secs(20)).await;
         drop(before);
         Self::over(folder, config).await
@@ -91,6 +99,7 @@ impl Node {
             fences: fences.iter().map(|fence| Arc::clone(fence)).collect(),
             demand: Demand { money: Money::from_nanousd(amount), tokens: 10 },
             on_store_loss: loss,
+            revision: self.revision.load(Ordering::Relaxed),
         };
         self.ledger.hold(order, Timestamp::now()).await
     }

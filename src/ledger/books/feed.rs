@@ -14,10 +14,13 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Books, BooksError, Recovery, told::Others};
-use crate::ledger::{
-    journal::{Position, Reader, Reading, encode},
-    redis::{Source, Sums},
-    row::{Checkpoint, Entry, MirrorRow, ReleaseRow, SettleRow, ToldRow},
+use crate::{
+    base::fences::Fence,
+    ledger::{
+        journal::{Position, Reader, Reading, encode},
+        redis::{Source, Sums},
+        row::{Checkpoint, Entry, MirrorRow, ReleaseRow, SettleRow, ToldRow},
+    },
 };
 
 /// So many settlements are kept in memory; further ones are read from the journal.
@@ -165,6 +168,10 @@ impl Source for Shared {
         let sums = self.books.sums().ok_or_else(|| io::Error::other("settlements wait to be written"))?;
         let at = Position { segment: sums.segment, offset: sums.offset };
         Ok(Sums { position: at.number(), settled: sums.settled, open: sums.open })
+    }
+
+    fn in_force(&self, fence: &Arc<Fence>, now: Timestamp) -> Arc<Fence> {
+        self.books.raises().apply(fence, now)
     }
 
     fn mirror(&self) -> MirrorRow {

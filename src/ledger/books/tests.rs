@@ -35,6 +35,7 @@ async fn hold(ledger: &Arc<Ledger>, fence: &Arc<Fence>, nanousd: i64, now: &str)
         fences: vec![Arc::clone(fence)],
         demand: Demand { money: Money::from_nanousd(nanousd), tokens: 0 },
         on_store_loss: OnStoreLoss::Lease,
+        revision: 1,
     };
     ledger.hold(order, at(now)).await
 }

@@ -31,6 +31,8 @@ pub struct Terms {
     pub about: Arc<str>,
     /// What happens while the store is away.
     pub on_store_loss: OnStoreLoss,
+    /// The revision of the policies that its fences come from.
+    pub revision: u64,
 }
 
 /// On what a request stands.
@@ -110,9 +112,9 @@ impl Desk {
         self.windows.insert(Arc::clone(fence), window);
     }
 
-    /// Notes the demand for `places` of a request, beyond what it holds in `mine`.
-    pub fn note(&mut self, mine: &[Place], places: &[Place]) {
-        self.slices.note(&beyond(mine, places));
+    /// Notes the demand for `places` of a request under policies of `revision`, beyond what it holds in `mine`.
+    pub fn note(&mut self, mine: &[Place], places: &[Place], revision: u64) {
+        self.slices.note(&beyond(mine, places), revision);
     }
 
     /// A request begins.

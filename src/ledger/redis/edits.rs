@@ -5,7 +5,7 @@
 //! Whoever hears of it reads in its own journal what its requests of that window were charged, and brings it. A second
 //! later, when all have, the fence counts in the new window; what was settled between is brought once more.
 
-use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use super::{
     link::Live,
     protocol::Words,
     scripts::{Script, Wire},
-    store::Inner,
+    store::{Followed, Inner},
     upkeep,
 };
 use crate::{
@@ -40,7 +40,7 @@ const LOOKS: u64 = 20;
 pub(super) struct Moves {
     seen: HashMap<Arc<str>, Move>,
     looks: u64,
-    searched: Option<(u64, Arc<Vec<Arc<Fence>>>)>,
+    searched: Option<Arc<Followed>>,
 }
 
 #[derive(Debug)]
@@ -80,10 +80,9 @@ impl Moves {
 
     /// Whether it is time to search for edits: when the policies have changed, and now and then.
     fn is_due(&mut self, inner: &Inner) -> bool {
-        let now = (inner.revision.load(Ordering::Relaxed), inner.fences.load_full());
+        let now = inner.followed.load_full();
         self.looks += 1;
-        let same =
-            self.searched.as_ref().is_some_and(|(revision, fences)| *revision == now.0 && Arc::ptr_eq(fences, &now.1));
+        let same = self.searched.as_ref().is_some_and(|before| Arc::ptr_eq(before, &now));
         let due = !same || self.looks.is_multiple_of(LOOKS);
         self.searched = Some(now);
         due
@@ -127,7 +126,8 @@ pub(super) async fn search(inner: &Inner, live: &Live, moves: &mut Moves) -> Res
     if !moves.is_due(inner) {
         return Ok(found);
     }
-    let (revision, fences) = (inner.revision.load(Ordering::Relaxed), inner.fences.load_full());
+    let followed = inner.followed.load_full();
+    let (revision, fences) = (followed.revision, &followed.fences);
     let timed: Vec<&Arc<Fence>> = fences.iter().filter(|fence| fence.per.is_some()).collect();
     for batch in timed.chunks(BATCH) {
         let now = Timestamp::now();

@@ -290,17 +290,18 @@ async fn release(inner: &Inner, live: &Arc<Live>, id: Uuid) -> Result<(), Broken
 
 async fn lease(inner: &Inner, live: &Arc<Live>) -> Result<(), Broken> {
     let config = inner.config.lease;
-    let wishes = inner.desk().slices.tick(&config, Timestamp::now().as_second());
-    for wish in wishes {
+    let now = Timestamp::now();
+    let wishes = inner.desk().slices.tick(&config, now.as_second());
+    for mut wish in wishes {
+        // A raise may have come or ended since the request that the fence was taken from.
+        wish.place.fence = inner.source.in_force(&wish.place.fence, now);
         let request = rand::random::<u64>();
-        // A slice may remember a cap of before an edit: the one in the store holds.
-        let revision = 0;
         let (node, share) = (inner.source.node(), config.share_ppm);
         if wish.place.amount < 0 {
             // Before the store knows: else a request could spend what is on its way back.
             inner.desk().slices.granted(&wish.place, wish.place.amount);
         }
-        let cmd = upkeep::lease(&live.wire, &live.epoch, node, revision, request, &wish, share);
+        let cmd = upkeep::lease(&live.wire, &live.epoch, node, request, &wish, share);
         let granted = upkeep::granted(inner.link.send(live, &cmd, SILENCE).await?)?.unwrap_or(0);
         if granted > 0 {
             inner.desk().slices.granted(&wish.place, granted);

@@ -39,12 +39,15 @@ pub struct Wish {
     pub place: Place,
     /// Less than this is not worth it.
     pub least: i64,
+    /// The revision of the policies that the fence comes from.
+    pub revision: u64,
 }
 
 /// One slice and the demand for it.
 #[derive(Debug)]
 struct Slice {
     fence: Arc<Fence>,
+    revision: u64,
     window: Window,
     /// What the store has as leased to us.
     granted: i64,
@@ -72,11 +75,12 @@ fn key(place: &Place) -> (Arc<str>, i64) {
 }
 
 impl Slices {
-    /// Notes that `places` are wanted, from wherever they come: what is wanted often is leased.
-    pub fn note(&mut self, places: &[Place]) {
+    /// Notes that `places`, of fences of `revision`, are wanted, from wherever they come: what is wanted often is leased.
+    pub fn note(&mut self, places: &[Place], revision: u64) {
         for place in places.iter().filter(|place| place.amount > 0) {
             let slice = self.by_place.entry(key(place)).or_insert_with(|| Slice {
                 fence: Arc::clone(&place.fence),
+                revision,
                 window: place.window,
                 granted: 0,
                 used: 0,
@@ -86,8 +90,10 @@ impl Slices {
                 typical: place.amount,
                 idle: 0,
             });
-            // The cap and what it is raised by may have changed since.
-            slice.fence = Arc::clone(&place.fence);
+            // The cap and what it is raised by may have changed since; a request of before a reload knows less.
+            if revision >= slice.revision {
+                (slice.fence, slice.revision) = (Arc::clone(&place.fence), revision);
+            }
             slice.taken = slice.taken.saturating_add(place.amount);
             slice.holds += 1;
             slice.idle = 0;
@@ -198,7 +204,7 @@ impl Slice {
     fn wish(&self, config: &LeaseConfig, now: i64) -> Option<Wish> {
         let wish = |amount: i64, least: i64| {
             let place = Place { fence: Arc::clone(&self.fence), window: self.window, amount };
-            Some(Wish { place, least })
+            Some(Wish { place, least, revision: self.revision })
         };
         let free = self.granted - self.used;
         let over = self.window.end.as_second() <= now;

@@ -19,8 +19,8 @@ const BATCH: usize = 200;
 
 /// Asks for the levels of all fences that this gateway's policies know.
 pub(super) async fn refresh(inner: &Inner, live: &Arc<Live>) -> Result<(), Broken> {
-    let fences = inner.fences.load_full();
-    for batch in fences.chunks(BATCH) {
+    let followed = inner.followed.load_full();
+    for batch in followed.fences.chunks(BATCH) {
         let windows: Vec<_> = {
             let (desk, now) = (inner.desk(), Timestamp::now());
             batch.iter().map(|fence| desk.window(fence, now)).collect()

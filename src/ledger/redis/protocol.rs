@@ -45,7 +45,7 @@ pub struct Taking<'a> {
     pub node: &'a str,
     /// The row that a sweep would book for it.
     pub about: &'a str,
-    /// The revision of the policies that the caps come from, above 0.
+    /// The revision of the policies that the caps come from, above 0: an older one than the store knows changes no cap.
     pub revision: u64,
 }
 

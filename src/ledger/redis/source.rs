@@ -2,7 +2,12 @@
 
 use std::{io, sync::Arc};
 
-use crate::ledger::row::{HoldRow, MirrorRow, PlaceRow, SettleRow, ToldRow};
+use jiff::Timestamp;
+
+use crate::{
+    base::fences::Fence,
+    ledger::row::{HoldRow, MirrorRow, PlaceRow, SettleRow, ToldRow},
+};
 
 /// What a node's books amount to at one position of its journal.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +39,9 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// The system's error while the journal cannot be written: the books then know more than it does.
     fn sums(&self) -> io::Result<Sums>;
+
+    /// `fence` with what it is raised by at `now`.
+    fn in_force(&self, fence: &Arc<Fence>, now: Timestamp) -> Arc<Fence>;
 
     /// What was last kept of other nodes' settlements.
     fn mirror(&self) -> MirrorRow;

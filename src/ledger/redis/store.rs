@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::AtomicU64,
     },
     time::Duration,
 };
@@ -59,15 +59,21 @@ pub struct Store {
     keeper: AbortHandle,
 }
 
+/// What the policies in force say of fences.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    /// The revision; 0 before any are known.
+    pub(super) revision: u64,
+    pub(super) fences: Vec<Arc<Fence>>,
+}
+
 /// What requests and the keeper share.
 pub(super) struct Inner {
     pub(super) config: RedisConfig,
     pub(super) link: Link,
     pub(super) source: Arc<dyn Source>,
-    /// The revision of the policies that caps come from.
-    pub(super) revision: AtomicU64,
-    /// The fences of the policies in force: how they stand is asked for every second.
-    pub(super) fences: ArcSwap<Vec<Arc<Fence>>>,
+    /// The policies in force, as far as the store is concerned.
+    pub(super) followed: ArcSwap<Followed>,
     /// Rung when there is something to ship.
     pub(super) wake: Notify,
     /// Up to where the journal is in the store.
@@ -134,8 +140,7 @@ impl Store {
             mirror: Mutex::new(Mirror::from_row(source.mirror())),
             reading: tokio::sync::Mutex::default(),
             source,
-            revision: AtomicU64::new(1),
-            fences: ArcSwap::default(),
+            followed: ArcSwap::default(),
             wake: Notify::new(),
             acknowledged: AtomicU64::new(0),
             behind: Mutex::new(None),
@@ -151,15 +156,11 @@ impl Store {
         &self.inner
     }
 
-    /// Says from which revision of the policies caps come from now on. Revisions grow; those of several gateways are
-    /// compared, so they should be instants.
-    pub fn revise(&self, revision: u64) {
-        self.inner.revision.fetch_max(revision.max(1), Ordering::Relaxed);
-    }
-
-    /// Says which fences the policies in force have: how they stand is asked for every second.
-    pub fn follow<'a>(&self, fences: impl Iterator<Item = &'a Arc<Fence>>) {
-        self.inner.fences.store(Arc::new(fences.cloned().collect()));
+    /// Says which fences the policies in force have, and of which revision they are (see
+    /// [`Order::revision`](crate::ledger::Order)): how the fences stand is asked for every second, and where one runs in
+    /// another window than the newest policies say, it is moved.
+    pub fn follow<'a>(&self, revision: u64, fences: impl Iterator<Item = &'a Arc<Fence>>) {
+        self.inner.followed.store(Arc::new(Followed { revision, fences: fences.cloned().collect() }));
     }
 
     /// Sets `demand` aside in all `fences` for a request that begins: all or none.
@@ -260,7 +261,7 @@ impl Store {
         let mut desk = self.inner.desk();
         let places = desk.places(fences, |unit| asking.demand.amount(unit), now);
         if first {
-            desk.note(mine, &places);
+            desk.note(mine, &places, asking.terms.revision);
         }
         places
     }
@@ -283,8 +284,7 @@ impl Store {
             ttl_ms: u64::try_from(HOLD_TTL.as_millis()).unwrap_or(u64::MAX),
             node: inner.source.node(),
             about: &asking.terms.about,
-            // What holds already may remember a cap of before an edit.
-            revision: if asking.how == How::Hold { inner.revision.load(Ordering::Relaxed) } else { 0 },
+            revision: asking.terms.revision,
         };
         let binds = |fence: &Fence| asking.how == How::Hold || binds_midway(fence, mine);
         let answer = inner.link.call(|live| protocol::take(&live.wire, &live.epoch, &taking, places, binds)).await?;

@@ -70,13 +70,13 @@ pub fn pulse(value: Value) -> Result<Pulse, Unknown> {
 }
 
 /// Asks for a slice, or returns one. `request` names the request, so that it is granted once.
-pub fn lease(wire: &Wire, epoch: &str, node: &str, revision: u64, request: u64, wish: &Wish, share_ppm: u32) -> Cmd {
+pub fn lease(wire: &Wire, epoch: &str, node: &str, request: u64, wish: &Wish, share_ppm: u32) -> Cmd {
     let mut cmd = wire.call(Script::Lease);
     let row = wish.place.row(wish.place.amount);
     cmd.arg(epoch).arg(node).arg(&*row.fence).arg(row.from).arg(row.to).arg(kind(row.unit));
     let fence = &wish.place.fence;
     cmd.arg(fence.cap - fence.raised)
-        .arg(revision)
+        .arg(wish.revision)
         .arg(request)
         .arg(row.amount)
         .arg(share_ppm)

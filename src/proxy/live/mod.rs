@@ -55,6 +55,9 @@ use crate::{
 pub struct Live {
     /// The policies.
     pub policies: Arc<Policies>,
+    /// Their revision: the instant at which they were loaded, in milliseconds since 1970, and more than that of those
+    /// before whatever the clock says.
+    pub revision: u64,
     /// The fences of its users.
     pub users: Users,
     candidates: Vec<Arc<CandidateState>>,
@@ -110,8 +113,10 @@ pub fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Live {
-    /// Puts `policies` in force, keeping what `before` had seen.
-    pub fn new(policies: Arc<Policies>, before: Option<&Self>, pool: &Pool) -> Self {
+    /// Puts `policies` in force that are loaded at `now`, keeping what `before` had seen.
+    pub fn new(policies: Arc<Policies>, now: Timestamp, before: Option<&Self>, pool: &Pool) -> Self {
+        let loaded = u64::try_from(now.as_millisecond()).unwrap_or(0);
+        let revision = loaded.max(before.map_or(0, |live| live.revision) + 1);
         let epoch = before.map_or_else(Instant::now, |live| live.epoch);
         let known: HashMap<(ModelName, BackendName), Arc<CandidateState>> = before
             .map(|live| {
@@ -150,6 +155,7 @@ impl Live {
         let warm = before.map(|live| Arc::clone(&live.warm)).unwrap_or_default();
         Self {
             policies,
+            revision,
             users: Users::default(),
             candidates,
             backends,

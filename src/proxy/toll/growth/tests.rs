@@ -67,6 +67,7 @@ async fn slow(budget: u64, held: u64) -> Slow {
         fences: allowance.around(&Owner::Team("search".into())).collect(),
         demand: demand(held),
         on_store_loss: OnStoreLoss::Lease,
+        revision: 1,
     };
     let hold = Arc::new(Ledger::default()).hold(order, NOW).await.unwrap();
     assert!(hold.is_budgeted());
