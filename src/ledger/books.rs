@@ -96,6 +96,8 @@ struct State {
     backlog: VecDeque<Encoded>,
     /// Where the last checkpoint was taken.
     checkpoint: Position,
+    /// Where the journal ended when it was opened.
+    begun: Position,
     /// Raises that have not ended, as a checkpoint needs them.
     raises: Vec<RaiseRow>,
     /// The newest word on everything that was ever switched.
@@ -141,6 +143,7 @@ impl Books {
             journal.roll()?;
             state.feed = Some(Feed::default());
         }
+        state.begun = journal.end();
         for hold in std::mem::take(&mut state.open).into_values() {
             let swept = hold.swept(now);
             recovery.swept += 1;

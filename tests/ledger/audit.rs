@@ -55,7 +55,7 @@ pub async fn all_is_known(node: &Node) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("nobody tells what is missing");
+    panic!("nobody tells what is missing: {:?}", count(node).await.in_part);
 }
 
 /// What does not balance with the store. These rows have no prices, so their charges are found wrong.

@@ -13,6 +13,7 @@ use turnpike::{
 };
 
 use crate::{
+    audit::{all_is_known, audit, differ},
     faults::plain,
     node::{Node, there, until},
     protocol::fence,
@@ -47,6 +48,15 @@ fn load(node: &Node, fence: &Arc<Fence>, revision: u64) {
 
 fn is_refused<T>(held: Result<T, HoldError>) -> bool {
     matches!(held, Err(HoldError::Refused(_)))
+}
+
+/// Nothing differs between the books of all and the store, wherever it is asked.
+async fn agree(nodes: [&Node; 2]) {
+    for node in nodes {
+        all_is_known(node).await;
+        let (outcome, _) = audit(node).await;
+        assert_eq!(differ(&outcome), 0, "{:?}", outcome.findings.last());
+    }
 }
 
 /// Waits until `settled` stands against `fence` in the store, in the window that it means.
@@ -97,6 +107,7 @@ async fn an_edited_period_keeps_what_all_gateways_have_spent() {
     b.spend(&[&month], 25, 25).await.unwrap();
     b.caught_up().await;
     stands(&server, &day, 75).await;
+    agree([&a, &b]).await;
 
     // The other reloads, later.
     load(&b, &day, 3_000);
@@ -106,6 +117,8 @@ async fn an_edited_period_keeps_what_all_gateways_have_spent() {
     b.caught_up().await;
     stands(&server, &day, 90).await;
     assert!(is_refused(a.hold(&[&day], 11).await));
+
+    agree([&a, &b]).await;
 
     // A store that lost its data has it all again.
     server.tell("FLUSHALL").await;
@@ -124,19 +137,7 @@ async fn an_edited_period_keeps_what_all_gateways_have_spent() {
     a.spend(&[&day], 110, 110).await.unwrap();
     a.caught_up().await;
     stands(&server, &month, 200).await;
-}
-
-#[tokio::test]
-async fn the_limit_of_the_newest_policies_counts_for_all() {
-    let server = Server::start(&[]).await;
-    let old = budget(Period::Day, 100);
-    let (a, b) = tokio::join!(gateway(&server, &old), gateway(&server, &old));
-    b.spend(&[&old], 60, 60).await.unwrap();
-    b.caught_up().await;
-    load(&a, &budget(Period::Day, 70), 2_000);
-    // The one with the new limit asks for nothing; the other's own would allow it.
-    until("the lower limit does not get around", || a.ledger.store().unwrap().knows_all()).await;
-    for _ in 0..500 {
+    agree([&a, &b]).await;
 }
 
 #[tokio::test]
@@ -153,6 +154,19 @@ async fn a_request_of_before_an_edit_brings_no_old_limit_back() {
     let whole = |money| Demand { money: Money::from_nanousd(money), tokens: 10 };
     assert!(is_refused(early.cover(whole(61), &[], Timestamp::now()).await));
     early.cover(whole(60), &[], Timestamp::now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_limit_of_the_newest_policies_counts_for_all() {
+    let server = Server::start(&[]).await;
+    let old = budget(Period::Day, 100);
+    let (a, b) = tokio::join!(gateway(&server, &old), gateway(&server, &old));
+    b.spend(&[&old], 60, 60).await.unwrap();
+    b.caught_up().await;
+    load(&a, &budget(Period::Day, 70), 2_000);
+    // The one with the new limit asks for nothing; the other's own would allow it.
+    until("the lower limit does not get around", || a.ledger.store().unwrap().knows_all()).await;
+    for _ in 0..500 {
         match b.hold(&[&old], 30).await {
             Err(HoldError::Refused(_)) => return,
             held => drop(held),

@@ -141,3 +141,50 @@ async fn slices_of_a_node_that_is_gone_count_as_spent_when_the_store_lost_its_da
     let (_, _, there) = there(&server, &day).await;
     assert!(there > 0 && there <= leased, "{there} of {leased}");
 }
+
+#[tokio::test]
+async fn what_was_spent_of_a_slice_while_the_store_lost_its_data_counts_once() {
+    let mut server = Server::start(&[]).await;
+    let mut config = generous(&server);
+    // What is not wanted any more is soon returned: what is leased then is what the node thinks it has spent.
+    config.lease.ttl = Duration::from_secs(3);
+    let node = Node::up(config).await;
+    let day = fence("search", Unit::Money, 100_000);
+    until_leased(&node, &day).await;
+    node.caught_up().await;
+    let before = node.booked(&day);
+    server.kill();
+    node.wait_down().await;
+    let mut spent = 0;
+    while node.spend(&[&day], 1, 1).await.is_ok() {
+        spent += 1;
+    }
+    assert!(spent > 0);
+    server.run().await;
+    node.wait_up().await;
+    assert_eq!(balanced(&server, &day, &[&node]).await, before + spent);
+    for _ in 0..1_000 {
+        if there(&server, &day).await == (before + spent, 0, 0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{:?} after {} were spent", there(&server, &day).await, before + spent);
+}
+
+#[tokio::test]
+async fn what_a_gateway_returned_at_its_end_is_not_counted_by_those_who_remember_it() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(generous(&server)), Node::up(server.config()));
+    let day = fence("search", Unit::Money, 100_000);
+    until_leased(&a, &day).await;
+    a.caught_up().await;
+    let heard = || b.ledger.store().unwrap().peers().iter().any(|peer| !peer.slices.is_empty());
+    until("nobody hears of the slices", heard).await;
+    a.ledger.store().unwrap().close(Duration::from_secs(20)).await;
+    until("they are still remembered", || !heard()).await;
+    server.tell("FLUSHALL").await;
+    b.wait_down().await;
+    b.wait_up().await;
+    assert_eq!(there(&server, &day).await.2, 0);
+}

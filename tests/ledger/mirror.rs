@@ -9,7 +9,7 @@ use turnpike::{
         fences::{Fence, Unit},
         store::RedisConfig,
     },
-    ledger::report::ask::Ask,
+    ledger::{report::ask::Ask, window::Window},
 };
 
 use crate::{
@@ -96,4 +96,57 @@ async fn what_another_node_swept_is_booked_and_corrected_when_its_owner_settles(
     }
     assert_eq!(there(&server, &day).await, (32, 0, 0));
     assert_eq!(usage(a.folder.path(), true).total.charge_usd.nano(), 32);
+}
+
+#[tokio::test]
+async fn a_sweep_of_what_was_never_dispatched_is_taken_back_in_every_nodes_books() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let day = day();
+    // Its answer is lost, so its request is refused, and by the time that this can be told it has been swept.
+    std::mem::forget(a.hold(&[&day], 30).await.unwrap());
+    let epoch: String = redis::cmd("GET").arg("{tp:turnpike}:e").query_async(&mut server.look().await).await.unwrap();
+    let deadlines = format!("{{tp:turnpike}}:{epoch}:z");
+    let held: Vec<String> =
+        redis::cmd("ZRANGE").arg(&deadlines).arg("0").arg("-1").query_async(&mut server.look().await).await.unwrap();
+    server.tell(&format!("ZADD {deadlines} 1 {}", held[0])).await;
+    for node in [&a, &b] {
+        until("the sweep is not booked", || all(node) == (30, 1)).await;
+    }
+    a.ledger.store().unwrap().abandon(held[0].parse().unwrap());
+    for node in [&a, &b] {
+        until("the sweep is not taken back", || all(node).0 == 0).await;
+        all_is_known(node).await;
+        assert_eq!(differ(&audit(node).await.0), 0);
+    }
+    assert_eq!(there(&server, &day).await, (0, 0, 0));
+}
+
+#[tokio::test]
+async fn the_budgets_of_thousands_of_users_are_brought_and_told_in_pages() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let users: Vec<Arc<Fence>> = (0..2_500).map(|user| fence(&format!("user {user}"), Unit::Money, 100)).collect();
+    for user in &users {
+        a.spend(&[user], 9, 7).await.unwrap();
+    }
+    a.caught_up().await;
+    server.tell("FLUSHALL").await;
+    a.wait_down().await;
+    a.wait_up().await;
+    b.wait_up().await;
+    for user in users.iter().step_by(100) {
+        assert_eq!(there(&server, user).await, (7, 0, 0), "{}", user.id);
+    }
+    let from = Window::of(&users[0], Timestamp::now()).start.as_second();
+    let read = |user: &Arc<Fence>| b.ledger.store().unwrap().elsewhere(&user.id, from) == 7;
+    until("what it says of itself is not read", || users.iter().all(read)).await;
+    // Whoever comes now finds nothing of that.
+    server.tell("XTRIM {tp:turnpike}:rows MAXLEN 0").await;
+    let c = Node::up(plain(&server)).await;
+    for (name, node) in [("a", &a), ("b", &b), ("c", &c)] {
+        all_is_known(node).await;
+        let (outcome, count) = audit(node).await;
+        assert_eq!((differ(&outcome), count.standing.len()), (0, 2_500), "{name}");
+    }
 }

@@ -26,6 +26,9 @@ use crate::{
 /// So many settlements are kept in memory; further ones are read from the journal.
 const TAIL: usize = 4096;
 
+/// The store's clock decides whether a window is open, and is less off than so many seconds.
+const SKEW: i64 = 3600;
+
 /// What was settled lately.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
@@ -82,6 +85,24 @@ impl Books {
         let encoded = encode(&Entry::Release(row))?;
         self.lock().write(&encoded)?;
         self.wrote();
+        Ok(())
+    }
+
+    /// Moves what was written since the books were opened behind the segment `last`, keeping its order.
+    ///
+    /// # Errors
+    /// The system's error; then it may be moved in part.
+    fn outrun(&self, last: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        let first = state.begun.segment;
+        let Some(journal) = &mut state.journal else { return Ok(()) };
+        journal.renumber(first, last)?;
+        state.begun.segment = last + 1;
+        if let Some(feed) = &mut state.feed {
+            feed.forget();
+        }
+        // The last checkpoint names a segment that is not there any more, and is passed over until the next one.
+        state.checkpoint = Position::default();
         Ok(())
     }
 
@@ -167,14 +188,26 @@ impl Source for Shared {
     fn sums(&self) -> io::Result<Sums> {
         let sums = self.books.sums().ok_or_else(|| io::Error::other("settlements wait to be written"))?;
         let at = Position { segment: sums.segment, offset: sums.offset };
-        Ok(Sums { position: at.number(), settled: sums.settled, open: sums.open })
+        let over = Timestamp::now().as_second() - SKEW;
+        let settled = sums.settled.into_iter().filter(|place| place.to > over).collect();
+        Ok(Sums { position: at.number(), settled, open: sums.open })
     }
 
     fn in_force(&self, fence: &Arc<Fence>, now: Timestamp) -> Arc<Fence> {
         self.books.raises().apply(fence, now)
     }
 
-    fn mirror(&self) -> MirrorRow {
+    fn begun(&self) -> u64 {
+        self.books.lock().begun.number()
+    }
+
+    fn outrun(&self, position: u64) -> io::Result<()> {
+        self.books.outrun(Position::of(position).segment)?;
+        *self.cursor.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    fn mirror(&self) -> io::Result<MirrorRow> {
         self.others.sums()
     }
 

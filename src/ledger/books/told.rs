@@ -32,8 +32,8 @@ pub fn mirror_folder(folder: &Path) -> PathBuf {
 pub(super) struct Others {
     folder: PathBuf,
     journal: Mutex<Journal>,
-    /// What stood there at the start.
-    sums: Mutex<MirrorRow>,
+    /// What stood there at the start, until it is asked for.
+    first: Mutex<Option<MirrorRow>>,
 }
 
 impl Others {
@@ -42,8 +42,15 @@ impl Others {
     /// # Errors
     /// The system's error when it cannot be read or written.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder.join(FOLDER))?;
+        let (sums, end) = Self::read(folder)?;
+        let journal = Mutex::new(Journal::continue_at(&folder.join(FOLDER), end)?);
+        Ok(Self { folder: folder.to_owned(), journal, first: Mutex::new(Some(sums)) })
+    }
+
+    /// The sums with the rows that they do not know of, and where the rows end.
+    fn read(folder: &Path) -> io::Result<(MirrorRow, Position)> {
         let rows = folder.join(FOLDER);
-        fs::create_dir_all(&rows)?;
         // Sums that are damaged are made again from the rows.
         let kept: Option<MirrorRow> =
             fs::read(folder.join(SUMS)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -59,13 +66,20 @@ impl Others {
                 mirror.replay(told);
             }
         }
-        let journal = Mutex::new(Journal::continue_at(&rows, reader.position())?);
-        Ok(Self { folder: folder.to_owned(), journal, sums: Mutex::new(mirror.into_row()) })
+        Ok((mirror.row(), reader.position()))
     }
 
-    /// The sums as they were at the start.
-    pub(super) fn sums(&self) -> MirrorRow {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What all that was kept comes to.
+    ///
+    /// # Errors
+    /// The system's error when it cannot be read.
+    pub(super) fn sums(&self) -> io::Result<MirrorRow> {
+        if let Some(sums) = self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(sums);
+        }
+        // Nothing is written meanwhile.
+        let _journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self::read(&self.folder)?.0)
     }
 
     /// Keeps rows.

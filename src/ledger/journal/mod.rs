@@ -9,7 +9,7 @@ mod read;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -128,6 +128,22 @@ impl Journal {
         self.file = file;
         self.at = Position { segment: number, offset: frame::HEADER as u64 };
         Ok(())
+    }
+
+    /// Gives the segments from `first` on, the one under way among them, the numbers behind `last`, which must not be
+    /// before them; their order stays.
+    ///
+    /// # Errors
+    /// The system's error; then the last of them may have their new numbers already.
+    pub(in crate::ledger) fn renumber(&mut self, first: u64, last: u64) -> io::Result<()> {
+        let shift = (last + 1).saturating_sub(first);
+        for number in (first..=self.at.segment).rev() {
+            let file = OpenOptions::new().write(true).open(path(&self.folder, number))?;
+            file.write_all_at(&frame::header(number + shift), 0)?;
+            std::fs::rename(path(&self.folder, number), path(&self.folder, number + shift))?;
+        }
+        self.at.segment += shift;
+        sync_folder(&self.folder)
     }
 
     /// Puts another file in place of the one under way, so that a test can fill the disk.

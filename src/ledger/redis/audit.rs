@@ -113,23 +113,19 @@ impl Store {
         if !last.is_empty() {
             exchange::rows_to(inner, &live, &last).await?;
         }
+        let in_part = exchange::missed(inner);
         let mirror = inner.mirror.lock().unwrap_or_else(PoisonError::into_inner);
         let mut elsewhere: HashMap<(&str, i64), i64> = HashMap::new();
         let sums = mirror.sums(now);
         for place in sums.iter().flat_map(|(_, places)| places) {
             *elsewhere.entry((&place.fence, place.from)).or_default() += place.amount;
         }
-        let peers = self.peers().into_iter().map(|peer| peer.node).filter(|node| !mirror.is_whole(node));
-        let mut in_part: Vec<String> =
-            peers.chain(mirror.in_part()).filter(|node| node != inner.source.node()).collect();
-        in_part.sort_unstable();
-        in_part.dedup();
         let mut standing = Vec::with_capacity(places.len());
         for place in &places {
             standing.push(Standing {
                 fence: Arc::clone(&place.fence),
                 window: place.window(),
-                settled: words.number()?,
+                settled: words.number()?.saturating_sub(words.number()?),
                 elsewhere: elsewhere.get(&(&*place.fence, place.from)).copied().unwrap_or(0),
                 at_least: !in_part.is_empty(),
             });

@@ -240,6 +240,11 @@ impl Desk {
         }
     }
 
+    /// Whether a settlement that is not in the store yet moves anything out of slices.
+    pub fn is_moving(&self) -> bool {
+        !self.moving.is_empty()
+    }
+
     /// What the settlement of `id` moves out of slices, by row.
     pub fn moving(&self, id: &Uuid) -> Vec<i64> {
         self.moving.get(id).cloned().unwrap_or_default()

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     keeper::{self, Broken, SILENCE},
     link::Live,
-    mirror::Mirror,
+    mirror::{Mirror, Page},
     protocol::{STREAM_LENGTH, Unknown, Words, place_row, place_text},
     store::Inner,
 };
@@ -20,8 +20,8 @@ use crate::ledger::row::{HoldRow, PlaceRow, SettleRow, ToldRow, UnitRow};
 
 /// Rows that are read in one go.
 const ROWS: usize = 500;
-/// A node with more open windows than this does not tell its sums: one entry would be megabytes.
-const TOLD: usize = 20_000;
+/// Sums in one entry: some hundred kilobytes.
+const TOLD: usize = 2_000;
 /// An unanswered question for sums is forgotten after so many seconds.
 const ASKED_FOR: u64 = 3600;
 
@@ -45,13 +45,13 @@ pub(super) async fn rows_to(inner: &Inner, live: &Arc<Live>, last: &str) -> Resu
 }
 
 /// An entry of the stream.
-#[derive(Default)]
 struct Told {
     id: String,
     node: String,
     state: String,
     after: u64,
     at: u64,
+    page: Page,
     request: Uuid,
     row: String,
     places: String,
@@ -59,7 +59,17 @@ struct Told {
 
 impl Told {
     fn of(mut entry: Words) -> Result<Self, Unknown> {
-        let mut told = Self { id: entry.text()?, ..Self::default() };
+        let mut told = Self {
+            id: entry.text()?,
+            node: String::new(),
+            state: String::new(),
+            after: 0,
+            at: 0,
+            page: Page { number: 0, last: true },
+            request: Uuid::nil(),
+            row: String::new(),
+            places: String::new(),
+        };
         let mut fields = entry.words()?;
         while fields.left() > 0 {
             let (name, value) = (fields.text()?, fields.text()?);
@@ -68,6 +78,8 @@ impl Told {
                 "state" => told.state = value,
                 "after" => told.after = value.parse().unwrap_or(0),
                 "at" => told.at = value.parse().unwrap_or(0),
+                "page" => told.page.number = value.parse().unwrap_or(0),
+                "last" => told.page.last = value == "1",
                 "id" => told.request = value.parse().unwrap_or_default(),
                 "row" => told.row = value,
                 "places" => told.places = value,
@@ -90,8 +102,10 @@ impl Told {
             settled.extend(self.swept().filter(|row| mirror.sweep(&self.node, row.clone())));
         } else if self.state == "sums" {
             if !ours {
-                mirror.tell(&self.node, self.at, &places_of(&self.places));
+                mirror.tell(&self.node, self.at, self.page, &places_of(&self.places));
             }
+        } else if self.state == "freed" {
+            settled.extend(mirror.correct(self.request).map(|swept| swept.corrected(self.time().as_millisecond())));
         } else if let Ok(row) = serde_json::from_str::<SettleRow>(&self.row) {
             settled.extend(mirror.correct(row.id).map(|swept| swept.corrected(self.time().as_millisecond())));
             // Our own are in our own books; only what others have swept of us is not.
@@ -117,32 +131,47 @@ impl Told {
 async fn take_rows(inner: &Inner, answer: Value) -> Result<usize, Broken> {
     let mut entries = Words::of(answer)?;
     let count = entries.left();
-    // Nobody else changes it: we have the turn to read.
-    let mut mirror = inner.mirror.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut kept = Vec::new();
+    let mut told = Vec::with_capacity(count);
     while entries.left() > 0 {
-        let told = Told::of(entries.words()?)?;
-        let settled = told.take(&mut mirror, told.node == inner.source.node());
-        if !settled.is_empty() {
-            kept.push(ToldRow { node: told.node, id: told.id, after: told.after, at: told.at, settled });
+        told.push(Told::of(entries.words()?)?);
+    }
+    let kept = {
+        // Nobody else changes or keeps it: we have the turn to read.
+        let mut mirror = inner.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = told.into_iter().filter_map(|told| {
+            let settled = told.take(&mut mirror, told.node == inner.source.node());
+            let Told { node, id, after, at, .. } = told;
+            (!settled.is_empty()).then_some(ToldRow { node, id, after, at, settled })
+        });
+        kept.collect::<Vec<_>>()
+    };
+    if kept.is_empty() {
+        return Ok(count);
+    }
+    let source = Arc::clone(&inner.source);
+    // What could not be written is not in the sums either: they are made again from the disk.
+    let written = tokio::task::spawn_blocking(move || {
+        source.keep_rows(kept).map_err(|error| (error, source.mirror().unwrap_or_default()))
+    });
+    match written.await {
+        Ok(Ok(())) => Ok(count),
+        Ok(Err((error, again))) => {
+            *inner.mirror.lock().unwrap_or_else(PoisonError::into_inner) = Mirror::from_row(again);
+            Err(Broken(format!("what other nodes have settled cannot be written: {error}")))
         }
+        // The writer panicked, or the runtime ends.
+        Err(error) => Err(Broken(format!("what other nodes have settled cannot be written: {error}"))),
     }
-    if !kept.is_empty() {
-        let source = Arc::clone(&inner.source);
-        let written = tokio::task::spawn_blocking(move || source.keep_rows(kept)).await;
-        let written = written.map_err(std::io::Error::other).and_then(|written| written);
-        written.map_err(|error| Broken(format!("what other nodes have settled cannot be written: {error}")))?;
-    }
-    *inner.mirror.lock().unwrap_or_else(PoisonError::into_inner) = mirror;
-    Ok(count)
 }
 
-/// Keeps what the mirror has for the next start.
-pub(super) fn keep(inner: &Inner, now: i64) {
-    let mut mirror = inner.mirror.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(row) = mirror.unkept(now)
-        && let Err(error) = inner.source.keep_mirror(row)
-    {
+/// Keeps what the mirror has for the next start, but for the rows that somebody is about to write.
+pub(super) async fn keep(inner: &Arc<Inner>, now: i64) {
+    let _turn = inner.reading.lock().await;
+    let row = inner.mirror.lock().unwrap_or_else(PoisonError::into_inner).unkept(now);
+    let Some(row) = row else { return };
+    let source = Arc::clone(&inner.source);
+    let kept = tokio::task::spawn_blocking(move || source.keep_mirror(&row)).await;
+    if let Err(error) = kept.map_err(std::io::Error::other).and_then(|kept| kept) {
         tracing::warn!(%error, "what other nodes have settled cannot be kept");
     }
 }
@@ -150,8 +179,7 @@ pub(super) fn keep(inner: &Inner, now: i64) {
 /// Asks for the sums of nodes of which rows were missed, and tells ours if somebody asks.
 pub(super) async fn sums(inner: &Arc<Inner>, live: &Arc<Live>) -> Result<(), Broken> {
     let key = live.wire.key("asked");
-    let missed = inner.mirror.lock().unwrap_or_else(PoisonError::into_inner).in_part();
-    let missed: Vec<String> = missed.into_iter().filter(|node| node != inner.source.node()).collect();
+    let missed = missed(inner);
     if !missed.is_empty() {
         let (mut ask, mut expire) = (::redis::cmd("SADD"), ::redis::cmd("EXPIRE"));
         inner.link.send(live, ask.arg(&key).arg(missed), SILENCE).await?;
@@ -164,20 +192,35 @@ pub(super) async fn sums(inner: &Arc<Inner>, live: &Arc<Live>) -> Result<(), Bro
     }
 }
 
+/// The other nodes of which not all is known here, those among them of which nothing was ever read.
+pub(super) fn missed(inner: &Inner) -> Vec<String> {
+    let peers = inner.peers.lock().unwrap_or_else(PoisonError::into_inner);
+    let heard: Vec<String> = peers.iter().map(|(peer, _)| peer.node.clone()).collect();
+    drop(peers);
+    let mirror = inner.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut missed = mirror.in_part();
+    missed.extend(heard.into_iter().filter(|node| !mirror.is_whole(node)));
+    missed.retain(|node| node != inner.source.node());
+    missed.sort_unstable();
+    missed.dedup();
+    missed
+}
+
 /// Tells what this node has settled up to some position, when just that is in the store: what others have read of it
 /// by then is neither more nor less.
 pub(super) async fn tell_sums(inner: &Arc<Inner>, live: &Arc<Live>) -> Result<(), Broken> {
     let sums = keeper::sums(inner)?;
-    if sums.settled.len() > TOLD {
-        return Ok(());
-    }
     keeper::ship_to(inner, live, sums.position).await?;
-    let places: Vec<String> = sums.settled.iter().map(place_text).collect();
-    let mut cmd = ::redis::cmd("XADD");
-    cmd.arg(live.wire.key("rows")).arg("MAXLEN").arg("~").arg(STREAM_LENGTH).arg("*");
-    cmd.arg("node").arg(inner.source.node()).arg("state").arg("sums").arg("at").arg(sums.position);
-    cmd.arg("places").arg(places.join("\n"));
-    inner.link.send(live, &cmd, SILENCE).await?;
+    let pages = sums.settled.len().div_ceil(TOLD).max(1);
+    for page in 0..pages {
+        let places = sums.settled.iter().skip(page * TOLD).take(TOLD);
+        let places: Vec<String> = places.map(place_text).collect();
+        let mut cmd = ::redis::cmd("XADD");
+        cmd.arg(live.wire.key("rows")).arg("MAXLEN").arg("~").arg(STREAM_LENGTH).arg("*");
+        cmd.arg("node").arg(inner.source.node()).arg("state").arg("sums").arg("at").arg(sums.position);
+        cmd.arg("page").arg(page).arg("last").arg(i32::from(page + 1 == pages)).arg("places").arg(places.join("\n"));
+        inner.link.send(live, &cmd, SILENCE).await?;
+    }
     Ok(())
 }
 

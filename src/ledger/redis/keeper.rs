@@ -5,6 +5,7 @@
 //! same: say how far the journal is in the store, send what is missing, hold again what is held, claim the slices.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -39,8 +40,10 @@ const BATCH: usize = 16;
 const ROUNDS: usize = 64;
 /// Holds that are brought again or renewed in one go.
 const RENEWED: usize = 500;
-/// What others have settled is kept on the disk each so many seconds.
-const KEPT: u64 = 10;
+/// What others have settled is kept on the disk each so many seconds; their rows are kept at once.
+const KEPT: u64 = 60;
+/// Holds of which it is asked in one go whether they are ours.
+const OURS: usize = 1000;
 /// Swept in one go.
 const SWEPT: usize = 100;
 
@@ -131,14 +134,21 @@ async fn arrive(inner: &Arc<Inner>, wire: Wire) -> Result<Arc<Live>, Broken> {
         rebuild::rebuild(inner, &wire).await?
     } else {
         let position = match pulse.position {
-            Some(position) => position,
+            Some(position) => {
+                outrun(inner, position).await?;
+                position
+            }
             None => bring(inner, &wire, &pulse.epoch).await?,
         };
         (pulse.epoch, position)
     };
     inner.acknowledged.store(acknowledged, Ordering::Release);
     let live = Arc::new(Live { wire, epoch });
+    let undispatched = undispatched(inner, &live).await?;
     ship_to(inner, &live, u64::MAX).await?;
+    for id in undispatched {
+        release(inner, &live, id).await?;
+    }
     // Slices come last: what was settled from them is in by now.
     hold_again(inner, &live.wire, &live.epoch, sums(inner)?.open).await?;
     claim(inner, &live.wire, &live.epoch).await?;
@@ -146,26 +156,86 @@ async fn arrive(inner: &Arc<Inner>, wire: Wire) -> Result<Arc<Live>, Broken> {
     Ok(live)
 }
 
+/// Makes sure that nothing is passed over: a store that knows settlements of ours which we cannot have sent has them
+/// from another life of this journal, of which this one is an older copy.
+async fn outrun(inner: &Arc<Inner>, position: u64) -> Result<(), Broken> {
+    let sent = inner.acknowledged.load(Ordering::Acquire);
+    let known = if sent == 0 { inner.source.begun() } else { inner.source.end() };
+    if position <= known {
+        return Ok(());
+    }
+    tracing::error!(
+        "the journal is an older copy of itself: the budget store has settlements of this node that are not in it, and \
+         `turnpike audit` will show them"
+    );
+    let source = Arc::clone(&inner.source);
+    let moved = tokio::task::spawn_blocking(move || source.outrun(position)).await;
+    let moved = moved.map_err(std::io::Error::other).and_then(|moved| moved);
+    moved.map_err(|error| Broken(format!("the journal cannot be put behind what the store knows: {error}")))
+}
+
+/// The holds of this node in the store that were surely never dispatched: neither is a request under way that may be
+/// about to be, nor does the journal know of it. To be freed once all that is journaled by now is in the store.
+async fn undispatched(inner: &Inner, live: &Arc<Live>) -> Result<Vec<Uuid>, Broken> {
+    let (mut ours, mut from) = (Vec::new(), "-inf".to_owned());
+    loop {
+        let cmd = protocol::own_holds(&live.wire, &live.epoch, inner.source.node(), &from, OURS);
+        let (page, next) = protocol::own(inner.link.send(live, &cmd, SILENCE).await?)?.ok_or_else(lost)?;
+        ours.extend(page);
+        match next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    // In this order: a request leaves the desk before its settlement is journaled, and the journal's open ones after.
+    {
+        let desk = inner.desk();
+        ours.retain(|id| !desk.knows(id));
+    }
+    let open: HashSet<Uuid> = sums(inner)?.open.into_iter().map(|row| row.id).collect();
+    ours.retain(|id| !open.contains(id));
+    Ok(ours)
+}
+
+/// Takes out of the slices what was settled from them and is in the sums up to `position`: it is brought with these, and
+/// would count twice.
+async fn covered(inner: &Arc<Inner>, position: u64) -> Result<(), Broken> {
+    let mut after = inner.acknowledged.load(Ordering::Acquire);
+    while inner.desk().is_moving() {
+        let batch = journaled(inner, after).await?;
+        let mut desk = inner.desk();
+        for (_, row) in batch.iter().take_while(|(at, _)| *at <= position) {
+            desk.shipped(&row.id, &row.places);
+        }
+        match batch.last() {
+            Some((last, _)) if *last < position => after = *last,
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
 /// Brings all that this node has settled, as sums; gives the position up to which they reach.
-pub(super) async fn bring(inner: &Inner, wire: &Wire, epoch: &str) -> Result<u64, Broken> {
-    let Sums { position, mut settled, open } = sums(inner)?;
+pub(super) async fn bring(inner: &Arc<Inner>, wire: &Wire, epoch: &str) -> Result<u64, Broken> {
+    let Sums { position, settled, open } = sums(inner)?;
+    covered(inner, position).await?;
     let edits = inner.board.edits();
-    settled.extend(edits.iter().flat_map(|edit| edit.left.iter().cloned()));
     // What stands against a budget whose period was edited is more than what was placed in its window.
     let edited: Vec<_> = edits.into_iter().map(|edit| (edit, true)).collect();
     edits::bring(inner, wire, epoch, &edited).await?;
     // The sums come last: with them a rebuild takes this node for done, and what it holds and leases must be in by then.
     hold_again(inner, wire, epoch, open).await?;
     claim(inner, wire, epoch).await?;
-    let cmd = upkeep::part(wire, epoch, inner.source.node(), Some(position), &settled);
-    if !upkeep::done(errand(wire, &cmd).await?)? {
-        return Err(lost());
-    }
+    rebuild::part(wire, epoch, inner.source.node(), Some(position), &settled).await?;
     Ok(position)
 }
 
+/// What the books amount to, with what stands in open windows that edited fences have left.
 pub(super) fn sums(inner: &Inner) -> Result<Sums, Broken> {
-    inner.source.sums().map_err(|error| Broken(format!("the journal cannot be written: {error}")))
+    let sums = inner.source.sums();
+    let mut sums = sums.map_err(|error| Broken(format!("the journal cannot be written: {error}")))?;
+    sums.settled.extend(inner.board.edits().into_iter().flat_map(|edit| edit.left));
+    Ok(sums)
 }
 
 async fn claim(inner: &Inner, wire: &Wire, epoch: &str) -> Result<(), Broken> {
@@ -253,7 +323,7 @@ async fn upkeep(inner: &Arc<Inner>, live: &Arc<Live>, seconds: u64) -> Result<()
     exchange::rows(inner, live).await?;
     exchange::sums(inner, live).await?;
     if seconds.is_multiple_of(KEPT) {
-        exchange::keep(inner, Timestamp::now().as_second());
+        exchange::keep(inner, Timestamp::now().as_second()).await;
     }
     levels::refresh(inner, live).await?;
     if seconds.is_multiple_of(HOLD_TTL.as_secs() / 3) {
@@ -334,14 +404,7 @@ async fn turn(inner: &Arc<Inner>, live: &Arc<Live>, end: u64) -> Result<bool, Br
     loop {
         let after = inner.acknowledged.load(Ordering::Acquire);
         let began = Instant::now();
-        let reader = Arc::clone(inner);
-        let batch = tokio::task::spawn_blocking(move || reader.source.settlements(after, BATCH)).await;
-        let mut batch = match batch {
-            Ok(Ok(batch)) => batch,
-            Ok(Err(error)) => return Err(Broken(format!("the journal cannot be read: {error}"))),
-            // The reader panicked, or the runtime ends.
-            Err(error) => return Err(Broken(format!("the journal cannot be read: {error}"))),
-        };
+        let mut batch = journaled(inner, after).await?;
         if batch.is_empty() {
             caught_up(inner, began);
         }
@@ -367,6 +430,15 @@ async fn turn(inner: &Arc<Inner>, live: &Arc<Live>, end: u64) -> Result<bool, Br
             Ended::Epoch(_) => return Err(lost()),
         }
     }
+}
+
+/// The next settlements behind `after` in the journal.
+async fn journaled(inner: &Arc<Inner>, after: u64) -> Result<Vec<(u64, Arc<SettleRow>)>, Broken> {
+    let source = Arc::clone(&inner.source);
+    // It fails too where the reader panicked, or the runtime ends.
+    let batch = tokio::task::spawn_blocking(move || source.settlements(after, BATCH)).await;
+    let batch = batch.map_err(std::io::Error::other).and_then(|batch| batch);
+    batch.map_err(|error| Broken(format!("the journal cannot be read: {error}")))
 }
 
 /// Nothing waited when the journal was last read, at `began` or later.

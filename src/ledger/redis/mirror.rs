@@ -4,7 +4,10 @@
 //! Each node tells its sums when it comes, and whenever one that missed rows asks for them: only then are the sums of
 //! that node whole, else they are a lower bound.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -16,21 +19,55 @@ const SWEEPS: usize = 10_000;
 const SWEPT_FOR: i64 = 35 * 24 * 3600;
 
 /// See the module's text.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Mirror {
-    kept: MirrorRow,
+    /// The last entry of the stream that is in it.
+    after: String,
+    peers: BTreeMap<String, Peer>,
+    /// What sweeps have charged whose owners have not settled, by request.
+    sweeps: BTreeMap<Uuid, SweepRow>,
     changed: bool,
+}
+
+/// What one node has settled: see [`PeerRow`].
+#[derive(Debug, Default)]
+struct Peer {
+    at: u64,
+    whole: bool,
+    /// By fence and the window's first second.
+    settled: HashMap<(Arc<str>, i64), PlaceRow>,
+    /// What it says of itself comes in pages: up to where, and how many have been read.
+    telling: (u64, u64),
+}
+
+/// Which page of what a node says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Its number, from 0.
+    pub number: u64,
+    /// None comes after it.
+    pub last: bool,
 }
 
 impl Mirror {
     /// Goes on from what was kept.
     pub fn from_row(kept: MirrorRow) -> Self {
-        Self { kept, changed: false }
+        let peer = |(node, PeerRow { at, whole, settled })| {
+            let settled = settled.into_iter().map(|place| ((Arc::clone(&place.fence), place.from), place));
+            (node, Peer { at, whole, settled: settled.collect(), telling: (0, 0) })
+        };
+        let peers = kept.peers.into_iter().map(peer).collect();
+        Self { after: kept.after, peers, sweeps: kept.sweeps, changed: false }
     }
 
-    /// What it amounts to.
-    pub fn into_row(self) -> MirrorRow {
-        self.kept
+    /// What it amounts to, for the disk.
+    pub fn row(&self) -> MirrorRow {
+        let peer = |(node, peer): (&String, &Peer)| {
+            let settled = peer.settled.values().cloned().collect();
+            (node.clone(), PeerRow { at: peer.at, whole: peer.whole, settled })
+        };
+        let peers = self.peers.iter().map(peer).collect();
+        MirrorRow { after: self.after.clone(), peers, sweeps: self.sweeps.clone(), ..MirrorRow::default() }
     }
 
     /// Takes what was kept in a row of its own and is not in the sums yet.
@@ -53,12 +90,12 @@ impl Mirror {
 
     /// The last entry of the stream that is in the sums.
     pub fn after(&self) -> &str {
-        if self.kept.after.is_empty() { "0" } else { &self.kept.after }
+        if self.after.is_empty() { "0" } else { &self.after }
     }
 
     /// Notes that an entry has been read.
     pub fn read(&mut self, id: String) {
-        self.kept.after = id;
+        self.after = id;
         self.changed = true;
     }
 
@@ -72,84 +109,113 @@ impl Mirror {
         // Something between the two was never read here.
         peer.whole &= after <= peer.at;
         peer.at = peer.at.max(at);
-        add(peer, &row.places, 1);
+        peer.add(&row.places, 1);
         true
     }
 
-    /// Takes what a node says of itself: what it has settled up to `at`, which is told when all of that is in the stream.
-    pub fn tell(&mut self, node: &str, at: u64, places: &[PlaceRow]) {
-        let swept: Vec<_> = self.kept.sweeps.values().filter(|sweep| sweep.node == node).cloned().collect();
+    /// Takes a page of what a node says of itself: what it has settled up to `at`, which is told when all of that is in
+    /// the stream, and nothing else of it between the pages. Sums only rise: a node whose journal is an old copy knows
+    /// less of itself than was read of it.
+    pub fn tell(&mut self, node: &str, at: u64, page: Page, places: &[PlaceRow]) {
+        let mut said = Peer::default();
+        said.add(places, 1);
+        for sweep in self.sweeps.values().filter(|sweep| sweep.node == node) {
+            said.add_known(&sweep.row.places);
+        }
         let peer = self.peer(node);
-        if peer.whole && at <= peer.at {
+        let follows = page.number == 0 || peer.telling == (at, page.number);
+        // What was read behind `at` is in the sums, and cannot be told from what it says.
+        if at < peer.at || !follows {
             return;
         }
-        *peer = PeerRow { at: at.max(peer.at), whole: true, settled: Vec::new() };
-        add(peer, places, 1);
-        swept.iter().for_each(|sweep| add(peer, &sweep.row.places, 1));
+        for (place, sum) in said.settled {
+            let known = peer.settled.entry(place).or_insert_with(|| PlaceRow { amount: 0, ..sum.clone() });
+            known.amount = known.amount.max(sum.amount);
+        }
+        peer.telling = (at, page.number + 1);
+        if page.last {
+            (peer.at, peer.whole) = (at, true);
+        }
     }
 
     /// Adds what a sweep charged `node`; whether it was new.
     pub fn sweep(&mut self, node: &str, row: SettleRow) -> bool {
-        if self.kept.sweeps.contains_key(&row.id) {
+        if self.sweeps.contains_key(&row.id) {
             return false;
         }
-        add(self.peer(node), &row.places, 1);
-        if self.kept.sweeps.len() < SWEEPS {
+        let known = self.sweeps.len() < SWEEPS;
+        let peer = self.peer(node);
+        peer.add(&row.places, 1);
+        peer.whole &= known;
+        if known {
             let at = row.at_ms.div_euclid(1000);
-            self.kept.sweeps.insert(row.id, SweepRow { node: node.to_owned(), at, row });
-        } else {
-            self.peer(node).whole = false;
+            self.sweeps.insert(row.id, SweepRow { node: node.to_owned(), at, row });
         }
         true
     }
 
-    /// Takes back what a sweep charged for a request whose own settlement has come; gives what that was.
+    /// Takes back what a sweep charged for a request whose own settlement has come, or which was never dispatched;
+    /// gives what that was.
     pub fn correct(&mut self, request: Uuid) -> Option<SettleRow> {
-        let swept = self.kept.sweeps.remove(&request)?;
-        add(self.peer(&swept.node), &swept.row.places, -1);
+        let swept = self.sweeps.remove(&request)?;
+        self.peer(&swept.node).add(&swept.row.places, -1);
         Some(swept.row)
     }
 
-    fn peer(&mut self, node: &str) -> &mut PeerRow {
-        self.kept.peers.entry(node.to_owned()).or_default()
+    fn peer(&mut self, node: &str) -> &mut Peer {
+        self.peers.entry(node.to_owned()).or_default()
     }
 
     /// The nodes of which something is missing.
     pub fn in_part(&self) -> Vec<String> {
-        self.kept.peers.iter().filter(|(_, peer)| !peer.whole).map(|(node, _)| node.clone()).collect()
+        self.peers.iter().filter(|(_, peer)| !peer.whole).map(|(node, _)| node.clone()).collect()
     }
 
     /// Whether all of `node` is known.
     pub fn is_whole(&self, node: &str) -> bool {
-        self.kept.peers.get(node).is_some_and(|peer| peer.whole)
+        self.peers.get(node).is_some_and(|peer| peer.whole)
     }
 
     /// The sums of windows that are open at `now` (seconds since 1970), by node. Of this node itself it is what others
     /// have swept of it.
     pub fn sums(&self, now: i64) -> Vec<(Arc<str>, Vec<PlaceRow>)> {
-        let open = |places: &[PlaceRow]| places.iter().filter(|place| place.to > now).cloned().collect();
-        self.kept.peers.iter().map(|(node, peer)| (Arc::from(&**node), open(&peer.settled))).collect()
+        let open = |peer: &Peer| peer.settled.values().filter(|place| place.to > now).cloned().collect();
+        self.peers.iter().map(|(node, peer)| (Arc::from(&**node), open(peer))).collect()
+    }
+
+    /// What all others have settled against the fence `id` in the window that begins at `from` (seconds since 1970).
+    pub fn sum(&self, id: &Arc<str>, from: i64) -> i64 {
+        let place = (Arc::clone(id), from);
+        self.peers.values().filter_map(|peer| peer.settled.get(&place)).map(|sum| sum.amount).sum()
     }
 
     /// What is to be kept, if anything has changed since it was last asked for. Windows that are over are forgotten.
-    pub fn unkept(&mut self, now: i64) -> Option<&MirrorRow> {
+    pub fn unkept(&mut self, now: i64) -> Option<MirrorRow> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        for peer in self.kept.peers.values_mut() {
-            peer.settled.retain(|place| place.to > now);
+        for peer in self.peers.values_mut() {
+            peer.settled.retain(|_, place| place.to > now);
         }
-        self.kept.sweeps.retain(|_, sweep| sweep.at > now - SWEPT_FOR);
-        Some(&self.kept)
+        self.sweeps.retain(|_, sweep| sweep.at > now - SWEPT_FOR);
+        Some(self.row())
     }
 }
 
-fn add(peer: &mut PeerRow, places: &[PlaceRow], sign: i64) {
-    for place in places.iter().filter(|place| place.unit != UnitRow::Concurrent && place.amount != 0) {
-        let same = |other: &&mut PlaceRow| other.fence == place.fence && other.from == place.from;
-        match peer.settled.iter_mut().find(same) {
-            Some(sum) => sum.amount += sign * place.amount,
-            None => peer.settled.push(PlaceRow { amount: sign * place.amount, ..place.clone() }),
+impl Peer {
+    /// Adds what is settled in places that are there already.
+    fn add_known(&mut self, places: &[PlaceRow]) {
+        for place in places.iter().filter(|place| place.unit != UnitRow::Concurrent) {
+            if let Some(sum) = self.settled.get_mut(&(Arc::clone(&place.fence), place.from)) {
+                sum.amount += place.amount;
+            }
+        }
+    }
+
+    fn add(&mut self, places: &[PlaceRow], sign: i64) {
+        for place in places.iter().filter(|place| place.unit != UnitRow::Concurrent && place.amount != 0) {
+            let sum = self.settled.entry((Arc::clone(&place.fence), place.from));
+            sum.or_insert_with(|| PlaceRow { amount: 0, ..place.clone() }).amount += sign * place.amount;
         }
     }
 }

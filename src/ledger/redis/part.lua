@@ -1,7 +1,7 @@
 -- Brings what one node has settled in windows that are still open. A part only ever rises to the highest sum that
 -- anybody knows of that node: from its mirrors first, from itself when it comes. Bringing it twice changes nothing.
--- ARGV: epoch, node, position in its journal (empty when it comes from a mirror), then for each place:
---       fence, from, to, settled. Answers: ok | epoch current
+-- ARGV: epoch, node, position in its journal up to which all of it has been brought with this page (empty: more is to
+--       come, or it comes from a mirror), then for each place: fence, from, to, settled. Answers: ok | epoch current
 
 local node, position = ARGV[2], ARGV[3]
 if not in_force_or_making(ARGV[1]) then

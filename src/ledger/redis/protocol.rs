@@ -235,6 +235,31 @@ pub fn renew(wire: &Wire, epoch: &str, ttl_ms: u64, ids: &[Uuid]) -> Cmd {
     cmd
 }
 
+/// The call that names open holds of `node`, a page of those looked at from `from` on (see [`own`]); `-inf` begins.
+pub fn own_holds(wire: &Wire, epoch: &str, node: &str, from: &str, most: usize) -> Cmd {
+    let mut cmd = wire.call(Script::Own);
+    cmd.arg(epoch).arg(node).arg(from).arg(most);
+    cmd
+}
+
+/// What [`own_holds`] answers: the ids, and where the next page begins if there is one; `None` when another epoch is in
+/// force.
+///
+/// # Errors
+/// [`Unknown`].
+pub fn own(value: Value) -> Result<Option<(Vec<Uuid>, Option<String>)>, Unknown> {
+    let mut words = Words::of(value)?;
+    if words.text()? != "ok" {
+        return Ok(None);
+    }
+    let next = Some(words.text()?).filter(|next| !next.is_empty());
+    let mut ids = Vec::with_capacity(words.left());
+    while words.left() > 0 {
+        ids.push(words.text()?.parse().map_err(|_| Unknown)?);
+    }
+    Ok(Some((ids, next)))
+}
+
 /// The call that puts a fence into another window.
 pub fn adopt(wire: &Wire, epoch: &str, fence: &Fence, window: &Window, settled: i64) -> Cmd {
     let mut cmd = wire.call(Script::Adopt);

@@ -14,11 +14,12 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
-    keeper::{Broken, beat, bring, errand},
+    keeper::{Broken, beat, bring, errand, lost},
     scripts::Wire,
     store::Inner,
     upkeep::{self, Begun, Peer},
 };
+use crate::ledger::row::PlaceRow;
 
 /// No rebuild ends before: whoever lives says so each second.
 const AT_LEAST_MS: i64 = 1_500;
@@ -26,6 +27,8 @@ const AT_LEAST_MS: i64 = 1_500;
 const AT_MOST_MS: i64 = 5_000;
 /// Whoever was heard within this time is waited for.
 const HEARD: Duration = Duration::from_secs(600);
+/// Places in one script.
+const PLACES: usize = 1_000;
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -71,6 +74,26 @@ fn absent(inner: &Inner, done: &[String]) -> Vec<(Peer, bool)> {
     missing.map(|(peer, heard)| (peer.clone(), heard.elapsed() < HEARD)).collect()
 }
 
+/// Brings what `node` has settled, in pages that others need not wait long for. Each can only raise what is there, and
+/// the position comes with the last one: only then is the node done, so a part that breaks off is brought once more.
+pub(super) async fn part(
+    wire: &Wire,
+    epoch: &str,
+    node: &str,
+    position: Option<u64>,
+    settled: &[PlaceRow],
+) -> Result<(), Broken> {
+    let pages = settled.len().div_ceil(PLACES).max(1);
+    for page in 0..pages {
+        let places = &settled[page * PLACES..settled.len().min((page + 1) * PLACES)];
+        let cmd = upkeep::part(wire, epoch, node, position.filter(|_| page + 1 == pages), places);
+        if !upkeep::done(errand(wire, &cmd).await?)? {
+            return Err(lost());
+        }
+    }
+    Ok(())
+}
+
 /// Brings what is known of those who did not come.
 async fn stand_in(
     inner: &Inner,
@@ -85,7 +108,7 @@ async fn stand_in(
     };
     for (node, settled) in mirrored {
         if !done.iter().any(|name| **name == *node) && *node != *inner.source.node() {
-            errand(wire, &upkeep::part(wire, epoch, &node, None, &settled)).await?;
+            part(wire, epoch, &node, None, &settled).await?;
         }
     }
     for (peer, _) in absent.iter().filter(|(peer, _)| !peer.slices.is_empty()) {

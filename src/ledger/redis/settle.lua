@@ -1,6 +1,7 @@
 -- Ends holds. A batch goes in as a whole, so a node's settlements can have no gap.
 -- ARGV: epoch, node, position that the batch follows (empty: the settlements have no positions), stream length, ms to
--- remember the ids; then for each settlement: position, id, row, number of places, and for each of these:
+-- remember the ids; then for each settlement: position, id, row (empty: it was refused, and is charged nothing), number
+-- of places, and for each of these:
 -- fence, from, to, kind, charged, moved out of the node's slice.
 -- Answers: done (state before)* | behind position | epoch current
 
@@ -68,6 +69,9 @@ local function settle(id, row, position, first, count)
     -- In the same step, so that a row is in the stream once each.
     call('XADD', base .. 'rows', 'MAXLEN', '~', length, '*', 'node', node, 'state', state, 'after', text(at), 'at', position,
       'row', row)
+  elseif state == 'swept' then
+    -- It was never dispatched, so its sweep is taken back; every mirror has booked that.
+    call('XADD', base .. 'rows', 'MAXLEN', '~', length, '*', 'node', node, 'state', 'freed', 'id', id)
   end
   return state
 end

@@ -43,8 +43,21 @@ pub trait Source: Send + Sync + 'static {
     /// `fence` with what it is raised by at `now`.
     fn in_force(&self, fence: &Arc<Fence>, now: Timestamp) -> Arc<Fence>;
 
-    /// What was last kept of other nodes' settlements.
-    fn mirror(&self) -> MirrorRow;
+    /// Where the journal ended when it was opened: what is written since then stands behind this.
+    fn begun(&self) -> u64;
+
+    /// Moves all that was written since the books were opened behind `position`, since the store knows settlements of
+    /// another life of this journal up to there.
+    ///
+    /// # Errors
+    /// The system's error; then it may be moved in part, in the order that it was written in.
+    fn outrun(&self, position: u64) -> io::Result<()>;
+
+    /// What is kept of other nodes' settlements: the sums, with all rows that they do not know of. It reads files.
+    ///
+    /// # Errors
+    /// The system's error when it cannot be read.
+    fn mirror(&self) -> io::Result<MirrorRow>;
 
     /// Keeps what other nodes have settled. It writes files.
     ///

@@ -34,7 +34,7 @@ use crate::{
     ledger::{
         balances::{Level, Place},
         hold::{Demand, HoldError, Refused, binds_midway},
-        row::SettleRow,
+        row::{MirrorRow, SettleRow},
     },
 };
 
@@ -134,10 +134,14 @@ impl Store {
     /// The store at `config` for the node whose books are `source`. It connects by itself, now and whenever it must;
     /// until then it is away. To be called within a runtime.
     pub fn start(config: RedisConfig, source: Arc<dyn Source>) -> Self {
+        let mirrored = source.mirror().unwrap_or_else(|error| {
+            tracing::error!(%error, "what other nodes have settled cannot be read");
+            MirrorRow::default()
+        });
         let inner = Arc::new(Inner {
             link: Link::new(config.timeout),
             config,
-            mirror: Mutex::new(Mirror::from_row(source.mirror())),
+            mirror: Mutex::new(Mirror::from_row(mirrored)),
             reading: tokio::sync::Mutex::default(),
             source,
             followed: ArcSwap::default(),
@@ -363,13 +367,17 @@ impl Store {
         };
         let shipped = timeout(most, shipped).await.is_ok();
         self.keeper.abort();
-        exchange::keep(&self.inner, Timestamp::now().as_second());
-        if !shipped || self.inner.desk().slices.all().is_empty() {
+        exchange::keep(&self.inner, Timestamp::now().as_second()).await;
+        if !shipped {
             return;
         }
         self.inner.desk().slices = Slices::default();
-        let node = self.inner.source.node();
-        let returned = self.inner.link.call(|live| upkeep::claim(&live.wire, &live.epoch, node, &[])).await;
+        let (node, link) = (self.inner.source.node(), &self.inner.link);
+        let mut returned = link.call(|live| upkeep::claim(&live.wire, &live.epoch, node, &[])).await;
+        if returned.is_ok() {
+            // The others remember what they were last told: should the store lose its data, that would count as spent.
+            returned = link.call(|live| upkeep::beat(&live.wire, node, "")).await;
+        }
         if let Err(error) = returned {
             tracing::warn!(%error, "what this gateway leased is not returned: it is when it starts again");
         }
@@ -377,11 +385,8 @@ impl Store {
 
     /// What other nodes have settled against the fence `id` in the window that begins at `from` (seconds since 1970),
     /// as far as this node has read it.
-    pub fn elsewhere(&self, id: &str, from: i64) -> i64 {
-        let mirror = self.inner.mirror.lock().unwrap_or_else(PoisonError::into_inner);
-        let sums = mirror.sums(i64::MIN);
-        let places = sums.iter().flat_map(|(_, places)| places);
-        places.filter(|place| &*place.fence == id && place.from == from).map(|place| place.amount).sum()
+    pub fn elsewhere(&self, id: &Arc<str>, from: i64) -> i64 {
+        self.inner.mirror.lock().unwrap_or_else(PoisonError::into_inner).sum(id, from)
     }
 
     /// The nodes that count in this store, with their slices, as they were last heard.

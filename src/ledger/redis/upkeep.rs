@@ -156,7 +156,7 @@ pub fn begun(value: Value) -> Result<Begun, Unknown> {
     })
 }
 
-/// Brings what `node` has settled: all of it up to `position`, or what a mirror knows.
+/// Brings what `node` has settled: with a `position`, all of it up to there has been brought.
 pub fn part(wire: &Wire, epoch: &str, node: &str, position: Option<u64>, settled: &[PlaceRow]) -> Cmd {
     let mut cmd = wire.call(Script::Part);
     cmd.arg(epoch).arg(node);

@@ -27,7 +27,7 @@ pub struct Standing {
     pub fence: Arc<str>,
     /// The window.
     pub window: Window,
-    /// The amount in the fence's unit.
+    /// The amount in the fence's unit, without what an edit of the fence moved there from other windows.
     pub settled: i64,
     /// Of this, by the books of other nodes.
     pub elsewhere: i64,
