@@ -223,7 +223,8 @@ pub(super) async fn raise_one(State(admin): State<Arc<Admin>>, headers: HeaderMa
         let who = admin.authorise(&headers, Right::Budgets)?.to_owned();
         let wanted: RaiseBudget = body::json(body).await?;
         let (policies, ledger) = (admin.gateway.policies(), admin.gateway.ledger());
-        let mut raised = raise(&policies, ledger, &wanted, &who, Timestamp::now()).map_err(|failed| refused(&failed))?;
+        let mut raised =
+            raise(&policies, ledger, &wanted, &who, Timestamp::now()).map_err(|failed| refused(&failed))?;
         raised.reached = ledger.reached().await;
         tracing::info!(by = %who, budget = %raised.id, amount = %wanted.amount, until = %wanted.until, "budget raised");
         Ok((StatusCode::CREATED, Json(raised)).into_response())

@@ -259,9 +259,7 @@ mod tests {
 
     #[test]
     fn users_of_days_gone_by_do_not_pile_up() {
-        let fence = |name: &str| {
-            Arc::new(Fence::sample(Owner::User("search".into(), name.into()), Unit::Money, 100))
-        };
+        let fence = |name: &str| Arc::new(Fence::sample(Owner::User("search".into(), name.into()), Unit::Money, 100));
         let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
         let mut balances = Balances::default();
         let stays = fence("stays");

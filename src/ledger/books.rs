@@ -8,10 +8,10 @@ mod acts;
 mod edits;
 mod feed;
 mod keeper;
+mod state;
 mod told;
 
 use std::{
-    collections::{HashMap, VecDeque},
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -24,20 +24,20 @@ use std::{
 };
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::{
-    balances::{Balances, Level, Place, Short},
+    balances::{Level, Place, Short},
     index::Index,
-    journal::{Encoded, Journal, Position, Reader, Reading, encode},
+    journal::{Journal, Position, Reader, Reading, encode},
     raises::Raises,
-    row::{Checkpoint, Entry, HoldRow, PlaceRow, RaiseRow, Row, SettleRow, TopUpRow, switches::SwitchRow},
+    row::{Checkpoint, Entry, HoldRow, Row, SettleRow, TopUpRow},
     switches::Switches,
     window::Window,
 };
 use crate::base::{fences::Fence, money::Money};
 use feed::Feed;
 pub(super) use feed::Shared;
+use state::State;
 pub use told::mirror_folder;
 
 /// How often the books are summed up, so that the next start is short.
@@ -84,26 +84,6 @@ pub struct Books {
     /// Something has been written since the last sync.
     dirty: AtomicBool,
     keeper: Mutex<Option<Thread>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    balances: Balances,
-    /// Requests under way, as a checkpoint needs them.
-    open: HashMap<Uuid, HoldRow>,
-    journal: Option<Journal>,
-    /// Settlements that could not be written. While there are any, nothing more is held.
-    backlog: VecDeque<Encoded>,
-    /// Where the last checkpoint was taken.
-    checkpoint: Position,
-    /// Where the journal ended when it was opened.
-    begun: Position,
-    /// Raises that have not ended, as a checkpoint needs them.
-    raises: Vec<RaiseRow>,
-    /// The newest word on everything that was ever switched.
-    switches: Vec<SwitchRow>,
-    /// What goes on to a store that several nodes share; `None` without one.
-    feed: Option<Feed>,
 }
 
 impl Books {
@@ -395,89 +375,6 @@ impl Drop for Books {
         let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(keeper) = keeper {
             keeper.unpark();
-        }
-    }
-}
-
-impl State {
-    /// Writes an entry, behind those that wait.
-    fn write(&mut self, encoded: &Encoded) -> io::Result<Position> {
-        self.catch_up();
-        if !self.backlog.is_empty() {
-            return Err(io::Error::other("settlements wait to be written"));
-        }
-        match &mut self.journal {
-            Some(journal) => journal.append(encoded),
-            None => Ok(Position::default()),
-        }
-    }
-
-    /// Writes what waits, as far as that goes.
-    fn catch_up(&mut self) {
-        let Some(journal) = &mut self.journal else { return };
-        while let Some(waiting) = self.backlog.front() {
-            if journal.append(waiting).is_err() {
-                return;
-            }
-            self.backlog.pop_front();
-            if let Some(feed) = &mut self.feed {
-                feed.forget();
-            }
-            if self.backlog.is_empty() {
-                tracing::info!("the journal can be written again");
-            }
-        }
-    }
-
-    /// Takes over a checkpoint; gives the position that it was taken at.
-    fn begin_from(&mut self, checkpoint: Checkpoint) -> Position {
-        self.balances.book(&checkpoint.settled, Timestamp::default());
-        self.raises = checkpoint.raises;
-        self.switches = checkpoint.switches;
-        self.open = checkpoint.open.into_iter().map(|row| (row.id, row)).collect();
-        Position { segment: checkpoint.segment, offset: checkpoint.offset }
-    }
-
-    /// Takes one entry of the journal into account.
-    fn fold(&mut self, entry: Entry) {
-        match entry {
-            Entry::Hold(row) => {
-                self.open.insert(row.id, row);
-            }
-            Entry::TopUp(row) => {
-                if let Some(open) = self.open.get_mut(&row.id) {
-                    open.held_nanousd = row.held_nanousd;
-                    open.places = row.places;
-                }
-            }
-            Entry::Settle(row) => {
-                self.open.remove(&row.id);
-                // A row of a process that ended, or a late one, is as old as it says.
-                self.balances.book(&row.places, Timestamp::from_millisecond(row.at_ms).unwrap_or_default());
-            }
-            Entry::Raise(row) => self.keep_raise(row),
-            Entry::Switch(row) => self.keep_switch(row),
-            // The store is what it changes; and others' rows are not in this journal.
-            Entry::Release(_) | Entry::Told(_) => {}
-        }
-    }
-
-    fn checkpoint(&self, at: Position) -> Checkpoint {
-        let settled = self.balances.settled().map(|(fence, level)| PlaceRow {
-            fence: Arc::clone(fence),
-            // The unit is the fence's; a sum needs none.
-            unit: super::row::UnitRow::Usd,
-            from: level.window.start.as_second(),
-            to: level.window.end.as_second(),
-            amount: level.settled,
-        });
-        Checkpoint {
-            segment: at.segment,
-            offset: at.offset,
-            settled: settled.collect(),
-            open: self.open.values().cloned().collect(),
-            raises: self.raises.clone(),
-            switches: self.switches.clone(),
         }
     }
 }

@@ -129,7 +129,8 @@ async fn a_backend_that_is_switched_off_is_told_with_its_reason() {
 async fn a_backend_that_an_operator_switches_off_is_told_once() {
     let upstream = Upstream::start().await;
     let receiver = Receiver::start(&[]).await;
-    let gateway = setup(&upstream, &receiver, "backend_off").token("ops", "token-of-the-operators", "switch").start().await;
+    let gateway =
+        setup(&upstream, &receiver, "backend_off").token("ops", "token-of-the-operators", "switch").start().await;
     let site = gateway.site().clone();
     let token = [("TURNPIKE_TOKEN", "token-of-the-operators")];
     site.run_with(&token, &["off", "backend:one", "--why", "leaks prompts"]).done();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tempfile::TempDir;
 use turnpike::ledger::{
     journal::{Journal, Position, Reader, Reading},
-    row::{About, Entry, PriceUsed, Row, Served, SettleRow, ToldRow, Tokens},
+    row::{About, Entry, PriceUsed, Row, Served, SettleRow, Tokens, ToldRow},
 };
 use uuid::Uuid;
 

@@ -42,9 +42,7 @@ impl Place {
         }
         match KeyStore::open(journal) {
             Ok(store) => Ok(Self::Here(Box::new(Here { loaded, store: Some(store) }))),
-            Err(KeyStoreError::InUse(_)) => {
-                Ok(Self::There(server.running(loaded.server.admin.listen)?))
-            }
+            Err(KeyStoreError::InUse(_)) => Ok(Self::There(server.running(loaded.server.admin.listen)?)),
             Err(error) => Err(error.into()),
         }
     }

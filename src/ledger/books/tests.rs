@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use uuid::Uuid;
 
 use super::*;
 use crate::{

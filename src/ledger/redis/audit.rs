@@ -15,9 +15,10 @@ use super::{
     exchange,
     keeper::Broken,
     link::Failure,
-    protocol::{Unknown, Words},
+    protocol::Unknown,
     scripts::Script,
     store::{Inner, Store},
+    words::Words,
 };
 use crate::ledger::{report::audit::Standing, row::PlaceRow};
 

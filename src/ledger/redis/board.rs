@@ -25,9 +25,10 @@ use super::{
     keeper::{Broken, errand},
     link::{Live, Standing},
     outgoing::Outgoing,
-    protocol::{Unknown, Words},
+    protocol::Unknown,
     scripts::{Script, Wire},
     store::{Inner, Store},
+    words::Words,
 };
 use crate::ledger::row::edits::{EditRow, WindowRow};
 

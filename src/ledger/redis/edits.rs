@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::{
     keeper::{Broken, errand, lost},
     link::Live,
-    protocol::Words,
     scripts::{Script, Wire},
     store::{Followed, Inner},
     upkeep,
+    words::Words,
 };
 use crate::{
     base::fences::Fence,

@@ -10,11 +10,13 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
+    arrive,
     keeper::{self, Broken, SILENCE},
     link::Live,
     mirror::{Mirror, Page},
-    protocol::{STREAM_LENGTH, Unknown, Words, place_row, place_text},
+    protocol::{STREAM_LENGTH, Unknown, place_row, place_text},
     store::Inner,
+    words::Words,
 };
 use crate::ledger::row::{HoldRow, PlaceRow, SettleRow, ToldRow, UnitRow};
 
@@ -209,7 +211,7 @@ pub(super) fn missed(inner: &Inner) -> Vec<String> {
 /// Tells what this node has settled up to some position, when just that is in the store: what others have read of it
 /// by then is neither more nor less.
 pub(super) async fn tell_sums(inner: &Arc<Inner>, live: &Arc<Live>) -> Result<(), Broken> {
-    let sums = keeper::sums(inner)?;
+    let sums = arrive::sums(inner)?;
     keeper::ship_to(inner, live, sums.position).await?;
     let pages = sums.settled.len().div_ceil(TOLD).max(1);
     for page in 0..pages {

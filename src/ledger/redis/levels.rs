@@ -9,9 +9,10 @@ use super::{
     desk::Used,
     keeper::{Broken, SILENCE, lost},
     link::Live,
-    protocol::{Unknown, Words},
+    protocol::Unknown,
     scripts::Script,
     store::Inner,
+    words::Words,
 };
 
 /// Fences in one script: what else waits for the store must not wait long.

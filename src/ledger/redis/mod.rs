@@ -6,6 +6,7 @@
 //! and looks after everything, `rebuild` what it does when the store has no data. `board` carries what operators do from
 //! one gateway to the others, `hints` what gateways have learned of upstreams.
 
+mod arrive;
 mod audit;
 pub mod board;
 pub mod connect;
@@ -25,6 +26,8 @@ pub mod scripts;
 pub mod source;
 mod store;
 mod upkeep;
+mod watch;
+mod words;
 
 pub use audit::{Count, Release, SILENT, Silent};
 pub use board::{Item, Keeping, Unkept};

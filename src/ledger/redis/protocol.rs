@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     super::{balances::Place, row::PlaceRow, row::UnitRow, window::Window},
     scripts::{Script, Wire},
+    words::Words,
 };
 use crate::base::fences::Fence;
 
@@ -242,12 +243,20 @@ pub fn own_holds(wire: &Wire, epoch: &str, node: &str, from: &str, most: usize) 
     cmd
 }
 
-/// What [`own_holds`] answers: the ids, and where the next page begins if there is one; `None` when another epoch is in
-/// force.
+/// A page of the open holds of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnHolds {
+    /// The requests.
+    pub ids: Vec<Uuid>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<String>,
+}
+
+/// What [`own_holds`] answers; `None` when another epoch is in force.
 ///
 /// # Errors
 /// [`Unknown`].
-pub fn own(value: Value) -> Result<Option<(Vec<Uuid>, Option<String>)>, Unknown> {
+pub fn own(value: Value) -> Result<Option<OwnHolds>, Unknown> {
     let mut words = Words::of(value)?;
     if words.text()? != "ok" {
         return Ok(None);
@@ -257,7 +266,7 @@ pub fn own(value: Value) -> Result<Option<(Vec<Uuid>, Option<String>)>, Unknown>
     while words.left() > 0 {
         ids.push(words.text()?.parse().map_err(|_| Unknown)?);
     }
-    Ok(Some((ids, next)))
+    Ok(Some(OwnHolds { ids, next }))
 }
 
 /// The call that puts a fence into another window.
@@ -265,50 +274,6 @@ pub fn adopt(wire: &Wire, epoch: &str, fence: &Fence, window: &Window, settled: 
     let mut cmd = wire.call(Script::Adopt);
     cmd.arg(epoch).arg(&*fence.id).arg(window.start.as_second()).arg(window.end.as_second()).arg(settled.min(LARGEST));
     cmd
-}
-
-/// The words of an answer.
-pub struct Words(std::vec::IntoIter<Value>);
-
-impl Words {
-    /// The answer of a script.
-    pub fn of(value: Value) -> Result<Self, Unknown> {
-        match value {
-            Value::Array(values) => Ok(Self(values.into_iter())),
-            _ => Err(Unknown),
-        }
-    }
-
-    /// The next word as text.
-    pub fn text(&mut self) -> Result<String, Unknown> {
-        match self.0.next() {
-            Some(Value::BulkString(bytes)) => String::from_utf8(bytes).map_err(|_| Unknown),
-            Some(Value::SimpleString(text)) => Ok(text),
-            Some(Value::Int(number)) => Ok(number.to_string()),
-            _ => Err(Unknown),
-        }
-    }
-
-    /// The next word as a number.
-    pub fn number(&mut self) -> Result<i64, Unknown> {
-        match self.0.next() {
-            Some(Value::Int(number)) => Ok(number),
-            Some(Value::BulkString(bytes)) => {
-                std::str::from_utf8(&bytes).ok().and_then(|t| t.parse().ok()).ok_or(Unknown)
-            }
-            _ => Err(Unknown),
-        }
-    }
-
-    /// How many words are left.
-    pub fn left(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The next word, which holds words itself.
-    pub fn words(&mut self) -> Result<Self, Unknown> {
-        self.0.next().ok_or(Unknown).and_then(Self::of)
-    }
 }
 
 /// The window between two seconds, written `from:to`.

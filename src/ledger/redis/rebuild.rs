@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
-    keeper::{Broken, beat, bring, errand, lost},
+    arrive::bring,
+    keeper::{Broken, beat, errand, lost},
     scripts::Wire,
     store::Inner,
     upkeep::{self, Begun, Peer},

@@ -4,8 +4,9 @@ use ::redis::{Cmd, Value};
 
 use super::{
     lease::Wish,
-    protocol::{Unknown, Words, kind},
+    protocol::{Unknown, kind},
     scripts::{Script, Wire},
+    words::Words,
 };
 use crate::ledger::{balances::Place, row::PlaceRow};
 
