@@ -178,11 +178,6 @@ impl Books {
         Index::peek(folder)
     }
 
-    /// Where the journal ends.
-    pub fn end(&self) -> Position {
-        self.lock().journal.as_ref().map(Journal::end).unwrap_or_default()
-    }
-
     /// The window that each of `fences` counts in now.
     pub fn windows(&self, fences: &[Arc<Fence>], now: Timestamp) -> Vec<Window> {
         let mut state = self.lock();

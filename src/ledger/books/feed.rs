@@ -174,10 +174,6 @@ impl Source for Shared {
         &self.node
     }
 
-    fn end(&self) -> u64 {
-        self.books.end().number()
-    }
-
     fn settlements(&self, after: u64, most: usize) -> io::Result<Vec<(u64, Arc<SettleRow>)>> {
         match self.books.settled_behind(after, most) {
             Some(found) => Ok(found),

@@ -59,9 +59,7 @@ pub(super) async fn arrive(inner: &Arc<Inner>, wire: Wire) -> Result<Arc<Live>, 
 /// Makes sure that nothing is passed over: a store that knows settlements of ours which we cannot have sent has them
 /// from another life of this journal, of which this one is an older copy.
 async fn outrun(inner: &Arc<Inner>, position: u64) -> Result<(), Broken> {
-    let sent = inner.acknowledged.load(Ordering::Acquire);
-    let known = if sent == 0 { inner.source.begun() } else { inner.source.end() };
-    if position <= known {
+    if position <= inner.source.begun().max(inner.told.load(Ordering::Acquire)) {
         return Ok(());
     }
     tracing::error!(
@@ -71,7 +69,9 @@ async fn outrun(inner: &Arc<Inner>, position: u64) -> Result<(), Broken> {
     let source = Arc::clone(&inner.source);
     let moved = tokio::task::spawn_blocking(move || source.outrun(position)).await;
     let moved = moved.map_err(std::io::Error::other).and_then(|moved| moved);
-    moved.map_err(|error| Broken(format!("the journal cannot be put behind what the store knows: {error}")))
+    moved.map_err(|error| Broken(format!("the journal cannot be put behind what the store knows: {error}")))?;
+    inner.told.fetch_max(position, Ordering::AcqRel);
+    Ok(())
 }
 
 /// The holds of this node in the store that were surely never dispatched: neither is a request under way that may be
@@ -123,10 +123,13 @@ pub(super) async fn bring(inner: &Arc<Inner>, wire: &Wire, epoch: &str) -> Resul
     // What stands against a budget whose period was edited is more than what was placed in its window.
     let edited: Vec<_> = edits.into_iter().map(|edit| (edit, true)).collect();
     edits::bring(inner, wire, epoch, &edited).await?;
-    // The sums come last: with them a rebuild takes this node for done, and what it holds and leases must be in by then.
+    // Before the slices, out of which some of it was spent: in a store that is in use nothing must be free between.
+    rebuild::part(wire, epoch, inner.source.node(), None, &settled).await?;
     hold_again(inner, wire, epoch, open).await?;
     claim(inner, wire, epoch).await?;
-    rebuild::part(wire, epoch, inner.source.node(), Some(position), &settled).await?;
+    // The position comes last: with it a rebuild takes this node for done.
+    inner.told.fetch_max(position, Ordering::AcqRel);
+    rebuild::part(wire, epoch, inner.source.node(), Some(position), &[]).await?;
     Ok(position)
 }
 

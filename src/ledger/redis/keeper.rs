@@ -259,6 +259,7 @@ async fn turn(inner: &Arc<Inner>, live: &Arc<Live>, end: u64) -> Result<bool, Br
         batch.retain(|(position, _)| *position <= end);
         let Some((last, _)) = batch.last() else { return Ok(false) };
         let last = *last;
+        inner.told.fetch_max(last, Ordering::AcqRel);
         let cmd = settlements(inner, live, after, &batch);
         match protocol::ended(inner.link.send(live, &cmd, SILENCE).await?)? {
             Ended::Done(_) => {

@@ -25,9 +25,6 @@ pub trait Source: Send + Sync + 'static {
     /// The node's name, the same as long as its journal lives.
     fn node(&self) -> &str;
 
-    /// Where the journal ends. Positions only grow.
-    fn end(&self) -> u64;
-
     /// At most `most` settlements behind `after`, each with the position behind it. It may read files.
     ///
     /// # Errors
@@ -43,7 +40,7 @@ pub trait Source: Send + Sync + 'static {
     /// `fence` with what it is raised by at `now`.
     fn in_force(&self, fence: &Arc<Fence>, now: Timestamp) -> Arc<Fence>;
 
-    /// Where the journal ended when it was opened: what is written since then stands behind this.
+    /// Where the journal ended when it was opened: what is written since then stands behind this. Positions only grow.
     fn begun(&self) -> u64;
 
     /// Moves all that was written since the books were opened behind `position`, since the store knows settlements of

@@ -70,6 +70,8 @@ pub(super) struct Inner {
     pub(super) wake: Notify,
     /// Up to where the journal is in the store.
     pub(super) acknowledged: AtomicU64,
+    /// The highest position that this process has ever told a store, whether it answered or not.
+    pub(super) told: AtomicU64,
     /// Since when a settlement waits to get there.
     pub(super) behind: Mutex<Option<Instant>>,
     /// The nodes that were heard of, and when: kept here for the case that the store forgets them.
@@ -139,6 +141,7 @@ impl Store {
             followed: ArcSwap::default(),
             wake: Notify::new(),
             acknowledged: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             behind: Mutex::new(None),
             peers: Mutex::new(Vec::new()),
             board: Board::default(),
