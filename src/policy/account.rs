@@ -18,6 +18,8 @@ pub enum Busy {
     For(Duration),
     /// As many requests are under way as it takes.
     Full,
+    /// As many are under way as it took before it last refused: what was learned, and may be wrong.
+    Crowded,
 }
 
 /// One request as its account sees it.
@@ -90,15 +92,25 @@ impl Account {
         let agreed = limits.concurrent.is_some_and(|most| u64::from(self.under_way) >= most);
         let learned = self.aimd.limit(now).is_some_and(|most| self.under_way >= most);
         let of_model = passage.cap.is_some_and(|cap| self.of_model(passage.model) >= cap);
-        (agreed || learned || of_model).then_some(Busy::Full)
+        match (agreed || of_model, learned) {
+            (true, _) => Some(Busy::Full),
+            (false, true) => Some(Busy::Crowded),
+            (false, false) => None,
+        }
     }
 
-    /// Lets a request through.
+    /// Lets a request through; `anyway` = also beyond what was learned.
     ///
     /// # Errors
     /// [`Busy`] when it takes none.
-    pub fn board(&mut self, limits: &Limits, passage: &Passage<'_>, now: Duration) -> Result<Boarded, Busy> {
-        if let Some(busy) = self.busy(limits, passage, now) {
+    pub fn board(
+        &mut self,
+        limits: &Limits,
+        passage: &Passage<'_>,
+        anyway: bool,
+        now: Duration,
+    ) -> Result<Boarded, Busy> {
+        if let Some(busy) = self.busy(limits, passage, now).filter(|busy| !(anyway && *busy == Busy::Crowded)) {
             return Err(busy);
         }
         self.under_way += 1;

@@ -206,6 +206,8 @@ impl<'a> Plan<'a> {
             match weigh(candidate, scale) {
                 Ok(ranked) => match ranked.seen.unavailable {
                     Some(why @ Unavailable::Broken(left)) => broken.push((left, why, ranked)),
+                    // It is well, and may take one more.
+                    Some(why @ Unavailable::Crowded) => broken.push((Duration::ZERO, why, ranked)),
                     Some(why @ Unavailable::NotReady) => broken.push((LOOKED_AT_AGAIN, why, ranked)),
                     Some(Unavailable::Parked(_) | Unavailable::Full) | None => able.push(ranked),
                 },

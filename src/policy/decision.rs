@@ -242,7 +242,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// The words for why, as policy tests and records name it.
-    pub const WORDS: [&str; 21] = [
+    pub const WORDS: [&str; 22] = [
         "rule",
         "off",
         "retired",
@@ -262,6 +262,7 @@ impl Rejection {
         "not_ready",
         "parked",
         "full",
+        "crowded",
         "failed",
         "deadline",
     ];
@@ -288,6 +289,7 @@ impl Rejection {
             Self::Unavailable(Unavailable::NotReady) => "not_ready",
             Self::Unavailable(Unavailable::Parked(_)) => "parked",
             Self::Unavailable(Unavailable::Full) => "full",
+            Self::Unavailable(Unavailable::Crowded) => "crowded",
             Self::Failed => "failed",
             Self::Deadline { .. } => "deadline",
         }
@@ -332,6 +334,7 @@ impl fmt::Display for Unavailable {
                 write!(f, "all its accounts are parked or at their limits for another {}", Seconds(*left))
             }
             Self::Full => f.write_str("it has as many requests in flight as it takes"),
+            Self::Crowded => f.write_str("it has as many requests in flight as it took when it last refused one"),
         }
     }
 }

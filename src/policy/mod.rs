@@ -332,6 +332,9 @@ pub enum Unavailable {
     Parked(Duration),
     /// As many requests are in flight as it takes.
     Full,
+    /// As many are in flight as it took before it last refused. That was learned and may be wrong, so it is tried if nobody
+    /// else is able.
+    Crowded,
 }
 
 /// Where observations come from: live meters, a record, or a test.

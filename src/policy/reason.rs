@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::{
-    Decision, Ordering, Prefer, Ranked,
+    Decision, Ordering, Prefer, Ranked, Unavailable,
     decision::{Percent, Seconds},
 };
 use crate::base::{catalog::Candidate, money::Money};
@@ -81,7 +81,14 @@ impl Decision {
         };
         let _ = match (able, self.order) {
             (0, _) => write!(text, "no candidate of {}", self.rejected.len()),
-            (1, _) if self.last_resort => write!(text, "last resort: its breaker is open, and no other is able"),
+            (1, _) if self.last_resort => {
+                let why = match self.ranked.first().and_then(|winner| winner.seen.unavailable) {
+                    Some(Unavailable::Crowded) => "it refused as many before",
+                    Some(Unavailable::NotReady) => "none of its servers is ready",
+                    _ => "its breaker is open",
+                };
+                write!(text, "last resort: {why}, and no other is able")
+            }
             (1, _) if self.rejected.is_empty() => write!(text, "the only candidate"),
             (1, _) if self.purse.is_some() => write!(text, "the only one of {}{floor}", 1 + self.rejected.len()),
             (1, _) => write!(text, "the only one of {} that passes", 1 + self.rejected.len()),

@@ -161,8 +161,10 @@ fn has_free_account(candidate: &Candidate, attempts: &[AttemptSeen]) -> bool {
 /// Whether somebody whose breaker is open would be tried as a last resort.
 fn may_come_back(decision: &Decision, failed: &[CandidateId]) -> bool {
     decision.rejected.iter().any(|rejected| {
-        matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_) | Unavailable::NotReady))
-            && !failed.contains(&rejected.candidate.id)
+        matches!(
+            rejected.why,
+            Rejection::Unavailable(Unavailable::Broken(_) | Unavailable::NotReady | Unavailable::Crowded)
+        ) && !failed.contains(&rejected.candidate.id)
     })
 }
 

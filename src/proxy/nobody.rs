@@ -81,7 +81,7 @@ pub fn nobody(decision: &Decision) -> Refusal {
     let soonest = decision.rejected.iter().filter_map(|rejected| match rejected.why {
         Rejection::Unavailable(Unavailable::Broken(wait) | Unavailable::Parked(wait)) => Some(wait),
         Rejection::Spilled { wait, max } => Some(wait.saturating_sub(max)),
-        Rejection::Unavailable(Unavailable::NotReady) => Some(SOON),
+        Rejection::Unavailable(Unavailable::NotReady | Unavailable::Crowded) => Some(SOON),
         _ => None,
     });
     if code == Code::NoCandidate { refusal.retry_after(soonest.min()) } else { refusal }

@@ -129,6 +129,7 @@ impl Observations for Watching<'_> {
         let busy = busy(site, self.1).map(|busy| match busy {
             Busy::For(wait) => Unavailable::Parked(wait),
             Busy::Full => Unavailable::Full,
+            Busy::Crowded => Unavailable::Crowded,
         });
         Seen { unavailable: broken.or(busy), ..Seen::default() }
     }
@@ -208,7 +209,7 @@ impl Gateway {
         let permit =
             if decision.last_resort { site.breaker.admit_anyway(now) } else { site.breaker.admit(now).ok()? };
         let passage = Passage { model: &"m".into(), cap: None, tokens: 0 };
-        let boarded = site.account.board(&LIMITS, &passage, now).ok()?;
+        let boarded = site.account.board(&LIMITS, &passage, true, now).ok()?;
         let ticket = site.pool.pick(picker.balancer(), &site.members, &course.tried, &ask, now)?;
         let server = site.members.iter().position(|id| *id == ticket.replica)?;
         Some(Flight { site: number, server, ticket, permit, boarded })

@@ -26,7 +26,7 @@ impl Bench {
 
     fn board(&mut self, tokens: u64, now: Duration) -> Result<Boarded, Busy> {
         let passage = Passage { model: &self.model, cap: self.cap, tokens };
-        self.account.board(&self.limits, &passage, now)
+        self.account.board(&self.limits, &passage, false, now)
     }
 
     fn end(&mut self, boarded: &Boarded, end: End, now: Duration) {
@@ -101,7 +101,10 @@ fn a_refusal_lowers_what_is_taken_at_once() {
     let last = boarded.pop().unwrap();
     bench.end(&last, End::Refused, at(2));
     assert_eq!((bench.account.learned(at(2)), bench.account.told_here(at(2)).1), (Some(7), 1));
-    assert_eq!(bench.board(0, at(2)).unwrap_err(), Busy::Full);
+    assert_eq!(bench.board(0, at(2)).unwrap_err(), Busy::Crowded);
+    let passage = Passage { model: &"m".into(), cap: None, tokens: 0 };
+    let anyway = bench.account.board(&bench.limits, &passage, true, at(2)).unwrap();
+    bench.end(&anyway, End::Other { tokens: 0 }, at(2));
     for served in boarded.drain(..3) {
         bench.end(&served, End::Served { tokens: 1 }, at(3));
     }

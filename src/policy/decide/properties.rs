@@ -33,6 +33,7 @@ prop_compose! {
             (1_u64..300).prop_map(|left| Unavailable::Parked(Duration::from_secs(left))),
             Just(Unavailable::Full),
             Just(Unavailable::NotReady),
+            Just(Unavailable::Crowded),
         ]),
     ) -> Seen {
         Seen {
@@ -280,7 +281,7 @@ proptest! {
                 order(decision).contains(&label)
                     || decision.rejected.iter().any(|rejected| {
                         rejected.candidate.label() == label
-                            && matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_) | Unavailable::NotReady))
+                            && matches!(rejected.why, Rejection::Unavailable(Unavailable::Broken(_) | Unavailable::NotReady | Unavailable::Crowded))
                     })
             };
             prop_assert!(passes(&without) && passes(&only), "{label}");

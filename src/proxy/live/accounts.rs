@@ -71,6 +71,7 @@ impl Accounts {
         soonest.map(|busy| match busy {
             Busy::For(wait) => Unavailable::Parked(wait),
             Busy::Full => Unavailable::Full,
+            Busy::Crowded => Unavailable::Crowded,
         })
     }
 
@@ -89,16 +90,19 @@ impl Accounts {
         let (count, spread) = (self.seats.len(), self.pick == Pick::Spread);
         let warm =
             last.filter(|_| spread).and_then(|last| self.seats.iter().position(|(seat, _)| Arc::ptr_eq(seat, last)));
-        if let Some(place) = warm.and_then(|number| self.place(number, passage, now)) {
+        if let Some(place) = warm.and_then(|number| self.place(number, passage, false, now)) {
             return Some(place);
         }
         let first = if spread { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        (0..count).find_map(|step| self.place(first.wrapping_add(step) % count, passage, now))
+        let turns = || (0..count).map(|step| first.wrapping_add(step) % count);
+        let free = turns().find_map(|number| self.place(number, passage, false, now));
+        // That somebody may be asked was decided; what was learned of all meanwhile does not turn a request away.
+        free.or_else(|| turns().find_map(|number| self.place(number, passage, true, now)))
     }
 
-    fn place(&self, number: usize, passage: &Passage<'_>, now: Duration) -> Option<Berth> {
+    fn place(&self, number: usize, passage: &Passage<'_>, anyway: bool, now: Duration) -> Option<Berth> {
         let (seat, limits) = self.seats.get(number)?;
-        let boarded = lock(&seat.known).board(limits, passage, now).ok()?;
+        let boarded = lock(&seat.known).board(limits, passage, anyway, now).ok()?;
         Some(Berth { number, seat: Arc::clone(seat), limits: *limits, boarded })
     }
 
@@ -114,9 +118,10 @@ impl Accounts {
     }
 }
 
-/// Who is full may be free at any moment; of waits the shorter counts.
+/// Who is crowded may be tried all the same, who is full may be free at any moment; of waits the shorter counts.
 fn sooner(one: Busy, other: Busy) -> Busy {
     match (one, other) {
+        (Busy::Crowded, _) | (_, Busy::Crowded) => Busy::Crowded,
         (Busy::For(one), Busy::For(other)) => Busy::For(one.min(other)),
         _ => Busy::Full,
     }
