@@ -9,6 +9,7 @@ pub mod money;
 pub mod names;
 pub mod notices;
 pub mod price;
+pub mod priority;
 pub mod records;
 pub mod rent;
 pub mod scores;

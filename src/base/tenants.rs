@@ -8,6 +8,7 @@ use super::{
     fences::{Fence, Owner, Purpose, Unit},
     money::Money,
     names::{KeyId, Location, TeamName},
+    priority::Priority,
 };
 
 /// A team: who pays, and within which fences.
@@ -21,6 +22,8 @@ pub struct Team {
     pub may_use: Option<Vec<Arc<str>>>,
     /// Where its data may go; `None` = anywhere. Already narrowed by the parent's.
     pub locations: Option<Vec<Location>>,
+    /// The class of its requests, and the best that they may ask for; `None` = the usual one.
+    pub priority: Option<Priority>,
     /// What it may spend, and how fast: its budgets first, then its limits.
     pub fences: Arc<[Arc<Fence>]>,
     /// What each of its users may spend, and how fast.
@@ -47,6 +50,7 @@ impl Team {
             parent: None,
             may_use: None,
             locations: None,
+            priority: None,
             fences: Arc::default(),
             per_user: None,
             user_from: UserSource::usual(),
@@ -74,6 +78,12 @@ impl Team {
         self.lineage().all(|team| {
             team.locations.as_ref().is_none_or(|allowed| location.is_some_and(|location| allowed.contains(location)))
         })
+    }
+
+    /// The class of its requests, capped by what the teams above state.
+    pub fn priority(&self) -> Priority {
+        let stated = self.lineage().filter_map(|team| team.priority);
+        stated.chain(self.priority.is_none().then(Priority::default)).min().unwrap_or_default()
     }
 
     /// Whether any budget of money binds the team or its users: then every cost must be known.

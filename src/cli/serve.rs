@@ -29,7 +29,7 @@ use crate::{
         pool::Pool,
         tls::{self, ServerTls},
     },
-    proxy::{self, Gateway, Settings},
+    proxy::{self, Bounds, Gateway, Settings},
     telemetry::{self, record::keep::Keeper},
 };
 
@@ -95,6 +95,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     let settings = Settings {
         body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
         stream_commit_after: server.stream_commit_after,
+        bounds: Bounds { in_flight: server.limits.in_flight, wait: server.limits.queue_wait, lag: server.limits.lag },
         clock_offset: SignedDuration::ZERO,
     };
     let gateway = Gateway::new(settings, policies, stored, Arc::new(ledger), Pool::new(tls::client_config(None)?))?;
@@ -135,6 +136,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     // Whatever runs beside the listeners ends with them.
     let mut beside = JoinSet::new();
     beside.spawn(proxy::keep_servers(Arc::clone(&gateway)));
+    beside.spawn(proxy::keep_time(Arc::clone(&gateway)));
     if !from_file {
         return run::until_signalled(doors, state).await;
     }

@@ -10,7 +10,7 @@ mod tenants;
 use crate::{base::notices::EventKind, policy::balance};
 
 use super::shape::{Field, Kind, Least, Shape, Unit, may, must};
-use flow::HEDGE;
+use flow::{HEDGE, LIMITS, PRIORITY};
 pub use scores::BENCHMARK;
 #[cfg(test)]
 pub use scores::{EXPIRES, INTERVAL, SAMPLE_SIZE};
@@ -113,15 +113,6 @@ const RECORDS: Shape = Shape {
         may("keep", Amount(Unit::Bytes), "what all files may take, the oldest go first; 4GiB unless stated"),
         may("file", Amount(Unit::Bytes), "a file is closed at this size; 32MiB unless stated"),
         may("every", DURATION, "a file is closed at this age; 1h unless stated"),
-    ],
-    later: &[],
-};
-
-const LIMITS: Shape = Shape {
-    name: "`limits`",
-    fields: &[
-        may("body", Amount(Unit::Bytes), "the largest request body; 32MiB unless stated"),
-        may("connections", Amount(Unit::Count(1, 10_000_000)), "open client connections; 20000 unless stated"),
     ],
     later: &[],
 };
@@ -359,6 +350,7 @@ const ROUTE: Shape = Shape {
         may("attempts", Amount(Unit::Count(1, 20)), "how many attempts a request may make; 3 unless stated"),
         may("max_output", TOKENS, "the cap when the client names none; 4096 unless stated"),
         HEDGE,
+        PRIORITY,
         may("rules", List(&Kind::Shape(&RULE), Least::None), "conditions that tighten the route"),
         BUDGETS,
         LIMITS_OF_OWNERS,

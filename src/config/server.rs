@@ -90,6 +90,12 @@ pub struct Limits {
     pub body: u64,
     /// Open client connections.
     pub connections: u64,
+    /// Chat requests at once.
+    pub in_flight: u32,
+    /// The longest wait for a place.
+    pub queue_wait: Duration,
+    /// How late the gateway itself may be before it turns lower classes away.
+    pub lag: Duration,
 }
 
 impl Default for ServerConfig {
@@ -107,7 +113,13 @@ impl Default for ServerConfig {
             store: StoreConfig::Embedded,
             catalog: None,
             records: Some(RecordsConfig::default()),
-            limits: Limits { body: 32 << 20, connections: 20_000 },
+            limits: Limits {
+                body: 32 << 20,
+                connections: 20_000,
+                in_flight: 20_000,
+                queue_wait: Duration::from_secs(5),
+                lag: Duration::from_millis(100),
+            },
             drain: Duration::from_secs(600),
             stream_commit_after: Duration::from_secs(15),
         }
@@ -123,6 +135,7 @@ impl ServerConfig {
         let limits = node.get("limits");
         let limit =
             |key: &str, read: fn(&str) -> Result<u64, units::Unfit>| limits.and_then(|node| node.read(key, read));
+        let time = |key: &str| limits.and_then(|node| node.read(key, units::duration));
         Self {
             listen: node.read("listen", units::address).unwrap_or(usual.listen),
             tls: node
@@ -136,6 +149,11 @@ impl ServerConfig {
             limits: Limits {
                 body: limit("body", units::bytes).unwrap_or(usual.limits.body),
                 connections: limit("connections", units::count).unwrap_or(usual.limits.connections),
+                in_flight: limit("in_flight", units::count)
+                    .and_then(|most| u32::try_from(most).ok())
+                    .unwrap_or(usual.limits.in_flight),
+                queue_wait: time("queue_wait").unwrap_or(usual.limits.queue_wait),
+                lag: time("lag").unwrap_or(usual.limits.lag),
             },
             drain: node.read("drain", units::duration).unwrap_or(usual.drain),
             stream_commit_after: node.read("stream_commit_after", units::duration).unwrap_or(usual.stream_commit_after),

@@ -18,6 +18,7 @@ use crate::base::{
     money::{Currency, ExchangeRate, Money},
     names::{BackendName, KeyId, ModelName, RouteName, TeamName},
     notices::Webhook,
+    priority::Priority,
     scores::Scores,
     tenants::{Key, Team},
 };
@@ -32,6 +33,7 @@ mod filter;
 pub mod flow;
 pub mod hedge;
 pub mod hints;
+pub mod lineup;
 pub mod loss;
 pub mod observe;
 pub mod queue;
@@ -42,9 +44,11 @@ pub mod rollout;
 pub mod rules;
 #[cfg(test)]
 mod sample;
+pub mod shed;
 mod split;
 pub mod stake;
 mod terms;
+
 pub mod value;
 
 use observe::margins::Margins;
@@ -71,6 +75,8 @@ pub struct Policies {
     pub teams: HashMap<TeamName, Arc<Team>>,
     /// Keys of the `keys:` section by public id.
     pub keys: HashMap<KeyId, Arc<Key>>,
+    /// The best class of requests with a key of that section, where it is stated.
+    pub key_priorities: HashMap<KeyId, Priority>,
     /// What may be spent with a key of that section, and how fast, where it has such fences.
     pub key_fences: HashMap<KeyId, Arc<[Arc<Fence>]>>,
     /// Exchange rates by currency, sorted by `from`.
@@ -124,6 +130,8 @@ pub struct Route {
     pub rules: Vec<rules::Rule>,
     /// How many attempts one request may make.
     pub attempts: u32,
+    /// The best class of its requests; `None` = their caller's own.
+    pub priority: Option<Priority>,
     /// How a second attempt is begun beside one that is overdue; `None` = never.
     pub hedge: Option<hedge::Hedge>,
     /// The cap on an answer's tokens when the client names none.

@@ -13,6 +13,7 @@ use super::{
     Gateway,
     auth::{self, Caller},
     deadlines,
+    gate::{Entry, Scarce},
     live::{Live, warm::Turn},
     refusal::{Code, Refusal},
     standing::Standing,
@@ -22,6 +23,7 @@ use crate::{
     base::{
         fences::{Fence, Unit},
         names::RouteName,
+        priority::Priority,
     },
     ledger::{HoldError, row::About},
     policy::{self, Route},
@@ -68,6 +70,10 @@ pub struct Ask {
     pub deadline: Option<Instant>,
     /// When its SDK gives up unless something has come: until then an answer must be there, or a stream have begun.
     pub patience: Option<Instant>,
+    /// Its class, where there is too little for all.
+    pub priority: Priority,
+    /// Its place in the gateway, until its answer has ended.
+    pub entry: Arc<Entry>,
     /// Randomness of this request.
     pub seed: u64,
     /// What is recorded of its decisions, where anybody wants to know.
@@ -128,6 +134,8 @@ async fn admit_caller(
 ) -> Result<Ask, Refusal> {
     full(gateway, &live, &caller)?;
     let deadline = deadlines::stated(&head.headers, arrival)?;
+    let class = priority(&head.headers, &live, &caller)?;
+    let entry = gateway.gate.enter(class, deadline).await.map_err(|scarce| gateway.overloaded(class, scarce))?;
     check_encoding(&head.headers)?;
     let body = collect(body, gateway.settings.body_limit).await?;
     let admitted = Instant::now();
@@ -139,6 +147,10 @@ async fn admit_caller(
         }
     };
     let route = named_route(&live, &caller, &chat.facts.model)?;
+    let priority = route.priority.map_or(class, |best| best.min(class));
+    if priority < class && !gateway.gate.admits(priority) {
+        return Err(gateway.overloaded(priority, Scarce::Lag));
+    }
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
     let user = users::named(&caller.team, &head.headers, &chat)?;
     let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
@@ -178,6 +190,8 @@ async fn admit_caller(
         arm: None,
         deadline,
         patience,
+        priority,
+        entry: Arc::new(entry),
         seed,
         trail,
         explain,
@@ -297,6 +311,21 @@ fn wants_decision(headers: &HeaderMap, caller: &Caller) -> Result<bool, Refusal>
             "this key may not ask for the decision\nhint: keys with `explain: true` may, and operators with `turnpike why`",
         )),
         Some(_) => Err(refused("header `x-turnpike-explain` is neither `true` nor `false`")),
+    }
+}
+
+/// `x-turnpike-priority: sheddable`: at best what the key and its team have.
+fn priority(headers: &HeaderMap, live: &Live, caller: &Caller) -> Result<Priority, Refusal> {
+    let of_key = live.policies.key_priorities.get(&caller.key).copied();
+    let best = caller.team.priority().min(of_key.unwrap_or(Priority::Critical));
+    let Some(value) = headers.get("x-turnpike-priority") else { return Ok(best) };
+    match value.to_str().ok().and_then(Priority::parse) {
+        Some(asked) => Ok(asked.min(best)),
+        None => Err(Refusal::new(
+            Code::InvalidRequest,
+            "header `x-turnpike-priority` is not a class\nhint: write `critical`, `standard` or `sheddable`",
+        )
+        .param("x-turnpike-priority")),
     }
 }
 

@@ -20,17 +20,18 @@ use super::{
     standing::Standing,
     switches::{self, Cut},
     toll::{self, Bill, Outcome, Toll, Verdict},
+    wait::Stand,
 };
 use crate::{
     base::{
-        catalog::CandidateId,
+        catalog::{Candidate, CandidateId},
         failure::Fault,
         fences::{Fence, Unit},
         money::Money,
     },
     ledger::{Demand, HoldError, Order, row::switches::SwitchRow},
     policy::{
-        Decision, Question, Ranked,
+        Decision, Question, Ranked, Rejection, Unavailable,
         balance::ReplicaId,
         decide::decide,
         retry::{self, AttemptSeen, Next, StopReason},
@@ -67,7 +68,7 @@ pub type Course = Pin<Box<dyn Future<Output = Result<Delivery, Refusal>> + Send>
 pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, Refusal> {
     let team = Arc::clone(&ask.caller.team);
     let mut standing = standing(&gateway, &ask);
-    let mut funds = Funds::default();
+    let (mut funds, mut stand) = (Funds::default(), Stand::default());
     let held = loop {
         let decision = redecide(&gateway, &ask, &standing, &funds, &[]);
         if ask.arm.is_none() && decision.arm.is_some() {
@@ -77,7 +78,11 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
             if funds.shorten(&team) {
                 continue;
             }
-            let refusal = funds.refusal(&decision).unwrap_or_else(|| nobody(&decision));
+            let refusal = match stand.wait(&gateway, &ask, &full(&ask, &decision, &[])).await {
+                Ok(true) => continue,
+                Ok(false) => funds.refusal(&decision).unwrap_or_else(|| nobody(&decision)),
+                Err(refusal) => refusal,
+            };
             gateway.judge_refused(&ask.live, &ask.route.name, ask.arm.as_ref(), refusal.code);
             break Err(refusal);
         };
@@ -97,11 +102,23 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
     ask.live.on_request(&decision.route);
     gateway.cast_shadow(&ask, &decision.route);
     let (seen, missed, tried, context_length) = (Vec::new(), Vec::new(), Vec::new(), false);
-    Leg { gateway, ask, standing, funds, decision, toll, seen, missed, tried, context_length }.go().await
+    Leg { gateway, ask, standing, stand, funds, decision, toll, seen, missed, tried, context_length }.go().await
 }
 
 fn standing(gateway: &Gateway, ask: &Ask) -> Standing {
     Standing::of(&gateway.ledger, &ask.fences, gateway.now())
+}
+
+/// Those who could serve the request if they had a place. `missed`: who could not be boarded after all.
+fn full(ask: &Ask, decision: &Decision, missed: &[CandidateId]) -> Vec<Arc<Candidate>> {
+    let full = decision.rejected.iter().filter(|rejected| match rejected.why {
+        Rejection::Unavailable(Unavailable::Full) => true,
+        Rejection::Failed => {
+            missed.contains(&rejected.candidate.id) && ask.live.must_wait(&rejected.candidate, ask.priority)
+        }
+        _ => false,
+    });
+    full.map(|rejected| Arc::clone(&rejected.candidate)).collect()
 }
 
 /// What is held before the first attempt: in the fences of the request, of the arm that decided, and of the candidate.
@@ -176,6 +193,7 @@ pub(super) struct Leg {
     // Boxed with the toll: the future of a course is moved whole, and both outlive most of it.
     pub(super) ask: Box<Ask>,
     pub(super) standing: Standing,
+    stand: Stand,
     pub(super) funds: Funds,
     pub(super) decision: Arc<Decision>,
     pub(super) toll: Box<Toll>,
@@ -197,6 +215,9 @@ impl Leg {
                     self.resolve();
                     continue;
                 }
+                if self.waited().await? {
+                    continue;
+                }
                 let refusal = self.funds.refusal(&self.decision);
                 return Err(self.give_up(refusal));
             };
@@ -206,6 +227,7 @@ impl Leg {
                 self.resolve();
                 continue;
             };
+            self.stand.seated(&ranked.candidate.backend.name);
             let flight = flight.carrying(self.ask.turn, ranked.seen.warm_tokens);
             let demand = demand(&ranked, ranked.stake.first);
             let around: Vec<Arc<Fence>> = ranked.candidate.fences().cloned().collect();
@@ -244,6 +266,20 @@ impl Leg {
         Ok(())
     }
 
+    /// Waits for a place where only a place is missing; whether there is a new decision.
+    async fn waited(&mut self) -> Result<bool, Refusal> {
+        let full = full(&self.ask, &self.decision, &self.missed);
+        let waited = match self.stand.wait(&self.gateway, &self.ask, &full).await {
+            Ok(waited) => waited,
+            Err(refusal) => return Err(self.give_up(Some(refusal))),
+        };
+        if waited {
+            self.missed.retain(|missed| full.iter().all(|full| full.id != *missed));
+            self.resolve();
+        }
+        Ok(waited)
+    }
+
     fn boarding(&self, ranked: &Ranked) -> Boarding<'_> {
         Boarding {
             chat: &self.ask.chat,
@@ -253,6 +289,8 @@ impl Leg {
             tried: &self.tried,
             turn: self.ask.turn,
             tokens: ranked.expected_tokens(self.ask.chat.facts.answers),
+            class: self.ask.priority,
+            called: self.stand.at(),
             anyway: self.decision.last_resort,
         }
     }

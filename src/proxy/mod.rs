@@ -15,9 +15,11 @@ mod deadlines;
 mod dry;
 pub mod explain;
 mod funds;
+mod gate;
 mod gauges;
 mod head;
 mod hints;
+mod lineup;
 mod live;
 mod models;
 mod nobody;
@@ -37,6 +39,7 @@ mod switches;
 mod toll;
 mod users;
 mod vocabularies;
+mod wait;
 mod waiting;
 
 use std::{
@@ -55,6 +58,7 @@ pub use answer::Answer;
 use auth::Door;
 pub use auth::OPEN_TEAM;
 pub use dry::dry;
+pub use gate::{Bounds, keep_time};
 pub use hints::Hints;
 pub use live::{
     seen::{BackendSeen, CandidateSeen},
@@ -93,6 +97,8 @@ pub struct Settings {
     pub body_limit: usize,
     /// How long a stream's client waits before it is sent a head without a winner.
     pub stream_commit_after: Duration,
+    /// How many requests are let in.
+    pub bounds: Bounds,
     /// Added to the clock: how policies of another day are tried out.
     pub clock_offset: SignedDuration,
 }
@@ -107,6 +113,7 @@ impl Settings {
 /// The gateway: everything that requests share.
 pub struct Gateway {
     settings: Settings,
+    gate: Arc<gate::Gate>,
     live: ArcSwap<Live>,
     keys: KeyRing,
     stored_keys: Mutex<KeySnapshot>,
@@ -143,6 +150,7 @@ impl Gateway {
         let live = Arc::new(Live::new(Arc::clone(&policies), settings.now(), None, &pool));
         let gateway = Self {
             settings,
+            gate: gate::Gate::new(settings.bounds),
             live: ArcSwap::from(Arc::clone(&live)),
             keys: KeyRing::default(),
             stored_keys: Mutex::new(stored_keys),
@@ -335,6 +343,7 @@ impl Gateway {
         gauges::show(metrics, &live, now);
         self.show_switches(&live);
         self.show_rollouts(&live);
+        self.show_gate();
         metrics.holds_open.set(self.ledger.holds_open());
         let store = self.ledger.store();
         metrics.store_up.set(store.is_none_or(Store::is_up).into());

@@ -135,7 +135,8 @@ impl Leg {
     pub(super) async fn race(&mut self, mut entrant: Entrant) -> Race {
         let began = Instant::now();
         let race = match self.overdue_after(&entrant.ranked) {
-            Some(after) => self.hedged(entrant, after).await,
+            // It is rare, and large: no other request makes room for it.
+            Some(after) => Box::pin(self.hedged(entrant, after)).await,
             None => {
                 let attempt = attempt(&self.ask, &entrant.ranked, self.toll.lane());
                 Race::of(alone(&mut entrant.cut, attempt).await, entrant)

@@ -49,7 +49,8 @@ impl Search<'_> {
     /// may cost.
     ///
     /// # Errors
-    /// The word for metrics that says why there is none: `nobody`, `no_budget`, `no_hold`.
+    /// The word for metrics that says why there is none: `nobody`, `no_budget`, `no_hold`, `pressed` (there is
+    /// too little for all).
     pub(super) async fn rival(
         &self,
         lead: &Ranked,
@@ -57,6 +58,9 @@ impl Search<'_> {
         after: Duration,
         till: &mut Till,
     ) -> Result<Rival, &'static str> {
+        if self.gateway.gate.is_pressed() {
+            return Err("pressed");
+        }
         let (ranked, flight, decision) = self.replica(lead, endpoint).or_else(|| self.other(lead)).ok_or("nobody")?;
         let (live, route) = (&self.ask.live, &self.decision.route);
         let hedges = live.hedges(route).ok_or("nobody")?;
@@ -110,6 +114,8 @@ impl Search<'_> {
             // Another attempt draws anew.
             seed: self.ask.seed.wrapping_sub(1 + self.seen.len() as u64),
             tried,
+            class: self.ask.priority,
+            called: None,
             anyway: false,
         };
         let flight = self.ask.live.board(&ranked.candidate, &self.decision.route, &boarding)?;

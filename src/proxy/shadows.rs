@@ -23,6 +23,7 @@ use super::{
 use crate::{
     base::{
         names::RouteName,
+        priority::Priority,
         tenants::{OnStoreLoss, Team},
     },
     ledger::row::About,
@@ -137,6 +138,9 @@ fn shadow_of(ask: &Ask, shadow: &Shadow) -> Ask {
         arm: None,
         deadline: None,
         patience: None,
+        // A copy never stands in the way of what somebody waits for.
+        priority: Priority::Sheddable,
+        entry: Arc::clone(&ask.entry),
         seed: rand::random(),
         // No team of the policies asked, so that a replay would have no place for it.
         trail: None,

@@ -65,6 +65,8 @@ labels! {
     EndpointLabels { backend, state }
     /// Questions to name servers.
     DiscoveryLabels { backend, outcome }
+    /// Labels of what is turned away.
+    ShedLabels { priority, by }
     /// Labels of refusals.
     RefusalLabels { team, reason }
     /// Labels of budgets.
@@ -144,6 +146,14 @@ metrics! {
         "attempts", "Attempts by outcome";
     hedges: Family<HedgeLabels, Counter> = Family::default(),
         "hedges", "Overdue attempts of routes that hedge, by what became of that";
+    shed: Family<ShedLabels, Counter> = Family::default(),
+        "shed", "Requests that were turned away because there was too little of something";
+    in_flight: Number = Number::default(),
+        "in_flight", "Chat requests under way";
+    queued: Number = Number::default(),
+        "queued", "Requests that wait in line to be let in";
+    lag: Amount = Amount::default(),
+        "lag_seconds", "By how much timers of the gateway fire late";
     refusals: Family<RefusalLabels, Counter> = Family::default(),
         "refusals", "Requests refused by Turnpike itself";
     budget_limit: Family<BudgetLabels, Amount> = Family::default(),

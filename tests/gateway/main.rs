@@ -38,6 +38,7 @@ mod money;
 mod names;
 mod notices;
 mod pools;
+mod priorities;
 mod raises;
 mod records;
 #[allow(dead_code, reason = "tests of the ledger use the rest")]

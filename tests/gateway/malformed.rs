@@ -121,6 +121,7 @@ const HEADERS: &[&str] = &[
     "x-turnpike-deadline",
     "x-stainless-read-timeout",
     "x-stainless-timeout",
+    "x-turnpike-priority",
     "x-turnpike-labels",
     "x-turnpike-session",
     "x-turnpike-user",

@@ -85,6 +85,7 @@ fn version(n: usize, urls: &[String; 2]) -> String {
 /// A gateway of this process at an address of its own.
 async fn in_process(policies: Arc<Policies>) -> (Arc<Gateway>, SocketAddr, watch::Sender<bool>) {
     let settings = Settings {
+        bounds: turnpike::proxy::Bounds::default(),
         body_limit: 1 << 20,
         stream_commit_after: Duration::from_secs(15),
         clock_offset: SignedDuration::ZERO,

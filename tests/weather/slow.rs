@@ -1,4 +1,4 @@
-//! Slow clients by the thousand: heads, bodies and readers that dawdle. Memory stays bounded, and others are served.
+//! Slow clients, five thousand at once: heads, bodies and readers that dawdle. Memory stays bounded, and others are served.
 
 use bytes::Bytes;
 use tokio::{
@@ -12,7 +12,7 @@ use crate::{
     upstream::Script,
 };
 
-const CONNECTIONS: usize = 1_000;
+const CONNECTIONS: usize = 5_000;
 const READERS: usize = 50;
 
 /// What a process holds in memory, in bytes: `VmRSS` of `/proc/PID/status`.
@@ -52,17 +52,17 @@ async fn dawdle(bytes: &[u8], each: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_slow_heads() {
+async fn five_thousand_slow_heads() {
     dawdle(format!("POST {PATH} HTTP/1.1\r\nhost: a\r\nx-filler: {}", "x".repeat(4_000)).as_bytes(), 64 << 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_silent_connections() {
+async fn five_thousand_silent_connections() {
     dawdle(b"", 32 << 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_slow_bodies() {
+async fn five_thousand_slow_bodies() {
     // What a body may become is not what it takes: only what has come is held.
     let head =
         format!("POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {PAYER}\r\ncontent-length: 30000000\r\n\r\n");

@@ -31,7 +31,7 @@ use crate::{
         pool::Pool,
         tls,
     },
-    proxy::{Gateway, Settings},
+    proxy::{Bounds, Gateway, Settings},
     telemetry::{self, record::keep::Keeper},
 };
 
@@ -126,6 +126,7 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
     let loaded = policies(args.vendors_port, at)?;
     let pool = Pool::new(tls::client_config(None)?);
     let settings = Settings {
+        bounds: Bounds::default(),
         body_limit: 32 << 20,
         stream_commit_after: Duration::from_secs(15),
         clock_offset: at.map_or(SignedDuration::ZERO, |at| at.duration_since(Timestamp::now())),

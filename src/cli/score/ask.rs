@@ -24,7 +24,7 @@ use crate::{
         pool::Pool,
         tls,
     },
-    proxy::{self, Gateway, Settings},
+    proxy::{self, Bounds, Gateway, Settings},
 };
 
 /// The team, and the beginning of the routes' names.
@@ -142,8 +142,12 @@ impl Asker {
     /// The system's error.
     pub async fn start(plan: Plan) -> anyhow::Result<Self> {
         let pool = Pool::new(tls::client_config(None)?);
-        let settings =
-            Settings { body_limit: 32 << 20, stream_commit_after: PATIENCE, clock_offset: SignedDuration::ZERO };
+        let settings = Settings {
+            bounds: Bounds::default(),
+            body_limit: 32 << 20,
+            stream_commit_after: PATIENCE,
+            clock_offset: SignedDuration::ZERO,
+        };
         let Plan { loaded, key } = plan;
         let gateway = Gateway::new(settings, loaded.policies, KeySnapshot::default(), Arc::default(), pool.clone())?;
         let listening = listener::bind(([127, 0, 0, 1], 0).into()).await?;

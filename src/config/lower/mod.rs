@@ -75,7 +75,7 @@ pub fn lower(work: &mut Work<'_, '_>, hash: Arc<str>) -> Policies {
     let routes = routes::lower(work, &models, &candidates);
     let aliases = routes::aliases(work);
     let (teams, keys) = teams::lower(work);
-    let key_fences = teams::key_fences(work);
+    let (key_fences, key_priorities) = (teams::key_fences(work), teams::key_priorities(work));
     let notify = notify::lower(work);
     let policies = Policies {
         hash,
@@ -87,6 +87,7 @@ pub fn lower(work: &mut Work<'_, '_>, hash: Arc<str>) -> Policies {
         teams,
         keys,
         key_fences,
+        key_priorities,
         currencies,
         scores,
         notify,

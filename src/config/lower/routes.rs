@@ -17,6 +17,7 @@ use crate::{
         fences::Owner,
         hex,
         names::{ModelName, RouteName},
+        priority::Priority,
     },
     policy::{
         Arm, Choice, Prefer, Require, Route, StickyBy,
@@ -61,6 +62,7 @@ fn implicit(name: RouteName, candidates: &[Arc<Candidate>]) -> Route {
         category: None,
         rules: Vec::new(),
         attempts: ATTEMPTS,
+        priority: None,
         hedge: None,
         max_output: MAX_OUTPUT,
         fences: Arc::default(),
@@ -86,6 +88,7 @@ fn route(work: &mut Work<'_, '_>, key: &Key, node: &Node, candidates: &[Arc<Cand
         require,
         category: node.word("category").and_then(Category::parse),
         rules,
+        priority: node.word("priority").and_then(Priority::parse),
         hedge: node.get("hedge").map(hedge),
         attempts: node.read("attempts", units::count).and_then(|n| u32::try_from(n).ok()).unwrap_or(ATTEMPTS),
         max_output,
@@ -140,7 +143,7 @@ fn forbid(work: &mut Work<'_, '_>, node: &Node, keys: &[&str], hint: &str) {
 }
 
 fn split(work: &mut Work<'_, '_>, node: &Node, list: &Node) -> Choice {
-    let of_arms = ["prefer", "category", "require", "attempts", "hedge", "max_output", "rules"];
+    let of_arms = ["prefer", "category", "require", "attempts", "priority", "hedge", "max_output", "rules"];
     forbid(work, node, &of_arms, "it belongs to the routes that the split names");
     let sections = work.sections;
     let mut arms = Vec::new();

@@ -57,6 +57,7 @@ pub fn lower(
         warn_ppm: Arc::default(),
     };
     let route = Route {
+        priority: None,
         name: RouteName::from(format!("shadow@{name}").as_str()),
         implicit: true,
         choice,

@@ -15,6 +15,7 @@ use crate::base::{
     fences::{Fence, Owner},
     hex,
     names::{KeyId, Location, TeamName},
+    priority::Priority,
     tenants::{Allowance, Key, Midstream, OnEmpty, Team, UserSource},
 };
 
@@ -123,6 +124,7 @@ fn made(name: &str, parent: Option<Arc<Team>>, node: Option<&Node>, usual: Optio
         parent,
         may_use,
         locations,
+        priority: word("priority").and_then(Priority::parse),
         fences,
         per_user: get("per_user").map(fences::allowance),
         user_from: get("user_from").map_or(plain.user_from, user_from),
@@ -178,6 +180,12 @@ fn expired(work: &mut Work<'_, '_>, node: &Node) {
         let warning = work.report.warning(place.span, format!("key `{}` has expired", node.word("id").unwrap_or("?")));
         warning.label("opens nothing").hint("take the row out, or give it a later `expires`");
     }
+}
+
+/// The classes of keys that state one.
+pub fn key_priorities(work: &Work<'_, '_>) -> HashMap<KeyId, Priority> {
+    let stated = |node: &Node| Some((KeyId::from(node.word("id")?), Priority::parse(node.word("priority")?)?));
+    work.sections.list("keys").iter().filter_map(stated).collect()
 }
 
 /// The fences of keys that have any.

@@ -1,6 +1,9 @@
 //! The keys of `defaults`, `teams`, `keys` and `providers`, and the budgets and limits that every owner may have.
 
-use super::super::shape::{Field, Kind, Least, Shape, Unit, may, must};
+use super::{
+    super::shape::{Field, Kind, Least, Shape, Unit, may, must},
+    flow::PRIORITY,
+};
 
 use Kind::{Amount, Entries, Flag, List, Name, Text, Word};
 
@@ -41,6 +44,7 @@ const DEFAULT_TEAM: Shape = Shape {
     fields: &[
         MAY_USE,
         LOCATIONS,
+        PRIORITY,
         BUDGETS,
         LIMITS_OF_OWNERS,
         PER_USER,
@@ -61,6 +65,7 @@ pub const TEAM: Shape = Shape {
         may("parent", Name, "the team above, whose fences bind too"),
         MAY_USE,
         LOCATIONS,
+        PRIORITY,
         BUDGETS,
         LIMITS_OF_OWNERS,
         PER_USER,
@@ -111,6 +116,7 @@ pub const KEY: Shape = Shape {
         may("name", Text, "what its owner calls it"),
         may("expires", Amount(Unit::Instant), "the first instant at which it is no longer valid"),
         may("explain", Flag, "may ask for the decision in a header"),
+        PRIORITY,
         BUDGETS,
         LIMITS_OF_OWNERS,
     ],

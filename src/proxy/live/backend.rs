@@ -16,7 +16,11 @@ use super::{
     warm::Turn,
 };
 use crate::{
-    base::catalog::{Backend, Candidate, Endpoint},
+    base::{
+        catalog::{Backend, Candidate, Endpoint},
+        names::BackendName,
+        priority::Priority,
+    },
     net::pool::Pool,
     policy::{
         Unavailable,
@@ -25,6 +29,7 @@ use crate::{
         queue::{Line, Queue},
     },
     provider::{self, Provider},
+    proxy::lineup::Lineup,
     wire::request::ChatRequest,
 };
 
@@ -39,6 +44,8 @@ pub(super) struct BackendState {
     /// Who waits for them, where `rent` or `spill` asks for it; shared like the pool.
     queue: Option<Arc<Mutex<Queue>>>,
     pub(super) in_flight: Arc<AtomicU32>,
+    /// Who waits for a place here.
+    pub(super) lineup: Arc<Lineup>,
 }
 
 /// The most bytes of each part of an opening that are looked at.
@@ -59,6 +66,10 @@ pub struct Boarding<'a> {
     pub turn: Turn,
     /// Tokens that it is expected to use.
     pub tokens: u64,
+    /// Its class, where others wait for a place.
+    pub class: Priority,
+    /// The backend that it has waited at.
+    pub called: Option<&'a BackendName>,
     /// Pass over an open breaker: the one live try of a sole candidate.
     pub anyway: bool,
 }
@@ -123,6 +134,7 @@ impl BackendState {
             accounts,
             queue,
             in_flight: before.map(|before| Arc::clone(&before.in_flight)).unwrap_or_default(),
+            lineup: before.map(|before| Arc::clone(&before.lineup)).unwrap_or_default(),
         })
     }
 
@@ -171,7 +183,7 @@ impl BackendState {
 }
 
 /// Takes one of `most` places, if one is left.
-pub(super) fn take_place(taken: &AtomicU32, most: Option<u32>) -> bool {
+pub fn take_place(taken: &AtomicU32, most: Option<u32>) -> bool {
     let more = |taken: u32| (taken < most.unwrap_or(u32::MAX)).then(|| taken.saturating_add(1));
     taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }

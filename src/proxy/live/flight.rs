@@ -205,6 +205,7 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.candidate.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.state.lineup.call();
         if !self.reported.load(Ordering::Relaxed) {
             // It was boarded and never sent: a probe must not be lost with it.
             let now = self.epoch.elapsed();

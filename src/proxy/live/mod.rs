@@ -24,19 +24,24 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-pub use self::{accounts::Seat, backend::Boarding, flight::Flight};
+pub use self::{
+    accounts::Seat,
+    backend::{Boarding, take_place},
+    flight::Flight,
+};
 use self::{
-    backend::{BackendState, take_place},
+    backend::BackendState,
     lengths::Lengths,
     warm::{Place, Turn, Warm},
 };
-use super::{rollouts::Rollouts, switches, toll::Hedges, users::Users};
+use super::{lineup::Lineup, rollouts::Rollouts, switches, toll::Hedges, users::Users};
 use crate::{
     base::{
         catalog::{Backend, Candidate},
         facts::Facts,
         failure::Fault,
         names::{BackendName, ModelName, RouteName},
+        priority::Priority,
     },
     ledger::switches::Known,
     net::pool::Pool,
@@ -227,6 +232,9 @@ impl Live {
         let now = self.elapsed();
         let state = self.backends.get(&candidate.backend.name)?;
         let watched = self.candidates.get(candidate.id.0 as usize)?;
+        if asked.called != Some(&candidate.backend.name) && !state.lineup.may_pass(asked.class) {
+            return None;
+        }
         // One account has every prompt; of several, the one that served the turn before has this one.
         let several = state.backend.accounts.len() > 1;
         let last = several.then(|| self.warm.find(asked.turn)).flatten();
@@ -305,6 +313,21 @@ impl Live {
     pub fn line(&self, backend: &Backend) -> Option<Line> {
         let watched = backend.rent.is_some() || backend.spill.is_some();
         self.backends.get(&backend.name).filter(|_| watched).map(|state| state.line(self.elapsed()))
+    }
+
+    /// The line before a candidate's backend.
+    pub fn lineup(&self, candidate: &Candidate) -> Option<&Arc<Lineup>> {
+        self.backends.get(&candidate.backend.name).map(|state| &state.lineup)
+    }
+
+    /// Whether a candidate takes no more at once.
+    pub fn is_full(&self, candidate: &Candidate) -> bool {
+        self.seen(candidate).unavailable == Some(Unavailable::Full)
+    }
+
+    /// Whether somebody of `class` who has just come would have to wait for a place at a candidate.
+    pub fn must_wait(&self, candidate: &Candidate, class: Priority) -> bool {
+        self.lineup(candidate).is_some_and(|line| !line.may_pass(class)) || self.is_full(candidate)
     }
 
     /// The breaker of a candidate as a number: 0 closed, 1 half open, 2 open.

@@ -16,6 +16,7 @@ use crate::{
     proxy::{
         Gateway,
         admit::Ask,
+        gate::Entry,
         live::{Flight, lock},
         receipts::Receipt,
         report,
@@ -51,6 +52,8 @@ pub struct Till {
     hedges: Option<Hedges>,
     watched: Option<Arc<Watched>>,
     open: bool,
+    // Its place in the gateway, given back when all is over.
+    _entry: Arc<Entry>,
 }
 
 impl Till {
@@ -88,6 +91,7 @@ impl Till {
             hedges,
             watched: decision.arm.as_ref().and(ask.live.rollouts.of(&ask.route.name)).cloned(),
             open: true,
+            _entry: Arc::clone(&ask.entry),
         }
     }
 

@@ -178,7 +178,9 @@ mod tests {
             // The same quotient of numbers whose product does not fit.
             prop_assert_eq!(times(a << shift, b, c << shift), exact);
             let (all, most) = (2 * shift, (2 * shift).min(60));
-            prop_assert_eq!(times(a << shift, b << shift, c << most) >> (all - most), exact);
+            if exact.leading_zeros() >= all - most {
+                prop_assert_eq!(times(a << shift, b << shift, c << most) >> (all - most), exact);
+            }
         }
     }
 
