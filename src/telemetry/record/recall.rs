@@ -84,6 +84,9 @@ pub struct SeenLine {
     /// It had as many requests in flight as it takes.
     #[serde(skip_serializing_if = "is_default")]
     pub full: bool,
+    /// It had as many in flight as it took before it last refused.
+    #[serde(skip_serializing_if = "is_default")]
+    pub crowded: bool,
 }
 
 /// A queue at own servers.
@@ -141,6 +144,7 @@ impl SeenLine {
             unavailable,
         } = seen;
         let Margins { counted, uncounted, output_ppm } = margins;
+        let away = Self::away(unavailable);
         Self {
             candidate,
             off: noted.off.clone(),
@@ -162,16 +166,21 @@ impl SeenLine {
             },
             queue: QueueLine { wait_ns: nanos(wait), each_ns: nanos(each), load_ppm, servers: sharing },
             servers,
-            not_ready: unavailable == Some(Unavailable::NotReady),
-            broken_ns: match unavailable {
-                Some(Unavailable::Broken(left)) => Some(nanos(left)),
-                _ => None,
-            },
-            parked_ns: match unavailable {
-                Some(Unavailable::Parked(left)) => Some(nanos(left)),
-                _ => None,
-            },
-            full: unavailable == Some(Unavailable::Full),
+            ..away
+        }
+    }
+
+    /// The fields that say why it could not be tried. A reason that is added must be written down too, or a decision made
+    /// again would be another.
+    fn away(unavailable: Option<Unavailable>) -> Self {
+        let none = Self::default();
+        match unavailable {
+            None => none,
+            Some(Unavailable::Broken(left)) => Self { broken_ns: Some(nanos(left)), ..none },
+            Some(Unavailable::NotReady) => Self { not_ready: true, ..none },
+            Some(Unavailable::Parked(left)) => Self { parked_ns: Some(nanos(left)), ..none },
+            Some(Unavailable::Full) => Self { full: true, ..none },
+            Some(Unavailable::Crowded) => Self { crowded: true, ..none },
         }
     }
 
@@ -179,6 +188,7 @@ impl SeenLine {
     pub fn seen(&self) -> Seen {
         let margins = &self.margins;
         let broken = self.broken_ns.map(|left| Unavailable::Broken(Duration::from_nanos(left)));
+        let busy = || self.full.then_some(Unavailable::Full).or(self.crowded.then_some(Unavailable::Crowded));
         let not_ready = self.not_ready.then_some(Unavailable::NotReady);
         let parked = || self.parked_ns.map(|left| Unavailable::Parked(Duration::from_nanos(left)));
         Seen {
@@ -202,7 +212,7 @@ impl SeenLine {
                 servers: self.queue.servers,
             },
             servers: self.servers,
-            unavailable: broken.or_else(parked).or(self.full.then_some(Unavailable::Full)).or(not_ready),
+            unavailable: broken.or_else(parked).or_else(busy).or(not_ready),
         }
     }
 }
@@ -379,5 +389,27 @@ impl AskedLine {
         let purse = self.purse?;
         let left = Money::from_nanousd(purse.left_nanousd);
         Some(Purse { left, cheapest: purse.cheapest, clamp: purse.clamp })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_not_to_try_a_candidate_comes_back_as_it_was() {
+        let left = Duration::from_millis(1500);
+        let reasons = [
+            Unavailable::Broken(left),
+            Unavailable::NotReady,
+            Unavailable::Parked(left),
+            Unavailable::Full,
+            Unavailable::Crowded,
+        ];
+        for reason in reasons.into_iter().map(Some).chain([None]) {
+            let line = SeenLine::away(reason);
+            let text = serde_json::to_string(&line).unwrap();
+            assert_eq!(serde_json::from_str::<SeenLine>(&text).unwrap().seen().unavailable, reason, "{text}");
+        }
     }
 }
