@@ -9,7 +9,13 @@ use std::{
 use jiff::civil;
 use secrecy::SecretString;
 
-use super::{diagnostic::Report, secrets::Secrets, sections, store, tree::Node, units};
+use super::{
+    diagnostic::Report,
+    secrets::Secrets,
+    sections, store,
+    tree::{Node, Value},
+    units,
+};
 use crate::base::{records::RecordsConfig, store::StoreConfig};
 
 /// What `turnpike.yaml` says.
@@ -129,6 +135,11 @@ impl Default for ServerConfig {
 impl ServerConfig {
     /// What `node`, the root of the file in `folder`, says; faults are noted.
     pub fn read(report: &mut Report, secrets: &mut Secrets<'_>, node: &Node, folder: &Path) -> Self {
+        if !matches!(node.value, Value::Map(_) | Value::Null) {
+            let fault = report.fault(node.span, format!("expected keys, found {}", node.form()));
+            fault.label("no key").hint("`turnpike.yaml` begins with a key such as `listen:`");
+            return Self::default();
+        }
         sections::SERVER.check(report, node);
         let usual = Self::default();
         let path = |key: &str, other: &Path| folder.join(node.word(key).map_or(other, Path::new));

@@ -97,6 +97,20 @@ pub fn lower(
     candidates: &[Arc<Candidate>],
 ) -> Vec<Rule> {
     let rules = route.get("rules").map(Node::items).unwrap_or_default();
+    let named = |node: &Node| node.word("name").map(str::to_owned);
+    for (index, node) in rules.iter().enumerate() {
+        let Some(first) =
+            named(node).and_then(|name| rules[..index].iter().find(|first| named(first) == Some(name.clone())))
+        else {
+            continue;
+        };
+        let name = node.get("name").unwrap_or(node);
+        let fault = work.report.fault(name.span, "two rules of one name");
+        fault
+            .label("here again")
+            .also(first.get("name").unwrap_or(first).span, "first here")
+            .hint("rename one of them");
+    }
     let rules = rules.iter().enumerate();
     rules.filter_map(|(index, node)| rule(work, index, node, choice, require, candidates)).collect()
 }
