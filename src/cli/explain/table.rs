@@ -213,7 +213,9 @@ fn price_in_short(price: &PriceLine) -> String {
     let exchange = price.exchange_nanousd.map(|rate| format!(" at {} USD", Money::from_nanousd(rate)));
     let factor = price.factor_ppm.map(|ppm| format!(" × {}", Money::from_nanousd(ppm.saturating_mul(1000))));
     let (exchange, factor) = (exchange.unwrap_or_default(), factor.unwrap_or_default());
-    format!("price of {} in {}{exchange}{factor}", price.from.strftime("%Y-%m-%d"), price.currency)
+    let since =
+        if price.from == Timestamp::MIN { String::new() } else { format!(" of {}", price.from.strftime("%Y-%m-%d")) };
+    format!("price{since} in {}{exchange}{factor}", price.currency)
 }
 
 fn evidence_told(text: &mut String, evidence: &[EvidenceLine]) {
@@ -258,13 +260,14 @@ fn price_told(price: &PriceRowLine) -> String {
     let exchange = price.exchange.as_ref();
     let exchange = exchange.map(|(rate, from)| format!(", 1 {} = {rate} USD since {}", price.currency, shortly(*from)));
     let factor = price.factor.as_ref().map(|factor| format!(", × {factor} at this hour")).unwrap_or_default();
+    let since =
+        if price.from == Timestamp::MIN { "at all times".to_owned() } else { format!("from {}", shortly(price.from)) };
+    let source = if price.source.is_empty() { String::new() } else { format!(", {}", shown(&price.source)) };
     format!(
-        "{} per million: {}{factor}; from {}{until}{}, {}",
+        "{} per million: {}{factor}; {since}{until}{}{source}",
         price.currency,
         rates.join(" | "),
-        shortly(price.from),
         exchange.unwrap_or_default(),
-        shown(&price.source)
     )
 }
 

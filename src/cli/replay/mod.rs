@@ -109,13 +109,27 @@ fn load(path: &Path, pin: Option<civil::Date>) -> anyhow::Result<Arc<Policies>> 
 /// request, so that a difference is the prices' alone.
 fn with_prices_of(policies: Arc<Policies>, at: Timestamp) -> anyhow::Result<Policies> {
     let Some(mut policies) = Arc::into_inner(policies) else { bail!("the policies are in use") };
+    let unpriced: Vec<String> = policies
+        .candidates
+        .iter()
+        .filter(|candidate| !candidate.prices.is_empty() && in_force(&candidate.prices, at).is_none())
+        .map(|candidate| candidate.label().to_string())
+        .collect();
+    if !unpriced.is_empty() {
+        anstream::eprintln!(
+            "warning: no price at that instant, so they keep those of each request: {}",
+            unpriced.join(", ")
+        );
+    }
     for candidate in &mut policies.candidates {
         let row = in_force(&candidate.prices, at).map(|row| PriceRow {
             from: Timestamp::MIN,
             until: None,
             ..row.as_ref().clone()
         });
-        Arc::make_mut(candidate).prices = row.map(Arc::new).into_iter().collect();
+        if let Some(row) = row {
+            Arc::make_mut(candidate).prices = std::iter::once(Arc::new(row)).collect();
+        }
     }
     Ok(policies)
 }
