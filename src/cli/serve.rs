@@ -79,12 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// `stale`: the policies are the last good ones, the files' own are at fault.
 async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.summary());
-    }
-    for (provider, variable) in &loaded.later {
-        tracing::info!("`{variable}` is set, and its vendor `{provider}` comes with a later version");
-    }
+    tell(&loaded);
     let (server, policies) = (loaded.server.clone(), Arc::clone(&loaded.policies));
     // Without a file there is no folder that would be ours to write into.
     let keys = if from_file { Some(Arc::new(KeyStore::open(&server.journal)?)) } else { None };
@@ -148,6 +143,16 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     beside.abort_all();
     admin::flush_uses(&state);
     code
+}
+
+/// Logs what is odd about the configuration, and what is not served yet.
+fn tell(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.summary());
+    }
+    for (provider, variable) in &loaded.later {
+        tracing::info!("`{variable}` is set, and its vendor `{provider}` comes with a later version");
+    }
 }
 
 /// Waits a moment for the budget store, if there is one.

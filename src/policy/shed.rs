@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn nobody_is_turned_away_for_a_class_that_has_gone() {
         let mut shedder = Shedder::new(TARGET);
-        (0..40).for_each(|_| shedder.tick(TARGET * 4));
+        (0..60).for_each(|_| shedder.tick(TARGET * 4));
         assert!(shedder.is_pressed() && shedder.admits(Critical, Duration::from_secs(1)));
         assert!(
             !shedder.admits(Sheddable, Duration::from_secs(2)) && !shedder.admits(Standard, Duration::from_secs(2))

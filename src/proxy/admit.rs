@@ -155,16 +155,7 @@ async fn admit_caller(
     let user = users::named(&caller.team, &head.headers, &chat)?;
     let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
     let turn = live.warm.turn(&caller.team.name, &caller.key, &session, &chat);
-    let about = About {
-        team: caller.team.name.shared(),
-        user: user.as_str().into(),
-        key: caller.key.shared(),
-        route: route.name.shared(),
-        arm: None,
-        operation: "chat".into(),
-        dialect: "openai".into(),
-        labels: Arc::clone(&caller.team.labels),
-    };
+    let about = about(&caller, &user, &route);
     let fences = fences(&live, &caller, &user, &route);
     let (about, uuid) = (Arc::new(about), Uuid::parse_str(&id).unwrap_or_default());
     let seed = rand::random();
@@ -196,6 +187,20 @@ async fn admit_caller(
         trail,
         explain,
     })
+}
+
+/// Who asks for what, in the words of the books.
+fn about(caller: &Caller, user: &str, route: &Route) -> About {
+    About {
+        team: caller.team.name.shared(),
+        user: user.into(),
+        key: caller.key.shared(),
+        route: route.name.shared(),
+        arm: None,
+        operation: "chat".into(),
+        dialect: "openai".into(),
+        labels: Arc::clone(&caller.team.labels),
+    }
 }
 
 /// Refuses before the body is read what a limit on requests or places will surely refuse: a client that comes too often

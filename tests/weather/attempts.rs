@@ -1,9 +1,12 @@
-//! Every setting of `attempts` against every kind of failure: exactly so many calls reach the upstreams.
+//! Every setting of `attempts` against every kind of failure, whole answers and hedged streams: exactly so many calls reach
+//! the upstreams.
 //!
 //! The table below is the one in ARCHITECTURE.md ("Calls of a failing request").
 
+use serde_json::Value;
+
 use crate::{
-    harness::{Gateway, Setup, chat, until},
+    harness::{Gateway, Setup, chat, streamed, until},
     sky::{PATH, PAYER, setup},
     upstream::{Script, Upstream},
 };
@@ -43,7 +46,13 @@ const TABLE: [[Calls; 4]; 8] = [
 ];
 
 /// Backends and a route of their own for one cell, so that no breaker and no parked account of another is met.
-fn cell(mut setup: Setup, url: &str, cell: &str, (_, candidates, servers): (&str, usize, usize)) -> (Setup, String) {
+fn cell(
+    mut setup: Setup,
+    url: &str,
+    cell: &str,
+    (_, candidates, servers): (&str, usize, usize),
+    more: &str,
+) -> (Setup, String) {
     let paths: Vec<String> = (0..servers).map(|server| format!("{}/s{server}", url.trim_end_matches("/v1"))).collect();
     let mut models = Vec::new();
     for candidate in 0..candidates {
@@ -53,18 +62,19 @@ fn cell(mut setup: Setup, url: &str, cell: &str, (_, candidates, servers): (&str
         models.push(format!("{name}-model"));
     }
     let attempts = &cell[cell.len() - 1..];
-    (setup, format!("  {cell}: {{order: [{}], attempts: {attempts}}}\n", models.join(", ")))
+    (setup, format!("  {cell}: {{order: [{}], attempts: {attempts}{more}}}\n", models.join(", ")))
 }
 
-/// One gateway with a route for each cell: `POOL-KIND-ATTEMPTS`.
-async fn gateway(upstream: &Upstream) -> Gateway {
+/// One gateway with a route for each cell: `POOL-KIND-ATTEMPTS`, each with these keys more.
+async fn gateway(upstream: &Upstream, more: &str) -> Gateway {
     let mut setup = setup();
     let mut routes = String::from("routes:\n");
     for pool in POOLS {
         for (kind, _) in KINDS {
             for attempts in 1..=5 {
                 let route;
-                (setup, route) = cell(setup, &upstream.base_url(), &format!("{}-{kind}-{attempts}", pool.0), pool);
+                (setup, route) =
+                    cell(setup, &upstream.base_url(), &format!("{}-{kind}-{attempts}", pool.0), pool, more);
                 routes.push_str(&route);
             }
         }
@@ -74,6 +84,16 @@ async fn gateway(upstream: &Upstream) -> Gateway {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_number_of_calls_is_that_of_the_table() {
+    is_that_of_the_table("", chat).await;
+}
+
+/// What fails at once is never overdue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_number_of_calls_of_hedged_streams_is_that_of_the_table() {
+    is_that_of_the_table(", hedge: {after: 30s, spend: 100%}", streamed).await;
+}
+
+async fn is_that_of_the_table(more: &str, body: fn(&str) -> Value) {
     let upstream = Upstream::start().await;
     upstream.choose(|request| {
         let model = request.model();
@@ -83,14 +103,14 @@ async fn the_number_of_calls_is_that_of_the_table() {
         // A connection that is kept and found closed earns a repetition of its own.
         script.header("connection", "close")
     });
-    let gateway = gateway(&upstream).await;
+    let gateway = gateway(&upstream, more).await;
     let mut asking = tokio::task::JoinSet::new();
     for (pool, ..) in POOLS {
         for (kind, _) in KINDS {
             for attempts in 1..=5 {
                 let client = gateway.client_with(PAYER);
                 asking.spawn(async move {
-                    let answer = client.post(PATH, &chat(&format!("{pool}-{kind}-{attempts}"))).await;
+                    let answer = client.post(PATH, &body(&format!("{pool}-{kind}-{attempts}"))).await;
                     assert!(answer.status.as_u16() >= 400, "{answer:?}");
                 });
             }
