@@ -269,6 +269,12 @@ impl Leg {
     /// Waits for a place where only a place is missing; whether there is a new decision.
     async fn waited(&mut self) -> Result<bool, Refusal> {
         let full = full(&self.ask, &self.decision, &self.missed);
+        if full.is_empty() && !self.missed.is_empty() && self.stand.looks_again() {
+            // Between the missed boarding and now a place has come free.
+            self.missed.clear();
+            self.resolve();
+            return Ok(true);
+        }
         let waited = match self.stand.wait(&self.gateway, &self.ask, &full).await {
             Ok(waited) => waited,
             Err(refusal) => return Err(self.give_up(Some(refusal))),
