@@ -126,7 +126,8 @@ fn token(file: Option<&Path>) -> anyhow::Result<SecretString> {
         Ok(token) => Ok(token.trim().to_owned().into()),
         Err(_) => bail!(
             "a running gateway is asked through its admin API, which wants a token\n\
-             hint: put one with the right to it into `admin.tokens`, and set `TURNPIKE_TOKEN` or `--token-file`"
+             hint: set `TURNPIKE_TOKEN` or `--token-file` to one of `admin: {{tokens: [{{name: ops, token: \"${{TURNPIKE_TOKEN}}\", \
+             may: [read, keys, budgets, switch]}}]}}`"
         ),
     }
 }

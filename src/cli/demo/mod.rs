@@ -203,11 +203,12 @@ fn own(folder: &Path) -> io::Result<()> {
 
 fn records_told(folder: &Path) -> String {
     let folder = folder.display();
+    let tomorrow = jiff::Zoned::now().date().tomorrow().unwrap_or(jiff::civil::Date::MAX);
     format!(
-        "What was decided, and why (the id is `x-request-id`); and what other policies would have made of the traffic:\n\
+        "What was decided, and why (the id is `x-request-id`); and what other prices would have made of the traffic:\n\
          \n\
          \x20 turnpike why ID --records {folder}\n\
-         \x20 turnpike replay --policies policies/demo {folder}\n"
+         \x20 turnpike replay --prices-at {tomorrow} {folder}\n"
     )
 }
 

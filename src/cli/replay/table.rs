@@ -12,6 +12,17 @@ use crate::{
     telemetry::record::line::Label,
 };
 
+/// What of the files is no record.
+fn unread(text: &mut String, answer: &ReplayAnswer) {
+    let lost = [(answer.unreadable_lines, "lines"), (answer.lost_bytes, "bytes")];
+    for (many, what) in lost.into_iter().filter(|(many, _)| *many > 0) {
+        let _ = writeln!(text, "{many} {what} could not be read: damaged, no record, or of a later version");
+    }
+    if answer.open_bytes > 0 {
+        let _ = writeln!(text, "a file is being written, or was cut off: what is whole of its end was read");
+    }
+}
+
 /// How many rows of moves are shown.
 const MOVES_SHOWN: usize = 20;
 
@@ -19,20 +30,16 @@ const MOVES_SHOWN: usize = 20;
 pub(super) fn text(answer: &ReplayAnswer) -> String {
     let mut text = String::new();
     let (Some(since), Some(until)) = (answer.since, answer.until) else {
-        return "no request could be decided again\n".to_owned();
+        text.push_str("no request could be decided again\n");
+        unread(&mut text, answer);
+        return text;
     };
     let _ = writeln!(text, "{} requests, {} to {}", answer.requests, time(since), time(until));
     if let Some(at) = answer.prices_at {
         let _ = writeln!(text, "the new side pays the prices of {}", at.strftime("%Y-%m-%d"));
     }
     let _ = writeln!(text, "{}", verified(answer));
-    let lost = [(answer.unreadable_lines, "lines"), (answer.lost_bytes, "bytes")];
-    for (many, what) in lost.into_iter().filter(|(many, _)| *many > 0) {
-        let _ = writeln!(text, "{many} {what} could not be read");
-    }
-    if answer.open_bytes > 0 {
-        let _ = writeln!(text, "a file is being written, or was cut off: what is whole of its end was read");
-    }
+    unread(&mut text, answer);
     let _ = writeln!(text, "{}", sides(answer));
     exhausted(&mut text, answer);
     if answer.moves.is_empty() {

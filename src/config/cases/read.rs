@@ -283,7 +283,10 @@ fn ids<'c>(candidates: impl Iterator<Item = &'c Arc<Candidate>>) -> Vec<Candidat
 fn observe(seen: &mut Seen, node: &Node) {
     let broken = node.read("broken", units::duration).map(Unavailable::Broken);
     let parked = node.read("parked", units::duration).map(Unavailable::Parked);
-    let full = (node.word("full") == Some("true")).then_some(Unavailable::Full);
+    let flag = |key: &str, why: Unavailable| (node.word(key) == Some("true")).then_some(why);
+    let full = flag("full", Unavailable::Full);
+    let crowded = flag("crowded", Unavailable::Crowded);
+    let not_ready = flag("not_ready", Unavailable::NotReady);
     *seen = Seen {
         first_token: node.read("first_token", units::duration).or(seen.first_token),
         first_token_p95: node.read("first_token_p95", units::duration).or(seen.first_token_p95),
@@ -296,7 +299,7 @@ fn observe(seen: &mut Seen, node: &Node) {
             load_ppm: node.read("load", units::share).map_or(seen.line.load_ppm, u64::from),
             ..seen.line
         },
-        unavailable: broken.or(parked).or(full).or(seen.unavailable),
+        unavailable: broken.or(parked).or(full).or(crowded).or(not_ready).or(seen.unavailable),
         ..*seen
     };
 }

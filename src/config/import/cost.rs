@@ -110,7 +110,9 @@ pub fn costs(node: &Node) -> Costs {
     };
     let money = |key: &str| key.contains("cost") || key.ends_with("_pricing");
     let nothing = |node: &Node| node.text().and_then(per_million).is_some_and(|(nano, _)| nano == 0);
-    let entries = node.entries().iter().filter(|(key, value)| money(&key.text) && !known(&key.text) && !nothing(value));
+    let read = |key: &str, value: &Node| known(key) && value.text().is_none_or(|text| per_million(text).is_some());
+    let lost = |key: &str, value: &Node| money(key) && !read(key, value) && !nothing(value);
+    let entries = node.entries().iter().filter(|(key, value)| lost(&key.text, value));
     costs.left_out = entries.map(|(key, _)| key.text.clone()).collect();
     costs
 }

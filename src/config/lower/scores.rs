@@ -49,6 +49,12 @@ fn row(
         warning.label("stays out of the fit").hint(hint);
     }
     let mut row = amounts::score(node)?;
+    let percent = benchmarks.get(measure).is_some_and(|benchmark| matches!(benchmark.unit, Unit::Percent { .. }));
+    if percent && !(0.0..=100.0).contains(&row.value) {
+        let place = node.get("value").unwrap_or(node);
+        let fault = work.report.fault(place.span, format!("{} is no percentage", row.value));
+        fault.label("beyond 0 to 100").hint(format!("`{measure}` counts right answers in percent"));
+    }
     check_row(work, node, &row);
     if let Some(catalog) = models.get(name).and_then(|model| model.catalog.clone()) {
         row.model = catalog;

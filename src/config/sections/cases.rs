@@ -99,6 +99,8 @@ const SEEN: Shape = Shape {
         may("broken", DURATION, "its breaker is open for so long"),
         may("parked", DURATION, "all its accounts are parked for so long"),
         may("full", Flag, "it has as many requests in flight as it takes"),
+        may("crowded", Flag, "it has as many in flight as it took before it last refused"),
+        may("not_ready", Flag, "none of its servers is ready"),
     ],
     later: &[],
 };
