@@ -248,6 +248,19 @@ impl PriceRow {
 }
 
 impl Rate {
+    /// Its seven prices, in the order of its fields.
+    pub const fn prices(&self) -> [NanoPerMillion; 7] {
+        [
+            self.input,
+            self.cached_input,
+            self.cache_write,
+            self.output,
+            self.reasoning,
+            self.audio_input,
+            self.audio_output,
+        ]
+    }
+
     /// Tokens times prices, in billionths of the unit per million. No product of a u64 and an i64 leaves i128.
     fn sum(&self, usage: &Usage) -> i128 {
         let special_in = usage.cached_input.saturating_add(usage.cache_write).saturating_add(usage.audio_input);

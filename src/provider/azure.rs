@@ -18,10 +18,6 @@ impl Provider for Azure {
         "azure"
     }
 
-    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
-        None
-    }
-
     fn key_variable(&self) -> Option<&'static str> {
         Some("AZURE_OPENAI_API_KEY")
     }

@@ -32,14 +32,6 @@ impl Provider for LlamaCpp {
         "llamacpp"
     }
 
-    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
-        None
-    }
-
-    fn key_variable(&self) -> Option<&'static str> {
-        None
-    }
-
     fn self_hosted(&self) -> bool {
         true
     }

@@ -86,15 +86,20 @@ pub trait Provider: Sync + std::fmt::Debug {
 
     /// The base URL when `endpoints` names none; `None` = the operator must, or no such site. `region` is the
     /// vendor's site, one of [`Self::regions`]; without one, the vendor's usual site.
-    fn base_url(&self, region: Option<&str>) -> Option<&'static str>;
+    fn base_url(&self, region: Option<&str>) -> Option<&'static str> {
+        let _ = region;
+        None
+    }
 
     /// The sites that `region:` may name; empty = the vendor has one.
     fn regions(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// The environment variable that holds its key by custom, for `serve` without a file.
-    fn key_variable(&self) -> Option<&'static str>;
+    /// The environment variable that holds its key by custom, for `serve` without a file; `None` = there is no custom.
+    fn key_variable(&self) -> Option<&'static str> {
+        None
+    }
 
     /// The environment variable that holds its base URL by custom, for servers that have no fixed one.
     fn base_url_variable(&self) -> Option<&'static str> {

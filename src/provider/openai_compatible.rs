@@ -11,14 +11,6 @@ impl Provider for OpenAiCompatible {
         "openai_compatible"
     }
 
-    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
-        None
-    }
-
-    fn key_variable(&self) -> Option<&'static str> {
-        None
-    }
-
     /// It may be anybody's server, so neither a key nor a path is demanded.
     fn self_hosted(&self) -> bool {
         true

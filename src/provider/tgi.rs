@@ -19,14 +19,6 @@ impl Provider for Tgi {
         "tgi"
     }
 
-    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
-        None
-    }
-
-    fn key_variable(&self) -> Option<&'static str> {
-        None
-    }
-
     fn self_hosted(&self) -> bool {
         true
     }

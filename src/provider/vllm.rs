@@ -27,10 +27,6 @@ impl Provider for Vllm {
         "vllm"
     }
 
-    fn base_url(&self, _region: Option<&str>) -> Option<&'static str> {
-        None
-    }
-
     fn key_variable(&self) -> Option<&'static str> {
         Some("VLLM_API_KEY")
     }

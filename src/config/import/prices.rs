@@ -151,21 +151,10 @@ fn one(work: &Work, names: &HashMap<&str, &Node>, wanted: Wanted, at: Timestamp)
 fn same(row: &PriceRow, rates: &[Rate]) -> bool {
     let peak = row.calendar.iter().map(|window| window.factor_ppm).max().unwrap_or(1_000_000).max(1_000_000);
     let scaled = |nano: i64| i64::try_from(i128::from(nano) * i128::from(peak) / 1_000_000).unwrap_or(i64::MAX);
-    let amounts = |rate: &Rate| {
-        [
-            rate.input,
-            rate.cached_input,
-            rate.cache_write,
-            rate.output,
-            rate.reasoning,
-            rate.audio_input,
-            rate.audio_output,
-        ]
-    };
     let tiers = rates.iter().filter(|rate| row.has(rate.when.tier));
-    let theirs: Vec<_> = tiers.map(|rate| (rate.when, amounts(rate))).collect();
+    let theirs: Vec<_> = tiers.map(|rate| (rate.when, rate.prices())).collect();
     let ours = row.rates.iter().filter(|rate| rates.iter().any(|other| other.when.tier == rate.when.tier));
-    let ours: Vec<_> = ours.map(|rate| (rate.when, amounts(rate).map(scaled))).collect();
+    let ours: Vec<_> = ours.map(|rate| (rate.when, rate.prices().map(scaled))).collect();
     theirs == ours
 }
 

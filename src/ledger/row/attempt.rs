@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::base::{money::Money, price::Rate, usage::Usage};
+use crate::base::{money::Money, usage::Usage};
 
 /// Who asks, and for what: the same for all attempts of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,19 +167,4 @@ pub struct PriceUsed {
     pub factor_ppm: i64,
     /// What one unit of the currency was worth, in nano-USD.
     pub exchange_nanousd: i64,
-}
-
-impl PriceUsed {
-    /// The seven prices of `rate` in the order of [`PriceUsed::rates`].
-    pub const fn rates(rate: &Rate) -> [i64; 7] {
-        [
-            rate.input,
-            rate.cached_input,
-            rate.cache_write,
-            rate.output,
-            rate.reasoning,
-            rate.audio_input,
-            rate.audio_output,
-        ]
-    }
 }

@@ -200,7 +200,7 @@ impl Meter {
         Some(PriceUsed {
             currency: price.row.currency.as_str().into(),
             from: price.row.from.as_second(),
-            rates: PriceUsed::rates(rate),
+            rates: rate.prices(),
             factor_ppm: price.factor_ppm,
             exchange_nanousd: price.exchange_nanousd,
         })
