@@ -65,6 +65,19 @@ pub enum BooksFault {
 /// # Errors
 /// [`BooksFault`].
 pub fn answer(folder: &Path, ask: &Ask, currencies: &Currencies) -> Result<UsageAnswer, BooksFault> {
+    answer_of(ask, currencies, |since, show| each_settled(folder, since, ask.own, show))
+}
+
+/// What settled requests come to, wherever they are read: `each` shows those since an instant, and some from before, and
+/// tells how many bytes could not be read.
+///
+/// # Errors
+/// [`BooksFault`].
+pub fn answer_of(
+    ask: &Ask,
+    currencies: &Currencies,
+    each: impl FnOnce(Timestamp, &mut dyn FnMut(&SettleRow)) -> io::Result<u64>,
+) -> Result<UsageAnswer, BooksFault> {
     let exchange = (ask.currency != Currency::USD).then(|| {
         let rates = currencies.get(&ask.currency).cloned().unwrap_or_default();
         Exchange { currency: ask.currency, rates }
@@ -78,7 +91,7 @@ pub fn answer(folder: &Path, ask: &Ask, currencies: &Currencies) -> Result<Usage
     };
     let (mut usage, mut after, mut before) = (Usage::default(), Side::default(), Side::default());
     let since = ask.against.map_or(ask.stretch.since, |against| against.since.min(ask.stretch.since));
-    let damaged_bytes = each_settled(folder, since, ask.own, |row| {
+    let damaged_bytes = each(since, &mut |row| {
         usage.add(row, &query);
         if let Some(against) = ask.against {
             after.add(row, ask.stretch, &ask.filter, &ask.zone);

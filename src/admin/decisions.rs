@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::{
     Admin,
-    api::{DecisionAnswer, ExplainRequest},
+    api::{DecisionAnswer, ExplainRequest, OutcomeLine},
     body, error,
 };
 use crate::{
@@ -24,24 +24,37 @@ use crate::{
     telemetry::record::{
         Line,
         evidence::{EvidenceLine, evidence},
-        read::{self, FindError},
+        read::{self, FindError, Found, Lost},
     },
 };
 
-/// What is recorded of a request in `folder`; `None` when nothing is. Score rows and prices are read from the policies of
+/// A recorded request, and what could not be read while it was looked for.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The request; `None` when nothing of it is there.
+    pub answer: Option<DecisionAnswer>,
+    /// What could not be read.
+    pub lost: Lost,
+}
+
+/// What is recorded of a request in `folder`, its texts left out. Score rows and prices are read from the policies of
 /// then: those of `in_force` if they are the same, else those that are kept beside the records.
 ///
 /// # Errors
 /// [`FindError`].
-pub fn recorded(folder: &Path, id: &str, in_force: Option<&Policies>) -> Result<Option<DecisionAnswer>, FindError> {
-    let Some(line) = read::find(folder, id)? else { return Ok(None) };
+pub fn recorded(folder: &Path, id: &str, in_force: Option<&Policies>) -> Result<Recorded, FindError> {
+    let Found { line, lost } = read::find(folder, id)?;
+    let Some(line) = line else { return Ok(Recorded { answer: None, lost }) };
     let evidence = match in_force.filter(|policies| policies.hash == line.policy) {
         Some(policies) => behind(policies, &line),
         None => {
             config::recorded(folder, &line.policy).map(|loaded| behind(&loaded.policies, &line)).unwrap_or_default()
         }
     };
-    Ok(Some(DecisionAnswer::of(line, evidence)))
+    let shadow = line.shadow.clone().map(|id| read::find(folder, &id)).transpose()?.and_then(|found| found.line);
+    let shadow = shadow.map(|line| Box::new(OutcomeLine::from(line)));
+    let damaged_bytes = lost.damaged;
+    Ok(Recorded { answer: Some(DecisionAnswer { shadow, damaged_bytes, ..DecisionAnswer::of(line, evidence) }), lost })
 }
 
 fn behind(policies: &Policies, line: &Line) -> Vec<EvidenceLine> {
@@ -62,6 +75,10 @@ pub fn dry(policies: &Policies, wanted: Wanted, now: Timestamp) -> Result<Decisi
 fn answer(policies: &Policies, explained: Explained) -> DecisionAnswer {
     DecisionAnswer {
         outcome: None,
+        shadow_of: None,
+        shadow: None,
+        texts: None,
+        damaged_bytes: 0,
         team: explained.team,
         policy: Arc::clone(&policies.hash),
         evidence: evidence(policies, &explained.decision, explained.facts.category_confident),
@@ -87,10 +104,14 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, headers: HeaderMap, Nam
         recorded(records.folder(), &id, Some(&policies))
     });
     match found.await {
-        Ok(Ok(Some(answer))) => Json(answer).into_response(),
-        Ok(Ok(None)) => {
-            let message = "no record of that request is kept here: it may be another gateway's, or too long ago";
-            error(StatusCode::NOT_FOUND, "unknown_request", message)
+        Ok(Ok(Recorded { answer: Some(answer), .. })) => Json(answer).into_response(),
+        Ok(Ok(Recorded { answer: None, lost })) => {
+            let mut message =
+                "no record of that request is kept here: it may be another gateway's, or too long ago".to_owned();
+            if lost.damaged > 0 {
+                message.push_str(&format!(", or among the {} bytes that are damaged", lost.damaged));
+            }
+            error(StatusCode::NOT_FOUND, "unknown_request", &message)
         }
         Ok(Err(wrong @ FindError::NoId)) => error(StatusCode::BAD_REQUEST, "invalid_request", &wrong.to_string()),
         Ok(Err(wrong @ (FindError::Io(_) | FindError::Malformed(_)))) => failed(&wrong),

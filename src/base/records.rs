@@ -11,10 +11,12 @@ pub struct RecordsConfig {
     pub every: Duration,
     /// All files together stay below this size, in bytes: the oldest go first.
     pub keep_bytes: u64,
+    /// So much of each prompt and of each answer is kept too, in bytes; `None` = nothing of them is.
+    pub content_bytes: Option<usize>,
 }
 
 impl Default for RecordsConfig {
     fn default() -> Self {
-        Self { file_bytes: 32 << 20, every: Duration::from_secs(3600), keep_bytes: 4 << 30 }
+        Self { file_bytes: 32 << 20, every: Duration::from_secs(3600), keep_bytes: 4 << 30, content_bytes: None }
     }
 }

@@ -40,6 +40,8 @@ pub struct Team {
     pub on_store_loss: OnStoreLoss,
     /// Labels booked with every row.
     pub labels: Arc<BTreeMap<String, String>>,
+    /// No text of its requests is kept, whatever the operator's records hold of others'.
+    pub no_texts: bool,
 }
 
 impl Team {
@@ -59,6 +61,7 @@ impl Team {
             midstream: Midstream::default(),
             on_store_loss: OnStoreLoss::default(),
             labels: Arc::default(),
+            no_texts: false,
         }
     }
 
@@ -78,6 +81,11 @@ impl Team {
         self.lineage().all(|team| {
             team.locations.as_ref().is_none_or(|allowed| location.is_some_and(|location| allowed.contains(location)))
         })
+    }
+
+    /// Whether its prompts and answers may be kept in records: neither it nor a team above says never.
+    pub fn may_keep_texts(&self) -> bool {
+        self.lineage().all(|team| !team.no_texts)
     }
 
     /// The class of its requests, capped by what the teams above state.

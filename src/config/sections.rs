@@ -37,7 +37,11 @@ pub const SERVER: Shape = Shape {
         may("journal", Text, "the folder of books and keys, relative to this file; `data` unless stated"),
         may("store", Either(&[Word(&["embedded"]), Kind::Shape(&STORE)]), "where budgets are counted"),
         may("catalog", Amount(Unit::Day), "rows of the built-in catalog that begin after this day are not used"),
-        may("records", Either(&[Word(&["off"]), Kind::Shape(&RECORDS)]), "records of requests, without their texts"),
+        may(
+            "records",
+            Either(&[Word(&["off"]), Kind::Shape(&RECORDS)]),
+            "records of requests; without their texts, unless `content` is stated",
+        ),
         may("limits", Kind::Shape(&LIMITS), "bounds on what clients may send"),
         may("drain", DURATION, "how long running requests may take after SIGTERM; 600s unless stated"),
         may("stream_commit_after", DURATION, "when a stream without an event gets its status line; 15s unless stated"),
@@ -113,6 +117,7 @@ const RECORDS: Shape = Shape {
         may("keep", Amount(Unit::Bytes), "what all files may take, the oldest go first; 4GiB unless stated"),
         may("file", Amount(Unit::Bytes), "a file is closed at this size; 32MiB unless stated"),
         may("every", DURATION, "a file is closed at this age; 1h unless stated"),
+        may("content", Amount(Unit::Bytes), "so much of each prompt and answer is kept; nothing unless stated"),
     ],
     later: &[],
 };

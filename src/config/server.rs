@@ -10,7 +10,7 @@ use jiff::civil;
 use secrecy::SecretString;
 
 use super::{
-    diagnostic::Report,
+    diagnostic::{Report, Span},
     secrets::Secrets,
     sections, store,
     tree::{Node, Value},
@@ -217,7 +217,11 @@ fn records(report: &mut Report, node: &Node) -> Option<RecordsConfig> {
         file_bytes: node.read("file", units::bytes).unwrap_or(usual.file_bytes),
         every: node.read("every", units::some_duration).unwrap_or(usual.every),
         keep_bytes: node.read("keep", units::bytes).unwrap_or(usual.keep_bytes),
+        content_bytes: node.read("content", units::bytes).and_then(|bytes| usize::try_from(bytes).ok()),
     };
+    if let Some(bytes) = config.content_bytes {
+        check_content(report, node.get("content").map_or(node.span, |node| node.span), bytes);
+    }
     let place = |key: &str| node.get(key).map_or(node.span, |node| node.span);
     if !(SMALLEST_FILE..=LARGEST_FILE).contains(&config.file_bytes) {
         let fault = report.fault(place("file"), "a file of records of that size");
@@ -228,6 +232,22 @@ fn records(report: &mut Report, node: &Node) -> Option<RecordsConfig> {
     }
     Some(config)
 }
+
+/// Texts of clients on the disk are worth a word at every start.
+fn check_content(report: &mut Report, place: Span, bytes: usize) {
+    if (1..=MOST_CONTENT).contains(&bytes) {
+        let warning = report.warning(place, "prompts and answers are kept on the disk");
+        warning
+            .label("beginning with so much of each")
+            .hint("whoever reads the records' folder reads them; a team with `records: {content: never}` is left out");
+    } else {
+        let fault = report.fault(place, "records with so much of each text");
+        fault.label("nothing, or more than 256KiB").hint("write 16KiB, or leave `content` out and keep no text");
+    }
+}
+
+/// The most of a prompt or an answer that is kept: every request under way holds so much in memory.
+const MOST_CONTENT: usize = 256 << 10;
 
 /// Files of records are read whole, so that they have an end; each costs a call when the folder is looked through.
 const SMALLEST_FILE: u64 = 1 << 20;

@@ -162,7 +162,8 @@ async fn admit_caller(
     let explain = wants_decision(&head.headers, &caller)?;
     let trail = (explain || gateway.records().is_some()).then(|| {
         let (user, session, policies) = (user.clone(), session.clone(), Arc::clone(&live.policies));
-        Arc::new(Trail::new(gateway.now(), chat.facts.clone(), user, session, seed, policies))
+        let trail = Trail::new(gateway.now(), chat.facts.clone(), user, session, seed, policies);
+        Arc::new(trail.booked_as(&about.operation, &about.labels))
     });
     Ok(Ask {
         id,

@@ -365,6 +365,7 @@ impl Leg {
             Given::Plain(body) => {
                 let (label, verdict, bill) = ("ok", Verdict::Served, Bill::Metered);
                 self.toll.close(Outcome { label, status: 200, message: String::new(), verdict, bill });
+                self.toll.hear_whole(&body);
                 head.cost = Some(self.toll.charged());
                 self.toll.first_byte(200);
                 self.toll.settle("", "whole");

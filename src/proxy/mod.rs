@@ -36,6 +36,7 @@ mod serve;
 mod shadows;
 mod standing;
 mod switches;
+mod texts;
 mod toll;
 mod users;
 mod vocabularies;
@@ -85,7 +86,7 @@ use crate::{
     telemetry::{
         log::RequestLog,
         metrics::{BudgetLabels, Label, Metrics, PolicyLabels, TeamLabels, dollars},
-        record::{Record, keep::Keeper},
+        record::{Record, keep::Keeper, texts::Texts},
     },
 };
 use live::Live;
@@ -251,11 +252,11 @@ impl Gateway {
         self.records.get()
     }
 
-    /// Logs a finished request, and keeps its record.
-    fn keep(&self, record: Record) {
+    /// Logs a finished request, and keeps its record, with its texts if that is wanted.
+    fn keep(&self, record: Record, texts: Option<Box<Texts>>) {
         let record = Arc::new(record);
         if let Some(keeper) = self.records.get().filter(|_| record.trail.is_some()) {
-            keeper.keep(Arc::clone(&record));
+            keeper.keep(Arc::clone(&record), texts);
         }
         self.log.write(record);
     }

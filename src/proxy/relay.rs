@@ -43,8 +43,9 @@ enum State {
 
 impl Relay {
     /// Takes over an opened stream with its toll; `cut` says when it has to end.
-    pub fn new(opening: Opening, toll: Box<Toll>, cut: Cut) -> Self {
-        let Opening { events, tap, prelude, .. } = opening;
+    pub fn new(opening: Opening, mut toll: Box<Toll>, cut: Cut) -> Self {
+        let Opening { events, tap, prelude, data } = opening;
+        data.iter().for_each(|data| toll.hear(Some(data)));
         Self { events, tap, toll, prelude, cut, state: State::Running }
     }
 
@@ -79,15 +80,18 @@ impl Relay {
                 }
             };
             match next {
-                Ok(Some(event)) => match self.tap.read(event, self.toll.lane()) {
-                    Tapped::Pass(bytes) => out.push(bytes),
-                    Tapped::Skip => {}
-                    Tapped::Done(bytes) => {
-                        out.push(bytes);
-                        self.complete();
+                Ok(Some(event)) => {
+                    self.toll.hear(event.data.as_ref());
+                    match self.tap.read(event, self.toll.lane()) {
+                        Tapped::Pass(bytes) => out.push(bytes),
+                        Tapped::Skip => {}
+                        Tapped::Done(bytes) => {
+                            out.push(bytes);
+                            self.complete();
+                        }
+                        Tapped::Broken(why) => out.push(self.broken(&why)),
                     }
-                    Tapped::Broken(why) => out.push(self.broken(&why)),
-                },
+                }
                 Ok(None) => out.push(self.fail("cut", "the upstream ended the stream before it was complete")),
                 Err(Break::Deadline) => out.push(self.late()),
                 Err(error) => out.push(self.fail(error.label(), error.message())),

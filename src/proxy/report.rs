@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Gateway, admit::Ask, refusal::Refusal, toll::Timing};
+use super::{Gateway, admit::Ask, refusal::Refusal, texts::Heard, toll::Timing};
 use crate::{
     base::{
         money::Money,
@@ -93,7 +93,8 @@ pub fn refused(gateway: &Gateway, id: &str, team: &str, route: &str, refused: &R
         code: Label(refused.status().as_str().into()),
     };
     metrics.requests.get_or_create(&labels).inc();
-    gateway.keep(Record {
+    let texts = ask.and_then(|ask| Heard::listen(gateway, ask)).map(|heard| heard.texts());
+    let record = Record {
         id: id.to_owned(),
         team: team.into(),
         key: ask.map(|ask| ask.caller.key.shared()).unwrap_or_default(),
@@ -105,5 +106,6 @@ pub fn refused(gateway: &Gateway, id: &str, team: &str, route: &str, refused: &R
         total_ms: ask.map_or(0, |ask| u64::try_from(ask.arrival.elapsed().as_millis()).unwrap_or(u64::MAX)),
         trail: ask.and_then(|ask| ask.trail.clone()),
         ..Record::default()
-    });
+    };
+    gateway.keep(record, texts);
 }

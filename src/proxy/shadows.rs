@@ -28,7 +28,10 @@ use crate::{
     },
     ledger::row::About,
     policy::Shadow,
-    telemetry::metrics::{Label, ShadowLabels},
+    telemetry::{
+        metrics::{Label, ShadowLabels},
+        record::Trail,
+    },
 };
 
 /// Shadows under way at most; beyond, requests have none.
@@ -63,7 +66,11 @@ impl Gateway {
             return self.count_shadow(&ask.route.name, "busy");
         };
         let (gateway, route) = (Arc::clone(self), ask.route.name.clone());
-        let course: Course = Box::pin(course::run(Arc::clone(self), Box::new(shadow_of(ask, shadow))));
+        let shadow = shadow_of(self, ask, shadow);
+        if let Some(trail) = &ask.trail {
+            trail.cast(Arc::clone(&shadow.id));
+        }
+        let course: Course = Box::pin(course::run(Arc::clone(self), Box::new(shadow)));
         let mut over = self.shadows.over.subscribe();
         tokio::spawn(async move {
             let outcome = tokio::select! {
@@ -104,11 +111,12 @@ async fn run(course: Course) -> &'static str {
 }
 
 /// The same request as the operator's own.
-fn shadow_of(ask: &Ask, shadow: &Shadow) -> Ask {
+fn shadow_of(gateway: &Gateway, ask: &Ask, shadow: &Shadow) -> Ask {
     let team = Team {
         // Already narrowed by those of the teams above.
         locations: ask.caller.team.locations.clone(),
         on_store_loss: OnStoreLoss::Closed,
+        no_texts: !ask.caller.team.may_keep_texts(),
         ..Team::named(TEAM)
     };
     let about = About {
@@ -120,7 +128,12 @@ fn shadow_of(ask: &Ask, shadow: &Shadow) -> Ask {
     };
     let millis = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
     let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid();
-    let now = Instant::now();
+    let (now, seed) = (Instant::now(), rand::random());
+    let trail = gateway.records().map(|_| {
+        let (facts, policies) = (ask.chat.facts.clone(), Arc::clone(&ask.live.policies));
+        let trail = Trail::new(gateway.now(), facts, String::new(), String::new(), seed, policies);
+        Arc::new(trail.booked_as(&about.operation, &about.labels).repeating(&ask.id))
+    });
     Ask {
         id: uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_string().into(),
         uuid,
@@ -141,9 +154,8 @@ fn shadow_of(ask: &Ask, shadow: &Shadow) -> Ask {
         // A copy never stands in the way of what somebody waits for.
         priority: Priority::Sheddable,
         entry: Arc::clone(&ask.entry),
-        seed: rand::random(),
-        // No team of the policies asked, so that a replay would have no place for it.
-        trail: None,
+        seed,
+        trail,
         explain: false,
     }
 }

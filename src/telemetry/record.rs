@@ -1,4 +1,5 @@
-//! The record of a request: what was asked, seen, decided, tried, used and charged. No prompt, no answer, no secret.
+//! The record of a request: what was asked, seen, decided, tried, used and charged. No prompt, no answer, no secret;
+//! texts go beside it where an operator has opted in ([`texts`]).
 //!
 //! On the request's path a [`Record`] is handles and numbers; [`line`](Record::line) makes of it, on a thread of its
 //! own, what is written ([`Line`], one line of JSON). Whoever reads it back can make every decision again ([`recall`]).
@@ -10,10 +11,12 @@ pub mod keep;
 pub mod line;
 pub mod read;
 pub mod recall;
+pub mod texts;
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -138,6 +141,13 @@ pub struct Trail {
     pub seed: u64,
     /// The policies that it saw.
     pub policies: Arc<Policies>,
+    /// What was asked for, in the words of the books.
+    pub operation: Arc<str>,
+    /// What it is booked with.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// It is the operator's own: the shadow of the request of that id.
+    pub shadow_of: Option<Arc<str>>,
+    shadow: OnceLock<Arc<str>>,
     made: Mutex<Vec<Made>>,
 }
 
@@ -167,7 +177,41 @@ pub struct Made {
 impl Trail {
     /// The trail of a request of which nothing is decided yet.
     pub fn new(at: Timestamp, facts: Facts, user: String, session: String, seed: u64, policies: Arc<Policies>) -> Self {
-        Self { at, facts, user, session, seed, policies, made: Mutex::default() }
+        Self {
+            at,
+            facts,
+            user,
+            session,
+            seed,
+            policies,
+            operation: "chat".into(),
+            labels: Arc::default(),
+            shadow_of: None,
+            shadow: OnceLock::new(),
+            made: Mutex::default(),
+        }
+    }
+
+    /// The same with the words of the books.
+    #[must_use]
+    pub fn booked_as(self, operation: &Arc<str>, labels: &Arc<BTreeMap<String, String>>) -> Self {
+        Self { operation: Arc::clone(operation), labels: Arc::clone(labels), ..self }
+    }
+
+    /// The same as the operator's own copy of `request`.
+    #[must_use]
+    pub fn repeating(self, request: &Arc<str>) -> Self {
+        Self { shadow_of: Some(Arc::clone(request)), ..self }
+    }
+
+    /// Notes that the request of this id was sent as its shadow.
+    pub fn cast(&self, shadow: Arc<str>) {
+        let _ = self.shadow.set(shadow);
+    }
+
+    /// Its shadow, if it has one.
+    pub fn shadow(&self) -> Option<&Arc<str>> {
+        self.shadow.get()
     }
 
     /// Adds a decision; tells its number.

@@ -40,6 +40,7 @@ mod notices;
 mod pools;
 mod priorities;
 mod raises;
+mod recorded_usage;
 mod records;
 #[allow(dead_code, reason = "tests of the ledger use the rest")]
 #[path = "../ledger/server.rs"]
@@ -52,6 +53,7 @@ mod sdk;
 mod servers;
 mod shadows;
 mod switches;
+mod texts;
 mod tiers;
 mod timeouts;
 #[path = "../upstream/mod.rs"]

@@ -113,11 +113,19 @@ async fn the_moment_decides_by_its_own_prices() {
     let after = at("2025-01-01T08:00+08:00");
     assert_eq!(after["decisions"][0]["decided"]["ranked"][0]["candidate"], "one-model@one", "{after}");
     assert_eq!(after["decisions"][0]["asked"]["at"], "2025-01-01T00:00:00Z");
-    gateway.site().run(&["explain", "--route", "auto", "--at", "soon"]).failed(1, &["`--at` is not a time"]);
+    gateway
+        .site()
+        .run(&["explain", "--route", "auto", "--at", "soon"])
+        .failed(1, &["`--at`: `soon` is not a date", "hint: "]);
     gateway.site().run(&["explain", "--route", "aut", "--team", "paid"]).failed(1, &["aut", "hint: "]);
     let other = gateway.site().run(&["explain", "--route", "auto", "--team", "nobody"]);
     other.failed(1, &["no team `nobody`", "hint: "]);
     gateway.site().run(&["explain"]).failed(1, &["nothing to explain"]);
+    gateway.site().run(&["explain", "gone.json"]).failed(1, &["`gone.json` cannot be read", "hint: name a file"]);
+    // Without a file of the server the folder is enough, as for `check`.
+    std::fs::rename(gateway.site().path().join("turnpike.yaml"), gateway.site().path().join("elsewhere")).unwrap();
+    let by_folder = at("2025-01-01T08:00+08:00");
+    assert_eq!(by_folder["decisions"], after["decisions"]);
 }
 
 #[tokio::test]
@@ -138,7 +146,7 @@ async fn every_decision_of_a_request_that_failed_over_is_recorded_and_no_text_is
     let cost: f64 = answer.header("x-turnpike-cost-usd").parse().unwrap();
     assert_eq!(recorded["outcome"]["cost_nanousd"].as_f64().unwrap() / 1e9, cost);
     let line = lines(&gateway).pop().unwrap();
-    assert_eq!((line["v"].clone(), line["id"].as_str()), (json!(1), Some(id.as_str())));
+    assert_eq!((line["v"].clone(), line["id"].as_str()), (json!(2), Some(id.as_str())));
     assert_eq!(line["key"], "paidkey");
     let text = line.to_string();
     for secret in ["a secret question", "words of the upstream", "sk-upstream", "sk-paid"] {
@@ -250,7 +258,19 @@ async fn live_traffic_is_replayed_bit_for_bit_and_under_other_policies() {
     for part in ["40 requests", "who moved", "one-model@one", "of it estimated", "number for number"] {
         assert!(table.contains(part), "`{part}` is missing:\n{table}");
     }
-    gateway.site().run(&["replay", "--policies", "nowhere", "data/records"]).failed(1, &["nowhere"]);
+    let wrong: [(&[&str], &[&str]); 5] = [
+        (&["--policies", "nowhere", "data/records"], &["`nowhere` is not there", "hint: `--policies` names"]),
+        (&["--policies", "other", "--against", "gone", "data/records"], &["`gone` is not there", "`--against`"]),
+        (
+            &["--policies", "other", "data/nothing"],
+            &["`data/nothing` cannot be read", "hint: name a folder of records"],
+        ),
+        (&["--policies", "other", "--html", "no/folder.html", "data/records"], &["no/folder.html", "hint: `--html`"]),
+        (&["--prices-at", "monday", "data/records"], &["`--prices-at`: `monday` is not a date", "hint: "]),
+    ];
+    for (arguments, told) in wrong {
+        gateway.site().run(&[&["replay"], arguments].concat()).failed(1, told);
+    }
     gateway.site().run(&["replay", "data/records"]).failed(2, &["--policies"]);
 }
 

@@ -126,3 +126,33 @@ async fn a_shadow_that_hangs_delays_nobody_and_the_end_waits_for_it() {
     let usage = gateway.site().run(&["usage", "--by", "team", "--json", "-c", "turnpike.yaml"]).json();
     assert_eq!(booked(&usage, "@shadow"), billed(&two), "{usage}");
 }
+
+#[tokio::test]
+async fn why_shows_what_a_shadow_came_to_in_numbers_and_a_replay_passes_it_over() {
+    let (one, two) = upstreams().await;
+    let gateway = setup(&one, &two, "{to: two-model, share: 100%, limit: 1 USD/day}").start().await;
+    let answer = gateway.client_with("sk-thrifty").post(PATH, &chat("auto")).await;
+    until("both are recorded", async || gateway.metric("turnpike_records_total", &[]).await == 2.0).await;
+    let id = answer.header("x-request-id");
+    let site = gateway.site();
+    let mut told = Value::Null;
+    until("both are in the file", async || {
+        told = site.run(&["why", id, "--json"]).json();
+        told["shadow"].is_object()
+    })
+    .await;
+    let shadow = &told["shadow"];
+    assert_eq!((&shadow["served"], &shadow["status"]), (&"two-model@two".into(), &200.into()), "{told}");
+    assert_eq!(shadow["cost_nanousd"].as_u64(), Some(billed(&two)));
+    assert_eq!(shadow["attempts"][0]["input"], 13);
+    assert_eq!(told["outcome"]["cost_nanousd"].as_u64(), Some(billed(&one)), "what it costs is not the team's");
+    let own = site.run(&["why", shadow["id"].as_str().unwrap(), "--json"]).json();
+    assert_eq!((&own["shadow_of"], &own["team"]), (&id.into(), &"@shadow".into()));
+    assert_eq!(own["decisions"][0]["decided"]["ranked"][0]["candidate"], "two-model@two");
+    let text = site.run(&["why", id]).done();
+    assert!(text.contains("its shadow, at the operator's expense") && text.contains("two-model@two"), "{text}");
+    assert!(!text.contains("seen by"), "{text}");
+    let replayed = site.run(&["replay", "--policies", "policies", "data/records", "--json"]).json();
+    assert_eq!((&replayed["requests"], &replayed["shadows"]), (&1.into(), &1.into()), "{replayed}");
+    assert_eq!(replayed["old"]["cost_nanousd"].as_u64(), Some(billed(&one)));
+}

@@ -1,6 +1,6 @@
 //! Files of records: torn, damaged, full, in the way.
 
-use std::{fs, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{fs, ops::ControlFlow, sync::Arc};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use turnpike::{
@@ -71,11 +71,11 @@ fn a_request_is_found_by_its_id() {
     record(folder.path(), &demo("40 USD", str::to_owned), 100, 7);
     let file = files_in(folder.path()).unwrap().pop().unwrap();
     for id in ids(&file).0.iter().step_by(17) {
-        let line = find(folder.path(), id).unwrap().unwrap();
+        let line = find(folder.path(), id).unwrap().line.unwrap();
         assert_eq!(line.id.as_ref(), id);
     }
     let unknown = uuid::Builder::from_unix_timestamp_millis(1_800_000_000_000, &[7; 10]).into_uuid();
-    assert!(find(folder.path(), &unknown.to_string()).unwrap().is_none());
+    assert!(find(folder.path(), &unknown.to_string()).unwrap().line.is_none());
     for id in ["", "x", "00000000-0000-4000-8000-000000000000"] {
         assert!(matches!(find(folder.path(), id), Err(FindError::NoId)), "{id}");
     }
@@ -93,13 +93,13 @@ fn empty_record(number: usize) -> Arc<Record> {
 #[test]
 fn files_are_rotated_and_the_oldest_go() {
     let folder = tempfile::tempdir().unwrap();
-    let config = RecordsConfig { file_bytes: 4 << 10, every: Duration::from_secs(3600), keep_bytes: 20 << 10 };
+    let config = RecordsConfig { file_bytes: 4 << 10, keep_bytes: 20 << 10, ..RecordsConfig::default() };
     let keeper = Keeper::start(folder.path(), config, Counts::default()).unwrap();
     let one = empty_record(1);
     for number in 0..60 {
         let record = Record { id: format!("r{number}"), ..one.as_ref().clone() };
-        keeper.keep(Arc::new(record));
-        keeper.keep(empty_record(number));
+        keeper.keep(Arc::new(record), None);
+        keeper.keep(empty_record(number), None);
         keeper.flush();
     }
     keeper.close();
@@ -120,12 +120,43 @@ fn what_cannot_be_written_is_dropped_and_counted_and_holds_nobody_up() {
     fs::remove_dir(folder.path()).unwrap();
     fs::write(folder.path(), "").unwrap();
     let record = empty_record(1);
-    (0..100).for_each(|_| keeper.keep(Arc::clone(&record)));
+    (0..100).for_each(|_| keeper.keep(Arc::clone(&record), None));
     keeper.flush();
     assert_eq!((counts.written.get(), counts.dropped.get()), (0, 100));
     keeper.close();
-    keeper.keep(record);
+    keeper.keep(record, None);
     assert_eq!(counts.dropped.get(), 101, "whoever comes after the end is counted, too");
     fs::remove_file(folder.path()).unwrap();
     fs::create_dir(folder.path()).unwrap();
+}
+
+#[test]
+fn why_says_what_it_could_not_read_whether_it_found_the_request_or_not() {
+    let why = |folder: &std::path::Path, id: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_turnpike"));
+        let output = command.arg("why").arg(id).arg("--records").arg(folder).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = demo("40 USD", str::to_owned);
+    let mut parts = Vec::new();
+    for seed in 8..12 {
+        let part = tempfile::tempdir().unwrap();
+        record(part.path(), &loaded, 20, seed);
+        let file = files_in(part.path()).unwrap().pop().unwrap();
+        parts.push((ids(&file).0, fs::read(file).unwrap()));
+    }
+    let middle = parts[1].1.len() / 2;
+    parts[1].1[middle..middle + 40].fill(0xff);
+    let whole: Vec<u8> = parts.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+    fs::write(folder.path().join("a.jsonl.zst"), &whole[..whole.len() - 9]).unwrap();
+    let (found, told) = why(folder.path(), &parts[0].0[3]);
+    assert!(found && !told.contains("damaged"), "it is before the damage: {told}");
+    let (found, told) = why(folder.path(), &parts[2].0[3]);
+    assert!(found && told.contains("warning: ") && told.contains("bytes amid the files are damaged"), "{told}");
+    let (found, told) = why(folder.path(), &parts[1].0[19]);
+    assert!(!found, "{told}");
+    for part in ["as far as they can be read", "are damaged", "were cut off", "hint: "] {
+        assert!(told.contains(part), "`{part}` is missing: {told}");
+    }
 }

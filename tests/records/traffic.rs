@@ -100,7 +100,7 @@ pub fn record(folder: &Path, loaded: &Loaded, count: usize, seed: u64) {
             spent = (day, 0);
         }
         let record = one(&mut world, &mut random, at, number, &mut spent.1);
-        keeper.keep(Arc::new(record));
+        keeper.keep(Arc::new(record), None);
         if number % 4000 == 3999 {
             keeper.flush();
         }

@@ -12,6 +12,7 @@ use crate::telemetry::record::{
     evidence::EvidenceLine,
     facts::FactsLine,
     line::{AttemptLine, Label},
+    texts::Texts,
 };
 
 /// The body of `POST /api/v1/explain`.
@@ -37,6 +38,12 @@ pub struct DecisionAnswer {
     /// What became of the request; absent where it is only asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeLine>,
+    /// Of an operator's shadow: the request that it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_of: Option<Arc<str>>,
+    /// What became of its shadow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Box<OutcomeLine>>,
     /// Who pays.
     pub team: Arc<str>,
     /// The hash of the policies.
@@ -50,6 +57,16 @@ pub struct DecisionAnswer {
     pub decisions: Vec<DecisionLine>,
     /// What stands behind the numbers, at the moment of the first decision. Empty where the policies are gone.
     pub evidence: Vec<EvidenceLine>,
+    /// What was asked and answered, for those who read the files themselves and ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<Box<Texts>>,
+    /// Bytes that could not be read while it was looked for.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub damaged_bytes: u64,
+}
+
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What became of a request.
@@ -79,9 +96,27 @@ pub struct OutcomeLine {
 }
 
 impl DecisionAnswer {
-    /// A recorded request, with what stands behind its numbers.
-    pub fn of(line: Line, evidence: Vec<EvidenceLine>) -> Self {
-        let outcome = OutcomeLine {
+    /// A recorded request without its texts, with what stands behind its numbers.
+    pub fn of(mut line: Line, evidence: Vec<EvidenceLine>) -> Self {
+        Self {
+            shadow_of: line.shadow_of.take(),
+            shadow: None,
+            team: Arc::clone(&line.team),
+            policy: Arc::clone(&line.policy),
+            facts: std::mem::take(&mut line.facts),
+            reason: std::mem::take(&mut line.reason),
+            decisions: std::mem::take(&mut line.decisions),
+            evidence,
+            texts: None,
+            damaged_bytes: 0,
+            outcome: Some(OutcomeLine::from(line)),
+        }
+    }
+}
+
+impl From<Line> for OutcomeLine {
+    fn from(line: Line) -> Self {
+        Self {
             id: line.id,
             served: line.served,
             status: line.status,
@@ -91,15 +126,6 @@ impl DecisionAnswer {
             first_byte_ms: line.first_byte_ms,
             total_ms: line.total_ms,
             attempts: line.attempts,
-        };
-        Self {
-            outcome: Some(outcome),
-            team: line.team,
-            policy: line.policy,
-            facts: line.facts,
-            reason: line.reason,
-            decisions: line.decisions,
-            evidence,
         }
     }
 }

@@ -37,6 +37,9 @@ pub struct ReplayAnswer {
     pub changed_most: Vec<ChangeLine>,
     /// Cost by hour, `[old, new]`, in nano-USD.
     pub hours: BTreeMap<Timestamp, [i64; 2]>,
+    /// Shadows among the records: no client asked for them, so they are left out.
+    #[serde(default)]
+    pub shadows: u64,
     /// Lines that could not be read.
     pub unreadable_lines: u64,
     /// Bytes that are damaged.

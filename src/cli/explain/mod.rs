@@ -16,7 +16,8 @@ use serde_json::{json, value::RawValue};
 
 use super::{
     books::configuration,
-    records::records_folder,
+    policies,
+    records::{lost_told, records_folder},
     remote::{Remote, Server},
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     },
     config,
     proxy::explain::Wanted,
+    telemetry::record::read::{self, Lost},
 };
 
 /// The longest request that is read.
@@ -64,6 +66,9 @@ pub struct WhyArgs {
     /// The folder of the records, instead of that of the configuration.
     #[arg(long, value_name = "FOLDER", conflicts_with = "server")]
     records: Option<PathBuf>,
+    /// Also what was asked and answered, if the gateway keeps that: it is read from the files alone.
+    #[arg(long, conflicts_with = "server")]
+    content: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -77,8 +82,7 @@ pub struct WhyArgs {
 /// # Errors
 /// A request that is none, a gateway that does not answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let at = args.at.as_deref().map(config::instant).transpose();
-    let at = at.map_err(|wrong| anyhow::anyhow!("`--at` is not a time\nhint: {}", wrong.hint))?;
+    let at = args.at.as_deref().map(|text| policies::instant_of("--at", text)).transpose()?;
     let request = request(args.request.as_deref(), args.route.as_deref())?;
     let answer = match &args.server.server {
         Some(address) => {
@@ -88,7 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             remote.ask(Method::POST, "/api/v1/explain", Some(&asked))?
         }
         None => {
-            let loaded = match config::load_to_try(&args.server.config, None) {
+            let loaded = match config::load_to_try(&policies::or_folder(&args.server.config), None) {
                 Ok(loaded) => loaded,
                 Err(faults) => {
                     anstream::eprint!("{faults}");
@@ -109,10 +113,13 @@ fn request(path: Option<&Path>, route: Option<&str>) -> anyhow::Result<String> {
             io::stdin().take(LONGEST).read_to_string(&mut text).context("stdin cannot be read")?;
         }
         (Some(path), _) => {
-            let file = std::fs::File::open(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-            file.take(LONGEST)
-                .read_to_string(&mut text)
-                .with_context(|| format!("`{}` cannot be read", path.display()))?;
+            let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
+            read.map_err(|error| {
+                anyhow::anyhow!(
+                    "`{}` cannot be read: {error}\nhint: name a file with the body of a chat request, or `-` for stdin",
+                    path.display()
+                )
+            })?;
         }
         (None, Some(route)) => {
             text = json!({"model": route, "messages": [{"role": "user", "content": "Hello!"}]}).to_string();
@@ -132,33 +139,50 @@ pub fn why(args: WhyArgs) -> anyhow::Result<ExitCode> {
         let id = uuid::Uuid::parse_str(&args.id).map_err(|_| anyhow::anyhow!("that is no request id"))?;
         remote.ask(Method::GET, &format!("/api/v1/decisions/{id}"), None::<&()>)?
     } else {
-        let folder = match args.records {
-            Some(folder) => folder,
+        let folder = match &args.records {
+            Some(folder) => folder.clone(),
             None => records_folder(&configuration(&args.server)?.server),
         };
-        if !folder.is_dir() {
-            bail!("there are no records in `{}`\nhint: name their folder with `--records`", folder.display());
-        }
-        let found = match decisions::recorded(&folder, &args.id, None)? {
-            None => {
-                // It may have ended this very moment.
-                std::thread::sleep(WRITTEN_AFTER);
-                decisions::recorded(&folder, &args.id, None)?
-            }
-            found => found,
-        };
-        found.with_context(|| {
-            format!(
-                "no record of that request is in `{}`\nhint: it may be another gateway's, or have been refused before \
-                 anything was decided, or be too long ago",
-                folder.display()
-            )
-        })?
+        from_files(&folder, &args)?
     };
     if answer.evidence.is_empty() {
         anstream::eprintln!("note: its policies are not kept, so the rows behind the numbers are not shown");
     }
     print(&answer, args.json)
+}
+
+fn from_files(folder: &Path, args: &WhyArgs) -> anyhow::Result<DecisionAnswer> {
+    if !folder.is_dir() {
+        bail!("there are no records in `{}`\nhint: name their folder with `--records`", folder.display());
+    }
+    let mut found = decisions::recorded(folder, &args.id, None)?;
+    if found.answer.is_none() {
+        // It may have ended this very moment.
+        std::thread::sleep(WRITTEN_AFTER);
+        found = decisions::recorded(folder, &args.id, None)?;
+    }
+    let Some(mut answer) = found.answer else { bail!("{}", not_found(folder, found.lost)) };
+    if found.lost.damaged > 0 {
+        anstream::eprintln!("warning: {}", lost_told(folder, found.lost));
+    }
+    if args.content {
+        answer.texts = read::find(folder, &args.id)?.line.and_then(|line| line.texts);
+        if answer.texts.is_none() {
+            anstream::eprintln!(
+                "note: no text of it is kept; `records: {{content: 16KiB}}` in `turnpike.yaml` keeps those to come"
+            );
+        }
+    }
+    Ok(answer)
+}
+
+fn not_found(folder: &Path, lost: Lost) -> String {
+    let hint = "it may be another gateway's, or have been refused before anything was decided, or be too long ago";
+    let told = format!("no record of that request is in `{}`", folder.display());
+    if lost == Lost::default() {
+        return format!("{told}\nhint: {hint}");
+    }
+    format!("{told}, as far as they can be read: {}\nhint: {hint}", lost_told(folder, lost))
 }
 
 fn print(answer: &DecisionAnswer, json: bool) -> anyhow::Result<ExitCode> {

@@ -14,6 +14,7 @@ use crate::{
     telemetry::record::{
         decided::{AskedLine, DecidedLine, DecisionLine, PreferLine, PriceLine, TermsLine},
         evidence::{EvidenceLine, PriceRowLine, RateLine},
+        texts::Texts,
     },
 };
 
@@ -25,6 +26,13 @@ pub(super) fn text(answer: &DecisionAnswer) -> String {
     let mut text = String::new();
     if let Some(outcome) = &answer.outcome {
         outcome_told(&mut text, outcome);
+    }
+    if let Some(request) = &answer.shadow_of {
+        let _ = writeln!(text, "shadow of {request}: the operator's own, nobody was given its answer");
+    }
+    if let Some(shadow) = &answer.shadow {
+        text.push_str("its shadow, at the operator's expense\n");
+        outcome_told(&mut text, shadow);
     }
     let facts = &answer.facts;
     let mut asked = vec![format!("`{}`", shown(&facts.model)), format!("{} prompt tokens", facts.input_tokens)];
@@ -53,7 +61,20 @@ pub(super) fn text(answer: &DecisionAnswer) -> String {
         decision_told(&mut text, decision, &answer.policy);
     }
     evidence_told(&mut text, &answer.evidence);
+    if let Some(texts) = &answer.texts {
+        texts_told(&mut text, texts);
+    }
     text
+}
+
+/// What was asked and answered, without what would move the cursor.
+fn texts_told(text: &mut String, texts: &Texts) {
+    for (name, said, cut) in [("asked", &texts.prompt, texts.prompt_cut), ("answered", &texts.answer, texts.answer_cut)]
+    {
+        let cut = if cut { ", cut off" } else { "" };
+        let _ = writeln!(text, "\nwhat was {name} ({} bytes kept{cut})", said.len());
+        said.lines().for_each(|line| text.push_str(&format!("{}\n", shown(line))));
+    }
 }
 
 fn outcome_told(text: &mut String, outcome: &OutcomeLine) {

@@ -4,7 +4,6 @@ mod budgets;
 mod fate;
 mod html;
 mod quantiles;
-mod stream;
 mod table;
 mod tally;
 
@@ -22,6 +21,7 @@ use self::{
     fate::{Fate, Side},
     tally::{Changes, Tally},
 };
+use super::{policies::instant_of, records::stream};
 use crate::{
     admin::api::{ReplayAnswer, VerifiedLine},
     base::price::{PriceRow, in_force},
@@ -62,14 +62,16 @@ pub struct Args {
 /// # Errors
 /// Policies or records that cannot be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let prices_at = args.prices_at.as_deref().map(config::instant).transpose();
-    let prices_at = prices_at.map_err(|wrong| anyhow::anyhow!("`--prices-at` is not a date\nhint: {}", wrong.hint))?;
+    let prices_at = args.prices_at.as_deref().map(|text| instant_of("--prices-at", text)).transpose()?;
+    if let Some(path) = &args.html {
+        has_a_place(path)?;
+    }
     let files = stream::files(&args.records)?;
     let mut kept = Kept::beside(&files);
     let latest = kept.latest(&files)?;
     let pin = latest.as_ref().and_then(|latest| latest.pin);
     let new = match &args.policies {
-        Some(path) => load(path, pin)?,
+        Some(path) => load("--policies", path, pin)?,
         None => {
             latest
                 .context("the policies of the latest record are not kept\nhint: name some with `--policies`")?
@@ -80,7 +82,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(at) => Arc::new(with_prices_of(new, at)?),
         None => new,
     };
-    let old = args.against.as_deref().map(|path| load(path, pin)).transpose()?;
+    let old = args.against.as_deref().map(|path| load("--against", path, pin)).transpose()?;
     let mut replay = Replay::new(&new, old.as_deref(), kept);
     let passed = stream::each(&files, |line| replay.add(line))?;
     let mut answer = replay.finish();
@@ -98,8 +100,23 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if answer.requests == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Policies to be tried out.
-fn load(path: &Path, pin: Option<civil::Date>) -> anyhow::Result<Arc<Policies>> {
+/// The page is written at the end: a folder that is not there is told before.
+fn has_a_place(page: &Path) -> anyhow::Result<()> {
+    let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if page.is_dir() || !folder.is_dir() {
+        bail!("`{}` cannot be written\nhint: `--html` names a file in a folder that is there", page.display());
+    }
+    Ok(())
+}
+
+/// Policies to be tried out, as `flag` names them.
+fn load(flag: &str, path: &Path, pin: Option<civil::Date>) -> anyhow::Result<Arc<Policies>> {
+    if !path.exists() {
+        bail!(
+            "`{}` is not there\nhint: `{flag}` names a folder of policies, or a `turnpike.yaml` beside one",
+            path.display()
+        );
+    }
     let loaded = config::load_to_try(path, pin);
     let loaded = loaded.map_err(|faults| anyhow::anyhow!("`{}` is at fault\n{faults}", path.display()))?;
     Ok(loaded.policies)
@@ -219,6 +236,10 @@ impl<'p> Replay<'p> {
     }
 
     fn add(&mut self, line: &Line) {
+        if line.shadow_of.is_some() {
+            self.answer.shadows += 1;
+            return;
+        }
         self.lately.learn(line);
         let before = self.kept.of(&line.policy);
         let before = before.as_deref();

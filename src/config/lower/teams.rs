@@ -133,6 +133,7 @@ fn made(name: &str, parent: Option<Arc<Team>>, node: Option<&Node>, usual: Optio
         midstream: if word("midstream") == Some("finish") { Midstream::Finish } else { Midstream::Cut },
         on_store_loss: word("on_store_loss").and_then(|text| allowances::store_loss(text).ok()).unwrap_or_default(),
         labels: Arc::new(labels),
+        no_texts: get("records").and_then(|node| node.word("content")) == Some("never"),
         name: plain.name,
     }
 }

@@ -39,6 +39,14 @@ const MIDSTREAM: Field = may("midstream", Word(&["cut", "finish"]), "what happen
 const ON_STORE_LOSS: Field =
     may("on_store_loss", Amount(Unit::StoreLoss), "what happens while the store is away; `lease` unless stated");
 
+const RECORDS: Field = may("records", Kind::Shape(&RECORDS_OF_TEAM), "what records of its requests may hold");
+
+const RECORDS_OF_TEAM: Shape = Shape {
+    name: "`records` of a team",
+    fields: &[must("content", Word(&["never"]), "`never` = no text is kept, whatever `turnpike.yaml` says")],
+    later: &[],
+};
+
 const DEFAULT_TEAM: Shape = Shape {
     name: "`defaults.team`",
     fields: &[
@@ -54,6 +62,7 @@ const DEFAULT_TEAM: Shape = Shape {
         MIDSTREAM,
         ON_STORE_LOSS,
         LABELS,
+        RECORDS,
     ],
     later: &[],
 };
@@ -75,6 +84,7 @@ pub const TEAM: Shape = Shape {
         MIDSTREAM,
         ON_STORE_LOSS,
         LABELS,
+        RECORDS,
     ],
     later: &[],
 };

@@ -35,7 +35,7 @@ pub struct Opening {
     /// What the client gets first.
     pub prelude: Vec<Bytes>,
     /// The data of those events, for an answer that is assembled.
-    data: Vec<Bytes>,
+    pub data: Vec<Bytes>,
 }
 
 /// Reads up to the first meaningful event.

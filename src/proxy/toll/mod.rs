@@ -11,6 +11,8 @@ mod till;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+
 pub use self::{
     growth::Stop,
     lane::Lane,
@@ -147,6 +149,20 @@ impl Toll {
     /// Notes that the first byte of the answer is about to be sent.
     pub fn first_byte(&mut self, status: u16) {
         self.till.first_byte(status);
+    }
+
+    /// Takes in an event of the answer, for an operator who keeps texts.
+    pub fn hear(&mut self, data: Option<&Bytes>) {
+        if let (Some(heard), Some(data)) = (&mut self.till.heard, data) {
+            heard.event(data);
+        }
+    }
+
+    /// Takes in a whole answer, for the same.
+    pub fn hear_whole(&mut self, body: &Bytes) {
+        if let Some(heard) = &mut self.till.heard {
+            heard.whole(body);
+        }
     }
 
     /// Settles the request. `code` is the error that the client saw, or empty.

@@ -21,6 +21,7 @@ use crate::{
         receipts::Receipt,
         report,
         rollouts::{self, Watched},
+        texts::Heard,
     },
     telemetry::record::{AttemptRecord, Record},
 };
@@ -51,6 +52,8 @@ pub struct Till {
     record: Record,
     hedges: Option<Hedges>,
     watched: Option<Arc<Watched>>,
+    // None unless the operator keeps texts.
+    pub(super) heard: Option<Box<Heard>>,
     open: bool,
     // Its place in the gateway, given back when all is over.
     _entry: Arc<Entry>,
@@ -90,6 +93,7 @@ impl Till {
             record,
             hedges,
             watched: decision.arm.as_ref().and(ask.live.rollouts.of(&ask.route.name)).cloned(),
+            heard: Heard::listen(gateway, ask),
             open: true,
             _entry: Arc::clone(&ask.entry),
         }
@@ -233,7 +237,8 @@ impl Till {
         {
             self.gateway.judge(&watched, arm, &ended);
         }
-        self.gateway.keep(std::mem::take(&mut self.record));
+        let texts = self.heard.take().map(|heard| heard.texts());
+        self.gateway.keep(std::mem::take(&mut self.record), texts);
     }
 
     /// Whether it is still to be settled.

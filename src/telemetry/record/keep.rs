@@ -22,7 +22,11 @@ use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use zstd::stream::write::Encoder;
 
-use super::{Record, read::files_in};
+use super::{
+    Record,
+    read::files_in,
+    texts::{Texts, Waiting},
+};
 use crate::base::records::RecordsConfig;
 
 /// How many records may wait for the writer.
@@ -47,6 +51,8 @@ pub struct Keeper {
     queue: SyncSender<Job>,
     folder: Arc<Path>,
     counts: Counts,
+    content_bytes: Option<usize>,
+    waiting: Waiting,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -60,7 +66,7 @@ pub struct Counts {
 }
 
 enum Job {
-    Record(Arc<Record>),
+    Record(Arc<Record>, Option<Box<Texts>>),
     /// Write what came before, then answer.
     Flush(SyncSender<()>),
     /// The same, close the file, and end.
@@ -75,10 +81,11 @@ impl Keeper {
     pub fn start(folder: &Path, config: RecordsConfig, counts: Counts) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let (queue, jobs) = sync_channel(QUEUE);
-        let files = Files::new(folder.to_owned(), config, counts.clone());
+        let waiting = Waiting::default();
+        let files = Files::new(folder.to_owned(), config, counts.clone(), waiting.clone());
         let thread = thread::Builder::new().name("records".into()).spawn(move || files.run(&jobs))?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Self { queue, folder: folder.into(), counts, thread })
+        Ok(Self { queue, folder: folder.into(), counts, content_bytes: config.content_bytes, waiting, thread })
     }
 
     /// Where the files are.
@@ -86,10 +93,20 @@ impl Keeper {
         &self.folder
     }
 
-    /// Queues one record.
-    pub fn keep(&self, record: Arc<Record>) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(Job::Record(record)) {
+    /// So much is wanted of each prompt and of each answer, in bytes; `None` = nothing.
+    pub fn content_bytes(&self) -> Option<usize> {
+        self.content_bytes
+    }
+
+    /// Queues one record, with its texts where they are wanted.
+    pub fn keep(&self, record: Arc<Record>, texts: Option<Box<Texts>>) {
+        let texts = texts.map(|texts| self.waiting.enter(texts));
+        let sent = self.queue.try_send(Job::Record(record, texts));
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = sent {
             self.counts.dropped.inc();
+            if let Job::Record(_, Some(texts)) = job {
+                self.waiting.left(&texts);
+            }
         }
     }
 
@@ -148,6 +165,7 @@ struct Files {
     folder: PathBuf,
     config: RecordsConfig,
     counts: Counts,
+    waiting: Waiting,
     open: Option<Open>,
     text: Vec<u8>,
     /// Since when something lies in the compressor.
@@ -157,8 +175,8 @@ struct Files {
 }
 
 impl Files {
-    fn new(folder: PathBuf, config: RecordsConfig, counts: Counts) -> Self {
-        Self { folder, config, counts, open: None, text: Vec::new(), unflushed: None, shunned: None }
+    fn new(folder: PathBuf, config: RecordsConfig, counts: Counts, waiting: Waiting) -> Self {
+        Self { folder, config, counts, waiting, open: None, text: Vec::new(), unflushed: None, shunned: None }
     }
 
     fn run(mut self, jobs: &Receiver<Job>) {
@@ -190,15 +208,18 @@ impl Files {
 
     /// Takes a job and what waits behind it; whether the writer is to end.
     fn take(&mut self, first: Job, jobs: &Receiver<Job>) -> bool {
-        if matches!(first, Job::Record(_)) {
+        if matches!(first, Job::Record(..)) {
             // While it sleeps, a request that ends wakes nobody.
             thread::sleep(GATHER);
         }
         let mut records = 0;
         for job in std::iter::once(first).chain(jobs.try_iter()) {
             match job {
-                Job::Record(record) => {
-                    if let Some(line) = record.line() {
+                Job::Record(record, texts) => {
+                    if let Some(texts) = &texts {
+                        self.waiting.left(texts);
+                    }
+                    if let Some(line) = record.line(texts) {
                         // Numbers and texts: that cannot fail.
                         let _ = serde_json::to_writer(&mut self.text, &line);
                         self.text.push(b'\n');

@@ -3,16 +3,20 @@
 //! Amounts are integers of nano-USD, lengths of time say their unit, shares are parts per million. What is absent is
 //! nothing, `false`, or not known; a reader passes over members that it does not know.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{AttemptRecord, Record, decided::DecisionLine, facts::FactsLine};
-use crate::base::{catalog::Candidate, tier::Tier, usage::Usage};
+use super::{AttemptRecord, Record, decided::DecisionLine, facts::FactsLine, texts::Texts};
+use crate::{
+    base::{catalog::Candidate, tier::Tier, usage::Usage},
+    policy::Policies,
+};
 
-/// The version of the schema that is written. A change that a reader of the one before would misread raises it.
-pub const SCHEMA: u32 = 1;
+/// The version of the schema that is written. A change that a reader of the one before would misread raises it. Since 2
+/// there are shadows among the lines, which no client asked for (`shadow_of`).
+pub const SCHEMA: u32 = 2;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +38,21 @@ pub struct Line {
     /// The session, as the request named it.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub session: Arc<str>,
+    /// What was asked for, in the words of the books; absent = `chat`.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub operation: Arc<str>,
+    /// What it is booked with.
+    #[serde(default, skip_serializing_if = "is_bare")]
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Of an operator's shadow: the request that it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_of: Option<Arc<str>>,
+    /// The id of the shadow that repeats it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Arc<str>>,
+    /// The route that was named, as the books have it: an alias is resolved, a split is not.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub route: Arc<str>,
     /// The request's randomness, in hexadecimal digits.
     pub seed: Hex,
     /// The hash of the policies.
@@ -71,6 +90,9 @@ pub struct Line {
     /// The part of the time to the first byte that was spent inside Turnpike.
     #[serde(default)]
     pub overhead_us: u64,
+    /// Its texts, where the operator keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<Box<Texts>>,
 }
 
 /// One attempt.
@@ -79,6 +101,12 @@ pub struct Line {
 pub struct AttemptLine {
     /// Who was asked.
     pub candidate: Label,
+    /// What the backend calls the model.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub upstream: Arc<str>,
+    /// The backend's provider.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub provider: Arc<str>,
     /// With which credential.
     pub account: Arc<str>,
     /// Which decision it followed, from 0.
@@ -137,6 +165,9 @@ pub struct AttemptLine {
     pub cost_nanousd: i64,
 }
 
+/// The operation that goes without saying.
+pub const CHAT: &str = "chat";
+
 impl AttemptLine {
     /// Whether it answered.
     pub fn is_ok(&self) -> bool {
@@ -158,9 +189,13 @@ impl AttemptLine {
         }
     }
 
-    fn of(attempt: &AttemptRecord) -> Self {
+    fn of(attempt: &AttemptRecord, policies: &Policies) -> Self {
+        let candidate = Label { model: Arc::clone(&attempt.model), backend: Arc::clone(&attempt.backend) };
+        let known = policies.candidates.iter().find(|known| candidate.is(known));
         Self {
-            candidate: Label { model: Arc::clone(&attempt.model), backend: Arc::clone(&attempt.backend) },
+            upstream: known.map(|known| Arc::clone(&known.upstream)).unwrap_or_default(),
+            provider: known.map(|known| known.backend.provider.into()).unwrap_or_default(),
+            candidate,
             account: Arc::clone(&attempt.account),
             decision: attempt.decision,
             at: attempt.at,
@@ -186,8 +221,8 @@ impl AttemptLine {
 }
 
 impl Record {
-    /// What is written of it; `None` when nothing was decided for it.
-    pub fn line(&self) -> Option<Line> {
+    /// What is written of it, with its `texts` where they are kept; `None` when nothing was decided for it.
+    pub fn line(&self, texts: Option<Box<Texts>>) -> Option<Line> {
         let trail = self.trail.as_ref()?;
         let served = (!self.model.is_empty())
             .then(|| Label { model: Arc::clone(&self.model), backend: Arc::clone(&self.backend) });
@@ -199,11 +234,16 @@ impl Record {
             key: Arc::clone(&self.key),
             user: trail.user.as_str().into(),
             session: trail.session.as_str().into(),
+            operation: if *trail.operation == *CHAT { "".into() } else { Arc::clone(&trail.operation) },
+            labels: Arc::clone(&trail.labels),
+            shadow_of: trail.shadow_of.clone(),
+            shadow: trail.shadow().cloned(),
+            route: trail.policies.route(&trail.facts.model).map(|route| route.name.shared()).unwrap_or_default(),
             seed: Hex(trail.seed),
             policy: Arc::clone(&trail.policies.hash),
             facts: FactsLine::from(&trail.facts),
             decisions: trail.each(|made| DecisionLine::of(made, &trail.policies)),
-            attempts: self.attempts.iter().map(AttemptLine::of).collect(),
+            attempts: self.attempts.iter().map(|attempt| AttemptLine::of(attempt, &trail.policies)).collect(),
             served,
             account: Arc::clone(&self.account),
             reason: self.reason.clone(),
@@ -214,6 +254,7 @@ impl Record {
             first_byte_ms: self.first_byte_ms,
             total_ms: self.total_ms,
             overhead_us: self.overhead_us,
+            texts,
         })
     }
 }
@@ -284,6 +325,10 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 pub(super) fn is_empty(text: &Arc<str>) -> bool {
     text.is_empty()
+}
+
+fn is_bare(labels: &Arc<BTreeMap<String, String>>) -> bool {
+    labels.is_empty()
 }
 
 pub(super) const fn one() -> u64 {

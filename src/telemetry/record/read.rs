@@ -128,6 +128,22 @@ fn name_says_compressed(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "zst")
 }
 
+impl Lost {
+    /// Both together with what another file has lost.
+    fn plus(self, other: Self) -> Self {
+        Self { torn: self.torn.saturating_add(other.torn), damaged: self.damaged.saturating_add(other.damaged) }
+    }
+}
+
+/// What a search came upon.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The record.
+    pub line: Option<Line>,
+    /// What could not be read of the files that were looked at.
+    pub lost: Lost,
+}
+
 /// Why a request is not found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
@@ -142,17 +158,18 @@ pub enum FindError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// The record of one request among those in `folder`. Ids tell when the request came, and names of files when they were
+/// The record of one request among those in `folder`, and what could not be read on the way. Ids tell when the request came, and names of files when they were
 /// begun, so that few files are read.
 ///
 /// # Errors
 /// [`FindError`].
-pub fn find(folder: &Path, id: &str) -> Result<Option<Line>, FindError> {
+pub fn find(folder: &Path, id: &str) -> Result<Found, FindError> {
     let uuid = Uuid::parse_str(id).map_err(|_| FindError::NoId)?;
     let came = came_at(&uuid).ok_or(FindError::NoId)?;
     let needle = format!("\"id\":\"{}\"", uuid.hyphenated());
     let files = files_in(folder)?;
     let begun: Vec<Option<Timestamp>> = files.iter().map(|path| begun_at(path)).collect();
+    let mut lost = Lost::default();
     for (index, path) in files.iter().enumerate() {
         let next = begun.get(index + 1).copied().flatten();
         let over = next.is_some_and(|next| next + SignedDuration::from_secs(1) < came);
@@ -161,7 +178,7 @@ pub fn find(folder: &Path, id: &str) -> Result<Option<Line>, FindError> {
             continue;
         }
         let mut found = None;
-        each_chunk(path, |lines, _| match memchr::memmem::find(lines, needle.as_bytes()) {
+        let missed = each_chunk(path, |lines, _| match memchr::memmem::find(lines, needle.as_bytes()) {
             None => ControlFlow::Continue(()),
             Some(at) => {
                 let from = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |before| before + 1);
@@ -170,11 +187,12 @@ pub fn find(folder: &Path, id: &str) -> Result<Option<Line>, FindError> {
                 ControlFlow::Break(())
             }
         })?;
+        lost = lost.plus(missed);
         if let Some(line) = found {
-            return Ok(Some(serde_json::from_slice(&line)?));
+            return Ok(Found { line: Some(serde_json::from_slice(&line)?), lost });
         }
     }
-    Ok(None)
+    Ok(Found { line: None, lost })
 }
 
 fn came_at(uuid: &Uuid) -> Option<Timestamp> {

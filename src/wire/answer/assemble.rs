@@ -106,8 +106,10 @@ pub struct Assembler {
     head: [Option<String>; HEAD.len()],
     usage: Option<String>,
     choices: BTreeMap<u64, Choice>,
-    /// Bytes collected.
+    /// Bytes that came.
     bytes: usize,
+    /// Bytes of text and arguments among them.
+    size: usize,
     /// A chunk could not be read, or a limit was passed.
     broken: bool,
 }
@@ -153,10 +155,20 @@ impl Assembler {
         }
         for (place, choice) in piece.choices.into_iter().flatten().enumerate() {
             let index = choice.index.unwrap_or(place as u64);
-            if index >= MAX_CHOICES || self.choices.entry(index).or_default().take(choice).is_none() {
+            if index >= MAX_CHOICES || self.choices.entry(index).or_default().take(choice, &mut self.size).is_none() {
                 self.broken = true;
             }
         }
+    }
+
+    /// Bytes of text, tool arguments and log-probabilities so far, as they are escaped.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The answer as far as it has come; `None` when no choice has.
+    pub fn so_far(&self) -> Option<String> {
+        (!self.choices.is_empty()).then(|| self.written())
     }
 
     /// The answer as a `chat.completion`; `None` when no choice came, one has no `finish_reason` (the stream was cut),
@@ -166,6 +178,10 @@ impl Assembler {
         {
             return None;
         }
+        Some(self.written().into())
+    }
+
+    fn written(&self) -> String {
         let mut out = String::with_capacity(self.bytes / 4 + 512);
         out.push_str("{\"object\":\"chat.completion\"");
         for (name, value) in HEAD.iter().zip(&self.head) {
@@ -181,18 +197,20 @@ impl Assembler {
         out.push(']');
         member(&mut out, "usage", self.usage.as_deref());
         out.push('}');
-        Some(out.into())
+        out
     }
 }
 
 impl Choice {
-    /// `None` when a limit was passed or a text is no string.
-    fn take(&mut self, piece: PieceChoice<'_>) -> Option<()> {
+    /// Adds what came to `size`; `None` when a limit was passed or a text is no string.
+    fn take(&mut self, piece: PieceChoice<'_>, size: &mut usize) -> Option<()> {
         let delta = piece.delta.unwrap_or_default();
         let texts = [delta.content, delta.reasoning_content, delta.reasoning, delta.refusal];
         for (slot, text) in self.texts.iter_mut().zip(texts) {
             if let Some(text) = text {
-                slot.get_or_insert_default().push_str(json::inner(text.get())?);
+                let text = json::inner(text.get())?;
+                *size += text.len();
+                slot.get_or_insert_default().push_str(text);
             }
         }
         for (place, call) in delta.tool_calls.into_iter().flatten().enumerate() {
@@ -203,10 +221,10 @@ impl Choice {
             let slot = self.calls.entry(index).or_default();
             first(&mut slot.id, call.id.filter(|id| json::says_something(id)));
             first(&mut slot.kind, call.kind.filter(|kind| json::says_something(kind)));
-            slot.take(call.function.unwrap_or_default())?;
+            slot.take(call.function.unwrap_or_default(), size)?;
         }
         if let Some(function) = delta.function_call {
-            self.function_call.get_or_insert_default().take(function)?;
+            self.function_call.get_or_insert_default().take(function, size)?;
         }
         let logprobs = piece.logprobs.unwrap_or_default();
         for (slot, items) in self.logprobs.iter_mut().zip([logprobs.content, logprobs.refusal]) {
@@ -214,6 +232,7 @@ impl Choice {
                 let list = slot.get_or_insert_default();
                 list.push_str(if list.is_empty() { "" } else { "," });
                 list.push_str(item.get());
+                *size += item.get().len();
             }
         }
         if let Some(reason) = piece.finish_reason.filter(|reason| json::says_something(reason)) {
@@ -260,10 +279,12 @@ impl Choice {
 
 impl Call {
     /// Names come once, or again and again in full; arguments come in pieces.
-    fn take(&mut self, piece: PieceFunction<'_>) -> Option<()> {
+    fn take(&mut self, piece: PieceFunction<'_>, size: &mut usize) -> Option<()> {
         first(&mut self.name, piece.name.filter(|name| json::says_something(name)));
         if let Some(arguments) = piece.arguments {
-            self.arguments.push_str(json::inner(arguments.get())?);
+            let arguments = json::inner(arguments.get())?;
+            *size += arguments.len();
+            self.arguments.push_str(arguments);
         }
         Some(())
     }

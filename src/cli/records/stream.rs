@@ -19,29 +19,32 @@ const QUEUE: usize = 4;
 /// How often the bar moves.
 const MOVES_EVERY: Duration = Duration::from_millis(100);
 
-/// What was not decided again.
+const WHAT_RECORDS_ARE: &str = "name a folder of records, or files of them (`.jsonl.zst`)";
+
+/// What was not shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Passed {
+pub(in crate::cli) struct Passed {
     /// Lines that are no records, or of a later schema.
-    pub(super) unreadable: u64,
+    pub(in crate::cli) unreadable: u64,
     /// Bytes that are damaged.
-    pub(super) lost_bytes: u64,
+    pub(in crate::cli) lost_bytes: u64,
     /// Bytes at the end of files that no frame closes.
-    pub(super) open_bytes: u64,
+    pub(in crate::cli) open_bytes: u64,
 }
 
 /// The files behind what was named: folders stand for their files.
 ///
 /// # Errors
 /// What cannot be read.
-pub(super) fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub(in crate::cli) fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {
         let found = if path.is_dir() { files_in(path) } else { path.metadata().map(|_| vec![path.clone()]) };
-        files.extend(found.map_err(|error| anyhow::anyhow!("`{}` cannot be read: {error}", path.display()))?);
+        let unread = |error| anyhow::anyhow!("`{}` cannot be read: {error}\nhint: {WHAT_RECORDS_ARE}", path.display());
+        files.extend(found.map_err(unread)?);
     }
     if files.is_empty() {
-        anyhow::bail!("there are no records\nhint: name a folder of records, or files of them (`.jsonl.zst`)");
+        anyhow::bail!("there are no records\nhint: {WHAT_RECORDS_ARE}");
     }
     Ok(files)
 }
@@ -57,11 +60,11 @@ struct Batch {
     bytes: u64,
 }
 
-/// Shows every recorded request, in the order of the files.
+/// Shows every recorded request, shadows included, in the order of the files.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(super) fn each(files: &[PathBuf], mut show: impl FnMut(&Line)) -> anyhow::Result<Passed> {
+pub(in crate::cli) fn each(files: &[PathBuf], mut show: impl FnMut(&Line)) -> anyhow::Result<Passed> {
     let all = files.iter().filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
     let mut bar = Bar::new(all);
     let mut passed = Passed::default();
@@ -87,7 +90,7 @@ pub(super) fn each(files: &[PathBuf], mut show: impl FnMut(&Line)) -> anyhow::Re
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(super) fn last(path: &Path) -> anyhow::Result<Option<Line>> {
+pub(in crate::cli) fn last(path: &Path) -> anyhow::Result<Option<Line>> {
     let mut last = Vec::new();
     each_chunk(path, |text, _| {
         let text = text.strip_suffix(b"\n").unwrap_or(text);

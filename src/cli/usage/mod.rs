@@ -1,6 +1,8 @@
 //! `turnpike usage`: spend and tokens from the books.
 
-use std::process::ExitCode;
+mod recorded;
+
+use std::{path::PathBuf, process::ExitCode};
 
 use comfy_table::{CellAlignment, Table, presets};
 use http::Method;
@@ -23,6 +25,10 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     choice: Choice,
+    /// Sum up these records (folders or files of them) instead of the books, which stay the truth: records may be
+    /// dropped.
+    #[arg(long, value_name = "RECORDS", num_args = 1.., conflicts_with_all = ["against", "server", "own"])]
+    records: Vec<PathBuf>,
     /// Compare with this month, or with `FROM..TO`.
     #[arg(long, value_name = "MONTH")]
     against: Option<String>,
@@ -132,8 +138,13 @@ impl Choice {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut pairs = args.choice.pairs();
     pairs.extend(args.against.clone().map(|against| ("against".to_owned(), against)));
-    let answer = ask(&args.server, &pairs)?;
-    if answer.damaged_bytes > 0 {
+    let answer = match args.records.as_slice() {
+        [] => ask(&args.server, &pairs)?,
+        named => recorded::ask(&args.server, named, &pairs)?,
+    };
+    if answer.damaged_bytes > 0 && !args.records.is_empty() {
+        anstream::eprintln!("warning: {} bytes of the records cannot be read", answer.damaged_bytes);
+    } else if answer.damaged_bytes > 0 {
         anstream::eprintln!(
             "warning: {} bytes of the journal cannot be read; see `turnpike audit`",
             answer.damaged_bytes
