@@ -241,7 +241,7 @@ fn every_header_is_documented_and_every_documented_header_is_there() {
 
 #[test]
 fn every_error_code_is_documented() {
-    let table = Source::read(&root().join("src/proxy/refusal.rs"));
+    let table = Source::read(&root().join("src/proxy/code.rs"));
     let codes: Vec<(&str, usize)> =
         literals(&table.text).into_iter().filter(|(_, at)| table.text[..*at].trim_end().ends_with("=>")).collect();
     assert!(codes.len() > 10, "the table of codes is not read: {codes:?}");

@@ -106,6 +106,14 @@ impl Window {
         since_today || since_yesterday
     }
 
+    /// Whether both are open at some instant of yesterday or of the three weeks after `at`: then one is when the other
+    /// opens.
+    pub fn meet(one: &Self, other: &Self, at: Timestamp) -> bool {
+        let opens_within =
+            |one: &Self, other: &Self| one.edges(at).into_iter().any(|edge| one.is_open(edge) && other.is_open(edge));
+        opens_within(one, other) || opens_within(other, one)
+    }
+
     /// The instants around and after `at` at which it may open or close: those of yesterday and of the next three weeks.
     fn edges(&self, at: Timestamp) -> Vec<Timestamp> {
         let today = at.to_zoned(self.zone.clone()).date();

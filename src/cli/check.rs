@@ -8,7 +8,11 @@ use std::{
 use jiff::Timestamp;
 
 use super::{bounds, cases, store_loss};
-use crate::config::{self, Diagnostic, Environment, Loaded};
+use crate::{
+    base::store::{RedisConfig, StoreConfig},
+    config::{self, Diagnostic, Environment, Loaded, WrongKey},
+    net::tls::{self, ServerTls, TlsError},
+};
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -55,6 +59,10 @@ pub fn text(
     colour: bool,
 ) -> Result<(String, String), String> {
     let loaded = config::load_at(path, environment, now).map_err(|faults| faults.render(colour))?;
+    let unusable = unusable(&loaded);
+    if !unusable.is_empty() {
+        return Err(config::faults_of_keys(path, unusable).render(colour));
+    }
     let tested = cases::run(&loaded, environment, now).map_err(|(faults, line)| faults.render(colour) + &line)?;
     let (untested, tested) = tested.map(|outcome| (outcome.warnings, format!("\n{}", outcome.summary))).unzip();
     let untested: Vec<Diagnostic> = untested.unwrap_or_default();
@@ -65,6 +73,32 @@ pub fn text(
         bounds.chain(store_loss::lines(&loaded.server.store, &loaded.policies)).map(|line| format!("\n{line}"));
     let summary = summary(&loaded, loaded.warnings.len() + untested.len());
     Ok((warnings, summary + &tested.unwrap_or_default() + &bounds.collect::<String>()))
+}
+
+/// Certificates and keys that `serve` would not start with: no other command reads them.
+fn unusable(loaded: &Loaded) -> Vec<WrongKey> {
+    let mut wrong = Vec::new();
+    let mut note = |keys: &'static [&'static str], failed: &TlsError| {
+        let text = failed.to_string();
+        let (title, hint) = text.split_once("; hint: ").unwrap_or((&text, "paths are relative to turnpike.yaml"));
+        wrong.push(WrongKey { keys, title: title.to_owned(), label: "cannot be used", hint: hint.to_owned() });
+    };
+    if let Some(tls) = &loaded.server.tls
+        && let Err(failed) = ServerTls::load(&tls.cert, &tls.key)
+    {
+        let keys: &[&str] = match &failed {
+            TlsError::Read { path, .. } | TlsError::Pem { path, .. } if *path == tls.cert => &["tls", "cert"],
+            TlsError::Read { .. } | TlsError::Pem { .. } => &["tls", "key"],
+            TlsError::Refused(_) => &["tls"],
+        };
+        note(keys, &failed);
+    }
+    if let StoreConfig::Redis(RedisConfig { ca: Some(ca), .. }) = &loaded.server.store
+        && let Err(failed) = tls::client_config(Some(ca))
+    {
+        note(&["store", "ca"], &failed);
+    }
+    wrong
 }
 
 fn summary(loaded: &Loaded, warnings: usize) -> String {
@@ -84,6 +118,7 @@ fn summary(loaded: &Loaded, warnings: usize) -> String {
     format!("ok: {}, policy {}{warnings}", counts.join(", "), policies.hash)
 }
 
-fn count(number: usize, noun: &str) -> String {
+/// `1 fault`, `2 faults`.
+pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -55,7 +55,10 @@ pub fn rate(text: &str) -> Result<Rate, Unfit> {
 /// `20 USD/day`: nano-USD that may be spent in each window of that length.
 pub fn spend(text: &str) -> Result<(i64, Period), Unfit> {
     match text.split_once('/') {
-        Some((amount, per)) => Ok((units::budget(amount)?, period(per)?)),
+        Some((amount, per)) => match units::usd(amount)? {
+            0 => unfit(format!("`{}` allows nothing", text.trim()), "write what it may cost, as in `20 USD/day`"),
+            _ => Ok((units::budget(amount)?, period(per)?)),
+        },
         None => unfit(format!("`{text}` says not in what time"), format!("write `{}/day`", text.trim())),
     }
 }

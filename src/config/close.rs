@@ -2,11 +2,13 @@
 
 /// The names of `known` that are closest to `word`, the closest first, at most three; none that is far off.
 pub fn matches<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let lower = word.to_lowercase();
     let mut near: Vec<(usize, &str)> = known
         .into_iter()
         .filter_map(|name| {
             let distance = distance(word, name);
-            let contained = word.len() >= 3 && (name.contains(word) || word.contains(name) && name.len() >= 3);
+            let other = name.to_lowercase();
+            let contained = word.len() >= 3 && (other.contains(&lower) || lower.contains(&other) && name.len() >= 3);
             let limit = 1 + word.chars().count().max(name.chars().count()) / 4;
             (distance <= limit || contained).then_some((distance, name))
         })
@@ -16,11 +18,16 @@ pub fn matches<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
     near.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
+/// `did you mean …?`, where anything is close.
+pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let near = matches(word, known);
+    (!near.is_empty()).then(|| format!("did you mean {}?", list(&near, "or")))
+}
+
 /// `did you mean …?`, or else all names there are (at most twelve), or `none`.
 pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone, none: &str) -> String {
-    let near = matches(word, known.clone());
-    if !near.is_empty() {
-        return format!("did you mean {}?", list(&near, "or"));
+    if let Some(close) = closest(word, known.clone()) {
+        return close;
     }
     let mut all: Vec<&str> = known.into_iter().collect();
     all.sort_unstable();

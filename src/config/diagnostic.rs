@@ -292,8 +292,11 @@ impl Report {
     /// The faults, or else the warnings; both by file and line, warnings of a faulty load left out.
     pub fn finish(mut self) -> Result<Vec<Diagnostic>, Faults> {
         self.mask();
+        // What stands nowhere often follows from what stands somewhere.
         let order = |diagnostic: &Diagnostic| {
-            diagnostic.marks.first().map(|mark| (mark.source.path.clone(), mark.range.start, mark.range.end))
+            let first = diagnostic.marks.first();
+            let place = first.map(|mark| (mark.source.path.clone(), mark.range.start, mark.range.end));
+            (place.is_none(), place)
         };
         self.diagnostics.sort_by_cached_key(order);
         let (faults, warnings): (Vec<_>, Vec<_>) =

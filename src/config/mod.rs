@@ -39,7 +39,7 @@ mod units;
 pub mod watch;
 
 pub use allowances::quota;
-pub use close::hint as close_names;
+pub use close::{closest, hint as close_names};
 pub use diagnostic::{Diagnostic, Faults, Severity};
 pub use environment::{NoKeys, from_environment};
 pub use kept::{keep, load_or_kept};
@@ -47,7 +47,8 @@ pub use recorded::{RecordedError, keep_recorded, load_to_try, recorded};
 pub use schema::schema;
 pub use secrets::Environment;
 pub use server::{Admin, AdminToken, Limits, Right, ServerConfig, Tls};
-pub use units::{Unfit, decimal, duration, instant, usd};
+pub use server::{WrongKey, faults_of_keys};
+pub use units::{Unfit, day, decimal, duration, instant, usd};
 
 use diagnostic::{Report, Span};
 use merge::Sections;
@@ -109,6 +110,10 @@ fn load_with(
             }
         }
     };
+    if places.elsewhere {
+        // A policy file in the place of `turnpike.yaml`: what else is missing follows from that.
+        return Err(report.into_faults());
+    }
     let folder = Seen::now(server.policies.clone());
     let texts = files::policies(&mut report, &server.policies, places.policies);
     watched(folder, &mut secrets, |secrets| lower_texts(report, secrets, server, places, texts, now))
@@ -195,6 +200,8 @@ struct Places {
     listen: Option<Span>,
     policies: Option<Span>,
     catalog: Option<Span>,
+    /// The file is one of policies.
+    elsewhere: bool,
 }
 
 fn read_server(report: &mut Report, secrets: &mut Secrets<'_>, path: PathBuf, text: String) -> (ServerConfig, Places) {
@@ -203,7 +210,8 @@ fn read_server(report: &mut Report, secrets: &mut Secrets<'_>, path: PathBuf, te
     // An empty file says that everything is as usual.
     let root = tree::parse(report, file, &source.text).ok().flatten().unwrap_or_else(|| tree::Node::empty(file));
     let place = |key: &str| root.get(key).map(|node| node.span);
-    let places = Places { listen: place("listen"), policies: place("policies"), catalog: place("catalog") };
+    let elsewhere = root.entries().iter().any(|(key, _)| server::is_of_policies(&key.text));
+    let places = Places { listen: place("listen"), policies: place("policies"), catalog: place("catalog"), elsewhere };
     (ServerConfig::read(report, secrets, &root, folder), places)
 }
 
@@ -236,7 +244,13 @@ fn lower_texts(
     let mut work = lower::Work { report: &mut report, sections: &sections, catalog, newest, secrets, now };
     let policies = lower::lower(&mut work, hash);
     let hidden = lower::warnings::hidden_prices(&work, &policies);
-    check_pin(&mut report, &server, places.catalog, &hidden);
+    check_pin(&mut report, &server, places.catalog, &hidden, now);
+    if texts.is_empty() && server.policies.is_dir() {
+        let title = format!("no policies are in `{}`", server.policies.display());
+        let warning = report.warning_at(places.policies, title).label("an empty folder");
+        warning
+            .hint("write files such as `main.yaml` into it; subfolders and names with a dot before them are not read");
+    }
     check_open(&mut report, &server, places.listen, &policies);
     let warnings = report.finish()?;
     let (sources, later, missing) = (Vec::new(), Vec::new(), std::mem::take(&mut secrets.missing));
@@ -244,7 +258,13 @@ fn lower_texts(
 }
 
 /// What a pinned catalog charges by while the newest one has other prices.
-fn check_pin(report: &mut Report, server: &ServerConfig, place: Option<Span>, hidden: &[String]) {
+fn check_pin(report: &mut Report, server: &ServerConfig, place: Option<Span>, hidden: &[String], now: Timestamp) {
+    if let Some(date) = server.catalog.filter(|date| lower::idle::later_than(*date, now)) {
+        let warning = report.warning_at(place, format!("`catalog: {date}` is a day to come"));
+        warning
+            .label("nothing is pinned until then")
+            .hint(format!("write the newest set's, `{}`", catalog::built_in().date));
+    }
     if let (Some(date), [first, ..]) = (server.catalog, hidden) {
         let others = match hidden.len() - 1 {
             0 => String::new(),

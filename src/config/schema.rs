@@ -83,7 +83,7 @@ fn unit(unit: Unit) -> Value {
         Unit::Hours => text(r"^\d{2}:\d{2}\s*-\s*\d{2}:\d{2}$"),
         Unit::Weekdays => text("^(mon|tue|wed|thu|fri|sat|sun)"),
         Unit::Zone => text("^[A-Za-z]"),
-        Unit::Address => text(r":\d+$"),
+        Unit::Address | Unit::Server => text(r":\d+$"),
         Unit::Tokens => json!({"anyOf": [{"type": "integer", "minimum": 1}, text(&format!("{number}[kMG]$"))]}),
         Unit::Count(least, most) => {
             let plain = json!({"type": "integer", "minimum": least, "maximum": most});

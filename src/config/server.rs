@@ -10,10 +10,13 @@ use jiff::civil;
 use secrecy::SecretString;
 
 use super::{
-    diagnostic::{Report, Span},
+    diagnostic::{Faults, Report, Span},
+    files,
     secrets::Secrets,
-    sections, store,
-    tree::{Node, Value},
+    sections,
+    shape::Shape,
+    store,
+    tree::{self, Node, Value},
     units,
 };
 use crate::base::{records::RecordsConfig, store::StoreConfig};
@@ -140,6 +143,15 @@ impl ServerConfig {
             fault.label("no key").hint("`turnpike.yaml` begins with a key such as `listen:`");
             return Self::default();
         }
+        let misplaced = node.entries().iter().find(|(key, _)| is_of_policies(&key.text));
+        if let Some((key, _)) = misplaced {
+            let fault = report.fault(key.span, format!("`{}` is a section of the policies", key.text));
+            let fault = fault.label("not a key of turnpike.yaml");
+            fault.hint(
+                "move it into a file of the folder `policies`; `turnpike check -c FOLDER` checks such a folder alone",
+            );
+            return Self::default();
+        }
         sections::SERVER.check(report, node);
         let usual = Self::default();
         let path = |key: &str, other: &Path| folder.join(node.word(key).map_or(other, Path::new));
@@ -147,7 +159,7 @@ impl ServerConfig {
         let limit =
             |key: &str, read: fn(&str) -> Result<u64, units::Unfit>| limits.and_then(|node| node.read(key, read));
         let time = |key: &str| limits.and_then(|node| node.read(key, units::duration));
-        Self {
+        let server = Self {
             listen: node.read("listen", units::address).unwrap_or(usual.listen),
             tls: node
                 .get("tls")
@@ -169,8 +181,64 @@ impl ServerConfig {
             drain: node.read("drain", units::duration).unwrap_or(usual.drain),
             stream_commit_after: node.read("stream_commit_after", units::duration).unwrap_or(usual.stream_commit_after),
             admin: node.get("admin").map_or(usual.admin, |node| admin(report, secrets, node)),
+        };
+        server.check(report, node);
+        server
+    }
+
+    /// Notes what cannot hold together: two listeners at one address, a file where the journal's folder would be.
+    fn check(&self, report: &mut Report, node: &Node) {
+        let (clients, operators) = (self.listen, self.admin.listen);
+        let ip = |at: SocketAddr| at.ip();
+        let same = ip(clients) == ip(operators) || ip(clients).is_unspecified() || ip(operators).is_unspecified();
+        if clients.port() == operators.port() && clients.port() != 0 && same {
+            let (own, other) = (node.get("listen"), node.get("admin").and_then(|admin| admin.get("listen")));
+            let place = other.or(own).map(|node| node.span);
+            let fault =
+                report.fault_at(place, format!("`listen: {clients}` and `admin.listen: {operators}` are one place"));
+            let fault = fault.label("taken by the other").hint("give the operators' listener another port");
+            if let (Some(own), Some(_)) = (own, other) {
+                fault.also(own.span, "clients connect here");
+            }
+        }
+        if self.journal.exists() && !self.journal.is_dir() {
+            let place = node.get("journal").map(|node| node.span);
+            let fault = report.fault_at(place, format!("`{}` is no folder", self.journal.display()));
+            fault.label("books and keys are kept in a folder").hint("name a folder; it is made where there is none");
         }
     }
+}
+
+/// A key of `turnpike.yaml` that names something which cannot be used.
+pub struct WrongKey {
+    /// The key, after those that it stands below.
+    pub keys: &'static [&'static str],
+    /// What is wrong.
+    pub title: String,
+    /// The words beside the place.
+    pub label: &'static str,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Faults that were found once the file at `path` had been read, with the places of their keys.
+pub fn faults_of_keys(path: &Path, wrong: Vec<WrongKey>) -> Faults {
+    let mut report = Report::default();
+    let (file, source) = report.add(path.to_owned(), files::read(path).unwrap_or_default());
+    let root = tree::parse(&mut report, file, &source.text).ok().flatten().unwrap_or_else(|| Node::empty(file));
+    // The check hides what is secret.
+    sections::SERVER.check(&mut report, &root);
+    for WrongKey { keys, title, label, hint } in wrong {
+        let found = keys.iter().try_fold(&root, |node, key| node.get(key));
+        report.fault_at(found.map(|node| node.span), title).label(label).hint(hint);
+    }
+    report.into_faults()
+}
+
+/// Whether a key at the top stands in policy files, and not in `turnpike.yaml`.
+pub(super) fn is_of_policies(key: &str) -> bool {
+    let has = |shape: &Shape| shape.fields.iter().any(|field| field.key == key);
+    has(&sections::POLICIES) && !has(&sections::SERVER)
 }
 
 fn admin(report: &mut Report, secrets: &mut Secrets<'_>, node: &Node) -> Admin {

@@ -134,6 +134,7 @@ pub fn count(text: &str) -> Result<u64, Unfit> {
         "k" => 3,
         "M" => 6,
         "G" => 9,
+        "%" => return unfit(format!("`{text}` is a share"), format!("write it without `%`, as in `{number}`")),
         _ => return unfit(format!("`{text}` is not a count"), "write it as `4096`, `128k` or `2M`; k = 1000"),
     };
     if places == 0 && number.contains('.') {
@@ -313,6 +314,16 @@ pub fn address(text: &str) -> Result<std::net::SocketAddr, Unfit> {
         .unwrap_or(text)
         .parse()
         .or_else(|_| unfit(format!("`{text}` is not an address to listen on"), "write it as `127.0.0.1:8080`"))
+}
+
+/// `10.0.0.2:53`: where a server of others is asked.
+pub fn server(text: &str) -> Result<std::net::SocketAddr, Unfit> {
+    address(text).or_else(|_| {
+        unfit(
+            format!("`{}` is not the address of a server", text.trim()),
+            "write its IP address and its port, as in `10.0.0.2:53`; a name would have to be asked for somewhere first",
+        )
+    })
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@ use uuid::Uuid;
 use super::{
     Gateway,
     auth::{self, Caller},
+    code::Code,
     deadlines,
     gate::{Entry, Scarce},
     live::{Live, warm::Turn},
-    refusal::{Code, Refusal},
+    refusal::Refusal,
     standing::Standing,
     users,
 };

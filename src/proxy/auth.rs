@@ -5,10 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 
-use super::{
-    Gateway,
-    refusal::{Code, Refusal},
-};
+use super::{Gateway, code::Code, refusal::Refusal};
 use crate::{
     base::{
         names::{KeyId, TeamName},

@@ -8,13 +8,14 @@ use super::{
     Gateway,
     admit::Ask,
     attempt::{Failed, Given},
+    code::Code,
     explain::{self, Notes},
     funds::Funds,
     head::Head,
     live::Boarding,
-    nobody::{exhausted, nobody},
+    nobody::exhausted,
     race::{Entrant, Race},
-    refusal::{Code, Refusal},
+    refusal::Refusal,
     relay::Relay,
     report,
     standing::Standing,
@@ -80,7 +81,7 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
             }
             let refusal = match stand.wait(&gateway, &ask, &full(&ask, &decision, &[])).await {
                 Ok(true) => continue,
-                Ok(false) => funds.refusal(&decision).unwrap_or_else(|| nobody(&decision)),
+                Ok(false) => funds.refusal(&decision).unwrap_or_else(|| gateway.nobody(&decision)),
                 Err(refusal) => refusal,
             };
             gateway.judge_refused(&ask.live, &ask.route.name, ask.arm.as_ref(), refusal.code);
@@ -393,7 +394,7 @@ impl Leg {
 
     fn in_vain(&self) -> Refusal {
         match self.toll.tried() {
-            [] => nobody(&self.decision),
+            [] => self.gateway.nobody(&self.decision),
             tried => exhausted(tried, &self.seen, self.context_length),
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::refusal::{Code, Refusal};
+use super::{code::Code, refusal::Refusal};
 
 /// The SDKs' headers, the closer one first.
 const OF_SDKS: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];

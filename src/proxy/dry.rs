@@ -34,7 +34,7 @@ pub fn dry(
             if funds.shorten(team) {
                 continue;
             }
-            let refusal = funds.refusal(&decision).unwrap_or_else(|| nobody(&decision));
+            let refusal = funds.refusal(&decision).unwrap_or_else(|| nobody(&decision, &|_| None));
             return (decision, Some(refusal));
         };
         let Some(left) = left.filter(|left| decision.ceiling > *left) else { return (decision, None) };

@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     Gateway,
+    code::Code,
     lineup::Lineup,
     live::{lock, take_place},
-    refusal::{Code, Refusal},
+    refusal::Refusal,
 };
 use crate::{
     base::priority::Priority,

@@ -10,6 +10,7 @@ mod admit;
 mod answer;
 mod attempt;
 mod auth;
+mod code;
 mod course;
 mod deadlines;
 mod dry;
@@ -58,6 +59,7 @@ use tokio::sync::watch;
 pub use answer::Answer;
 use auth::Door;
 pub use auth::OPEN_TEAM;
+pub use code::Code;
 pub use dry::dry;
 pub use gate::{Bounds, keep_time};
 pub use hints::Hints;
@@ -67,7 +69,7 @@ pub use live::{
 };
 pub use notices::deliver as deliver_notices;
 pub use prober::keep_servers;
-pub use refusal::{Code, Refusal};
+pub use refusal::Refusal;
 pub use serve::serve;
 
 use crate::{

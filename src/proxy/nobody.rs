@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::refusal::{Code, Refusal};
+use super::{code::Code, refusal::Refusal};
 use crate::{
-    base::failure::Fault,
+    base::{catalog::Candidate, failure::Fault},
     policy::{Decision, Rejection, Unavailable, retry::AttemptSeen},
     telemetry::record::AttemptRecord,
 };
 
 /// When to come again where servers that may be ready soon are all that is missing.
 const SOON: Duration = Duration::from_secs(1);
+/// When to come again where only an operator can help: the longest wait that SDKs keep. They are not asked to wait it out.
+const LATER: Duration = Duration::from_secs(60);
 
 /// Every attempt failed: each is listed with its reason. `context_length`: somebody found the prompt too long.
 pub fn exhausted(tried: &[AttemptRecord], seen: &[AttemptSeen], context_length: bool) -> Refusal {
@@ -43,8 +45,9 @@ pub fn exhausted(tried: &[AttemptRecord], seen: &[AttemptSeen], context_length: 
     Refusal::new(Code::UpstreamError, message).detail("attempts", attempts)
 }
 
-/// Nobody may be tried: the refusal that fits what stands in the way of all.
-pub fn nobody(decision: &Decision) -> Refusal {
+/// Nobody may be tried: the refusal that fits what stands in the way of all. `back` says when a candidate that is
+/// switched off is on again by itself.
+pub fn nobody(decision: &Decision, back: &dyn Fn(&Candidate) -> Option<Duration>) -> Refusal {
     let all = |test: fn(&Rejection) -> bool| decision.rejected.iter().all(|rejected| test(&rejected.why));
     let any = |test: fn(&Rejection) -> bool| decision.rejected.iter().any(|rejected| test(&rejected.why));
     let listed: Vec<String> =
@@ -79,10 +82,17 @@ pub fn nobody(decision: &Decision) -> Refusal {
         .collect();
     let refusal = Refusal::new(code, message).detail("rejected", rejected);
     let soonest = decision.rejected.iter().filter_map(|rejected| match rejected.why {
+        Rejection::Off { .. } => Some(back(&rejected.candidate).unwrap_or(LATER)),
         Rejection::Unavailable(Unavailable::Broken(wait) | Unavailable::Parked(wait)) => Some(wait),
         Rejection::Spilled { wait, max } => Some(wait.saturating_sub(max)),
         Rejection::Unavailable(Unavailable::NotReady | Unavailable::Crowded) => Some(SOON),
         _ => None,
     });
-    if code == Code::NoCandidate { refusal.retry_after(soonest.min()) } else { refusal }
+    if code != Code::NoCandidate {
+        return refusal;
+    }
+    let all_withdrawn = decision.rejected.is_empty() && !decision.withdrawn.is_empty();
+    let soonest = soonest.min().or(all_withdrawn.then_some(LATER));
+    let refusal = refusal.retry_after(soonest);
+    Refusal { should_retry: soonest.is_none_or(|wait| wait < LATER), ..refusal }
 }

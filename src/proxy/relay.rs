@@ -17,7 +17,8 @@ use super::{
         events::{Break, Events},
         tap::{Broken, Tap, Tapped},
     },
-    refusal::{Code, Refusal},
+    code::Code,
+    refusal::Refusal,
     switches::{self, Cut},
     toll::{Bill, Outcome, Stop, Toll, Verdict},
 };

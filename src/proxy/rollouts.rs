@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Gateway, live::Live, refusal::Code};
+use super::{Gateway, code::Code, live::Live};
 use crate::{
     base::names::RouteName,
     ledger::{

@@ -14,10 +14,11 @@ use super::{
     admit::admit,
     answer::Answer,
     auth::{Caller, authenticate},
+    code::Code,
     course::{self, Course, Delivery},
     live::Live,
     models,
-    refusal::{Code, Refusal},
+    refusal::Refusal,
     report,
     waiting::Waiting,
 };

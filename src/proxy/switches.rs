@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -21,8 +22,10 @@ use tokio::sync::oneshot;
 use super::{
     Gateway,
     auth::Caller,
+    code::Code,
     live::Live,
-    refusal::{Code, Refusal},
+    nobody::nobody,
+    refusal::Refusal,
     toll::{Bill, Outcome, Verdict},
 };
 use crate::{
@@ -33,6 +36,7 @@ use crate::{
         row::switches::{SwitchKind, SwitchRow},
         switches::Known,
     },
+    policy::Decision,
     telemetry::metrics::{Label, SwitchLabels},
 };
 
@@ -141,6 +145,17 @@ pub fn off<'k>(known: &'k Known, candidate: &Candidate, now: Timestamp) -> Optio
     of(SwitchKind::Backend, &candidate.backend.name)
         .or_else(|| of(SwitchKind::Provider, candidate.backend.provider))
         .or_else(|| of(SwitchKind::Model, &candidate.model.name))
+}
+
+impl Gateway {
+    /// Nobody may be tried, as the switches stand now.
+    pub(super) fn nobody(&self, decision: &Decision) -> Refusal {
+        let (known, now) = (self.ledger.books().switches().load(), self.now());
+        nobody(decision, &|candidate| {
+            let until = off(&known, candidate, now)?.until_ms?;
+            u64::try_from(until.saturating_sub(now.as_millisecond())).ok().map(Duration::from_millis)
+        })
+    }
 }
 
 /// The switch by which a caller is off: its key's, its team's, or that of a team above.

@@ -7,7 +7,7 @@ use std::{
 
 use http::HeaderMap;
 
-use super::refusal::{Code, Refusal};
+use super::{code::Code, refusal::Refusal};
 use crate::{
     base::{
         fences::{Fence, Owner},

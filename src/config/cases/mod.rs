@@ -115,11 +115,11 @@ pub struct Cases {
 }
 
 impl Cases {
-    /// The policy tests beside the policies of `loaded`; `None` = there are none.
+    /// The policy tests beside the policies of `loaded`; `None` = there are none. `codes`: those that a client can see.
     ///
     /// # Errors
     /// Everything that is wrong with their files.
-    pub fn load(loaded: &Loaded, env: Environment<'_>, now: Timestamp) -> Result<Option<Self>, Faults> {
+    pub fn load(loaded: &Loaded, codes: &[&str], env: Environment<'_>, now: Timestamp) -> Result<Option<Self>, Faults> {
         let mut report = Report::default();
         let folder = loaded.server.policies.join(FOLDER);
         let texts = if folder.is_dir() { files::policies(&mut report, &folder, None) } else { Vec::new() };
@@ -132,19 +132,24 @@ impl Cases {
         let tried = lower_texts(Report::default(), &mut secrets, server, places, loaded.texts.clone(), now)?;
         let rules = rules(&mut report, &loaded.texts);
         let mut cases = Self { policies: tried.policies, list: Vec::new(), report, rules };
-        cases.read(texts);
+        cases.read(texts, codes);
         if cases.report.has_faults() { Err(cases.report.into_faults()) } else { Ok(Some(cases)) }
     }
 
-    fn read(&mut self, texts: Vec<(PathBuf, String)>) {
+    fn read(&mut self, texts: Vec<(PathBuf, String)>, codes: &[&str]) {
         for (path, text) in texts {
             let (file, source) = self.report.add(path, text);
             // A file that cannot be read further has been told of.
-            let Ok(Some(root)) = tree::parse(&mut self.report, file, &source.text) else { continue };
+            let Ok(root) = tree::parse(&mut self.report, file, &source.text) else { continue };
+            let Some(root) = root else {
+                let warning = self.report.warning(Span::new(file, 0..0), "a file without a policy test");
+                warning.label("empty").hint("write `tests:` with tests into it, or take it out");
+                continue;
+            };
             sections::cases::CASES.check(&mut self.report, &root);
             let list = root.get("tests").map(Node::items).unwrap_or_default();
             for node in list {
-                let case = read::case(&mut self.report, &self.policies, &root, node);
+                let case = read::case(&mut self.report, &self.policies, codes, &root, node);
                 self.list.extend(case);
             }
         }

@@ -29,14 +29,14 @@ const INPUT_TOKENS: u64 = 1000;
 const BYTES_A_TOKEN: u64 = 4;
 
 /// Reads one test of a file; `None` where it is too faulty to be tried.
-pub(super) fn case(report: &mut Report, policies: &Policies, file: &Node, node: &Node) -> Option<Case> {
+pub(super) fn case(report: &mut Report, policies: &Policies, codes: &[&str], file: &Node, node: &Node) -> Option<Case> {
     let (name, request) = (node.get("name")?, node.get("request")?);
     let at = node.read("at", units::instant).or_else(|| file.read("at", units::instant));
     if at.is_none() && node.get("at").or_else(|| file.get("at")).is_none() {
         let fault = report.fault(name.span, "a test without an instant");
         fault.label("when?").hint("write `at: 2026-11-23T12:00Z` in it or at the head of the file: prices have dates");
     }
-    let mut reader = Reader { report, policies };
+    let mut reader = Reader { report, policies, codes };
     let route = reader.route(request.get("model")?)?;
     let team = reader.team(node.get("caller"))?;
     let model = request.word("model").unwrap_or_default();
@@ -107,6 +107,7 @@ fn state(node: &Node) -> BudgetSeen {
 struct Reader<'r> {
     report: &'r mut Report,
     policies: &'r Policies,
+    codes: &'r [&'r str],
 }
 
 impl Reader<'_> {
@@ -258,11 +259,35 @@ impl Reader<'_> {
             "max_cost" => usd(node).map(Expectation::MaxCost),
             "max_hold" => usd(node).map(Expectation::MaxHold),
             "right" => node.text().and_then(|text| units::share(text).ok()).map(Expectation::Right),
-            "rules" => Some(Expectation::Rules(texts(node))),
-            "refused" => refused(node),
+            "rules" => {
+                let known = self.rules(route);
+                let names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+                Some(Expectation::Rules(self.among(node, "rule", &names)))
+            }
+            "refused" => self.refused(node),
             _ => None,
         };
         one.into_iter().collect()
+    }
+
+    /// The names of the rules that may match: of the route, and of what its split deals to.
+    fn rules(&self, route: &Route) -> Vec<Arc<str>> {
+        let arms = match &route.choice {
+            Choice::Split { arms, .. } => arms.as_slice(),
+            Choice::Value { .. } | Choice::Order(_) => &[],
+        };
+        let of_arms = arms.iter().filter_map(|arm| self.policies.routes.get(&arm.route)).flat_map(|arm| &arm.rules);
+        route.rules.iter().chain(of_arms).map(|rule| Arc::clone(&rule.name)).collect()
+    }
+
+    fn refused(&mut self, node: &Node) -> Option<Expectation> {
+        let place = if node.text().is_some() { node } else { node.get("code")? };
+        let code = place.text()?.to_owned();
+        if !self.codes.contains(&code.as_str()) {
+            self.unknown("error code", &code, place.span, self.codes.to_vec());
+        }
+        let status = node.read("status", units::count).and_then(|status| u16::try_from(status).ok());
+        Some(Expectation::Refused { code, status })
     }
 
     /// Texts that are to stand in `names`.
@@ -314,10 +339,4 @@ fn one_or_more(node: &Node) -> &[Node] {
 
 fn texts(node: &Node) -> Vec<String> {
     one_or_more(node).iter().filter_map(Node::text).map(str::to_owned).collect()
-}
-
-fn refused(node: &Node) -> Option<Expectation> {
-    let code = node.text().or_else(|| node.word("code"))?.to_owned();
-    let status = node.read("status", units::count).and_then(|status| u16::try_from(status).ok());
-    Some(Expectation::Refused { code, status })
 }

@@ -17,9 +17,11 @@ use crate::policy::Policies;
 pub mod amounts;
 mod backends;
 mod fences;
+pub mod idle;
 mod models;
 mod notify;
 mod prices;
+mod rates;
 mod rent;
 mod routes;
 pub mod rows;
@@ -93,6 +95,7 @@ pub fn lower(work: &mut Work<'_, '_>, hash: Arc<str>) -> Policies {
         notify,
     };
     warnings::note(work, &policies, &own_prices);
+    idle::note(work, &policies);
     policies
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     super::{close, diagnostic::Span, tree::Node, units},
-    Work, rows,
+    Work, rates, rows,
 };
 use crate::base::{
     money::{Currency, ExchangeRate},
@@ -214,7 +214,9 @@ fn row(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies) -> Option<
             fault.label("not defined").hint(close::hint(name, names, "define them under `holidays:`"));
         }
     }
-    rows::row(node, &|name| work.holidays(name)).map(|row| PriceRow { own: true, ..row })
+    let row = rows::row(node, &|name| work.holidays(name)).map(|row| PriceRow { own: true, ..row })?;
+    rates::note(work, node, &row);
+    Some(row)
 }
 
 fn check_currency(work: &mut Work<'_, '_>, node: &Node, currencies: &Currencies) {

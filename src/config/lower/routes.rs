@@ -155,7 +155,10 @@ fn split(work: &mut Work<'_, '_>, node: &Node, list: &Node) -> Choice {
             let fault = work.report.fault(name.span, format!("`{}` is a split itself", name.text));
             fault.label("an arm is a route or a model").hint("name the other split's arms here");
         } else if route.is_none() && sections.find("models", &name.text).is_none() {
-            unknown_target(work, &name.text, name.span, "route or model");
+            // An arm is no split, so this one is not offered either.
+            let whole = sections.table("routes").iter().filter(|(_, route)| route.get("split").is_none());
+            let names = whole.map(|(key, _)| key.text.as_str()).chain(sections.names("models")).collect();
+            unknown_target(work, &name.text, name.span, names);
         }
         let weight = weight.text().and_then(|text| units::count(text).ok()).and_then(|n| u32::try_from(n).ok());
         arms.push(Arm { route: RouteName::from(name.text.as_str()), weight: weight.unwrap_or(1) });
@@ -207,11 +210,9 @@ fn revision(work: &Work<'_, '_>, node: &Node, arms: &Node) -> Arc<str> {
     digits.into()
 }
 
-fn unknown_target(work: &mut Work<'_, '_>, name: &str, span: Span, what: &str) {
-    let sections = work.sections;
-    let names: Vec<&str> = sections.names("routes").chain(sections.names("models")).collect();
+fn unknown_target(work: &mut Work<'_, '_>, name: &str, span: Span, names: Vec<&str>) {
     let hint = close::hint(name, names, "define it under `routes:` or `models:`");
-    work.report.fault(span, format!("no {what} `{name}`")).label("not defined").hint(hint);
+    work.report.fault(span, format!("no route or model `{name}`")).label("not defined").hint(hint);
 }
 
 /// The candidates that a list of `model` and `model@backend` names, in its order.
@@ -219,8 +220,7 @@ pub fn named(work: &mut Work<'_, '_>, list: &Node, candidates: &[Arc<Candidate>]
     let mut named: Vec<CandidateId> = Vec::new();
     for place in list.items() {
         let Some(text) = place.text() else { continue };
-        let (model, backend) = text.split_once('@').map_or((text, None), |(model, backend)| (model, Some(backend)));
-        let found = one(work, place.span, model, backend, candidates);
+        let found = named_by(work, place.span, text, candidates);
         if let Some(twice) = found.iter().find(|id| named.contains(id)) {
             let label = candidates.get(twice.0 as usize).map(|candidate| candidate.label()).unwrap_or_default();
             work.report
@@ -233,13 +233,14 @@ pub fn named(work: &mut Work<'_, '_>, list: &Node, candidates: &[Arc<Candidate>]
     named
 }
 
-fn one(
+/// The candidates that `model` or `model@backend` names; none, with a fault, where nothing is called so.
+pub(super) fn named_by(
     work: &mut Work<'_, '_>,
     span: Span,
-    model: &str,
-    backend: Option<&str>,
+    text: &str,
     candidates: &[Arc<Candidate>],
 ) -> Vec<CandidateId> {
+    let (model, backend) = text.split_once('@').map_or((text, None), |(model, backend)| (model, Some(backend)));
     let sections = work.sections;
     let Some((_, node)) = sections.find("models", model) else {
         if sections.find("routes", model).is_some() {
@@ -285,7 +286,8 @@ pub fn aliases(work: &mut Work<'_, '_>) -> BTreeMap<String, String> {
             let fault = work.report.fault(node.span, format!("`{target}` is an alias itself"));
             fault.label("an alias").hint("name the route or model behind it");
         } else if sections.find("routes", target).is_none() && sections.find("models", target).is_none() {
-            unknown_target(work, target, node.span, "route or model");
+            let names = sections.names("routes").chain(sections.names("models")).collect();
+            unknown_target(work, target, node.span, names);
         }
         aliases.insert(key.text.clone(), target.to_owned());
     }

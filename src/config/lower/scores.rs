@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     super::{close, tree::Node, units},
-    Named, Work, amounts, warnings,
+    Named, Work, amounts, idle, warnings,
 };
 use crate::base::{
     catalog::Model,
@@ -62,6 +62,7 @@ fn row(
     if row.source.is_empty() {
         row.source = Arc::from("the operator's own row");
     }
+    idle::score_to_come(work, node);
     warnings::newer_score(work, node.span, &row);
     Some(row)
 }

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     super::{allowances, tree::Node, units},
-    Work,
+    Work, routes,
 };
 use crate::{
     base::{
@@ -36,12 +36,11 @@ pub fn lower(
         fault.label("a shadow goes to a model").hint("name the model whose answers you want to know the cost of");
         return None;
     }
-    if !work.known("models", "model", model, to.span) {
+    let found = routes::named_by(work, to.span, model, candidates);
+    if found.is_empty() {
         return None;
     }
-    let of_model = candidates.iter().filter(|candidate| candidate.model.name.as_str() == model);
-    let choice =
-        Choice::Value { candidates: of_model.map(|candidate| candidate.id).collect(), prefer: Prefer::BALANCED };
+    let choice = Choice::Value { candidates: found, prefer: Prefer::BALANCED };
     let (limit, per) = node.read("limit", allowances::spend)?;
     let owner = Owner::Route(name.clone());
     let fence = Fence {

@@ -166,7 +166,8 @@ fn scored(policies: &Policies, candidate: &Candidate) -> bool {
     policies.scores.knows(name)
 }
 
-fn ids(choice: &Choice) -> &[CandidateId] {
+/// The candidates that a route chooses from itself; none of a split.
+pub(super) fn ids(choice: &Choice) -> &[CandidateId] {
     match choice {
         Choice::Value { candidates, .. } | Choice::Order(candidates) => candidates,
         Choice::Split { .. } => &[],

@@ -1,11 +1,11 @@
 //! The keys that say how requests flow: hedges, priorities, and what a gateway takes at once.
 
-use super::super::shape::{Field, Kind, Shape, Unit, may};
+use super::super::shape::{Field, Kind, Shape, Unit, even_empty, may};
 use crate::base::priority::Priority;
 
 /// A route's hedges.
 pub const HEDGE: Field =
-    may("hedge", Kind::Shape(&HEDGES), "a second attempt beside one that is overdue; none unless stated");
+    even_empty("hedge", Kind::Shape(&HEDGES), "a second attempt beside one that is overdue; none unless stated");
 
 const HEDGES: Shape = Shape {
     name: "`hedge`",

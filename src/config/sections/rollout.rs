@@ -2,7 +2,7 @@
 
 use super::super::shape::{Kind, Shape, Unit, may, must};
 
-use Kind::{Amount, Name};
+use Kind::{Amount, Text};
 
 /// `guard`.
 pub const GUARD: Shape = Shape {
@@ -24,7 +24,7 @@ pub const GUARD: Shape = Shape {
 pub const SHADOW: Shape = Shape {
     name: "`shadow`",
     fields: &[
-        must("to", Name, "the model that answers too"),
+        must("to", Text, "the model (or model@backend) that answers too"),
         must("share", Amount(Unit::Share), "of how many requests"),
         must("limit", Amount(Unit::Spend), "what it may cost the operator, as in `20 USD/day`"),
     ],

@@ -13,7 +13,7 @@ use crate::{
     base::{money::Money, tenants::Midstream},
     ledger::{Demand, Hold, HoldError, Raised, TopUp},
     policy::stake::{GUARD, Stake},
-    proxy::refusal::{Code, Refusal},
+    proxy::{code::Code, refusal::Refusal},
 };
 
 /// Why a stream ends before its answer does.
