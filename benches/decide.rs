@@ -8,10 +8,7 @@ use criterion::{BenchmarkId, Criterion};
 use jiff::{Timestamp, civil};
 use turnpike::{
     base::{
-        catalog::{
-            Backend, Candidate, CandidateId, Endpoint, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer,
-            USUAL_PROBE,
-        },
+        catalog::{Backend, Candidate, CandidateId, Endpoint, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer},
         facts::{Category, Facts},
         fences::Owner,
         money::{Currency, ExchangeRate, Money},
@@ -65,7 +62,6 @@ fn candidate(number: u32) -> Candidate {
         provider: "openai",
         endpoints: vec![Endpoint::usual("http://127.0.0.1:1".parse().unwrap())],
         discover: None,
-        probe: USUAL_PROBE,
         accounts: Vec::new(),
         pick: Pick::Order,
         balance: "least_loaded",

@@ -19,6 +19,7 @@ use super::{
         StoreLine, UsageAnswer, UsageLine, WhyAnswer,
     },
     body, error,
+    unknown::{Unheard, UnknownName},
 };
 use crate::{
     base::money::{Currency, ExchangeRate},
@@ -36,6 +37,7 @@ use crate::{
         },
         row::{Checkpoint, Entry, PlaceRow, SettleRow},
     },
+    policy::Policies,
 };
 
 /// The store's clock is less off than this.
@@ -46,6 +48,11 @@ const MAX_WHY: usize = 500;
 /// Exchange rates by currency.
 pub type Currencies = BTreeMap<Currency, Vec<ExchangeRate>>;
 
+fn known_rates(rates: &Currencies) -> String {
+    let known: Vec<String> = rates.keys().map(ToString::to_string).chain(["USD".to_owned()]).collect();
+    format!("`currencies:` has `{}`", known.join("`, `"))
+}
+
 /// Why the books do not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum BooksFault {
@@ -55,29 +62,38 @@ pub enum BooksFault {
     /// No rate is known at some instant.
     #[error("no rate of {0} holds for all of that time\nhint: add one to `currencies:`")]
     NoRate(Currency),
+    /// Nobody bills in that currency, and it has no rate.
+    #[error("`{0}` is in no row, and has no rate\nhint: {1}")]
+    Foreign(Currency, String),
+    /// Nothing bears that name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
     /// The journal cannot be read.
     #[error("the books cannot be read: {0}")]
     Io(#[from] io::Error),
 }
 
-/// What the books in `folder` say.
+/// What the books in `folder` say. `policies`: whose names and rates of exchange are meant.
 ///
 /// # Errors
 /// [`BooksFault`].
-pub fn answer(folder: &Path, ask: &Ask, currencies: &Currencies) -> Result<UsageAnswer, BooksFault> {
-    answer_of(ask, currencies, |since, show| each_settled(folder, since, ask.own, show))
+pub fn answer(folder: &Path, ask: &Ask, policies: &Policies) -> Result<UsageAnswer, BooksFault> {
+    answer_of(ask, Some(policies), |since, show| each_settled(folder, since, ask.own, show))
 }
 
-/// What settled requests come to, wherever they are read: `each` shows those since an instant, and some from before, and
+/// What settled requests come to, wherever they are read. `policies`: whose names and rates of exchange are meant; `each` shows those since an instant, and some from before, and
 /// tells how many bytes could not be read.
 ///
 /// # Errors
 /// [`BooksFault`].
 pub fn answer_of(
     ask: &Ask,
-    currencies: &Currencies,
+    policies: Option<&Policies>,
     each: impl FnOnce(Timestamp, &mut dyn FnMut(&SettleRow)) -> io::Result<u64>,
 ) -> Result<UsageAnswer, BooksFault> {
+    let none = Currencies::new();
+    let currencies = policies.map_or(&none, |policies| &policies.currencies);
+    let mut unheard = Unheard::of(policies, &ask.filter);
     let exchange = (ask.currency != Currency::USD).then(|| {
         let rates = currencies.get(&ask.currency).cloned().unwrap_or_default();
         Exchange { currency: ask.currency, rates }
@@ -92,12 +108,18 @@ pub fn answer_of(
     let (mut usage, mut after, mut before) = (Usage::default(), Side::default(), Side::default());
     let since = ask.against.map_or(ask.stretch.since, |against| against.since.min(ask.stretch.since));
     let damaged_bytes = each(since, &mut |row| {
+        row.rows.iter().for_each(|row| unheard.meet(row));
         usage.add(row, &query);
         if let Some(against) = ask.against {
             after.add(row, ask.stretch, &ask.filter, &ask.zone);
             before.add(row, against, &ask.filter, &ask.zone);
         }
     })?;
+    unheard.check()?;
+    let foreign = ask.currency != Currency::USD && !currencies.contains_key(&ask.currency);
+    if foreign && !usage.total.native.contains_key(ask.currency.as_str()) {
+        return Err(BooksFault::Foreign(ask.currency, known_rates(currencies)));
+    }
     let names: Vec<String> = ask.by.iter().map(ToString::to_string).collect();
     let line = |values: &[String], sums: &Sums| {
         let group = names.iter().cloned().zip(values.iter().cloned()).collect();
@@ -240,13 +262,11 @@ pub(super) async fn usage(
     };
     let Some(folder) = admin.gateway.ledger().books().folder().map(Path::to_owned) else { return no_books() };
     let policies = admin.gateway.policies();
-    let answered = tokio::task::spawn_blocking(move || answer(&folder, &ask, &policies.currencies)).await;
+    let answered = tokio::task::spawn_blocking(move || answer(&folder, &ask, &policies)).await;
     match answered {
         Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(wrong @ (BooksFault::Ask(_) | BooksFault::NoRate(_)))) => {
-            error(StatusCode::BAD_REQUEST, "invalid_request", &wrong.to_string())
-        }
         Ok(Err(BooksFault::Io(failed))) => unreadable(&failed),
+        Ok(Err(wrong)) => error(StatusCode::BAD_REQUEST, "invalid_request", &wrong.to_string()),
         Err(failed) => unreadable(&failed),
     }
 }

@@ -16,6 +16,7 @@ use super::{
     Admin,
     api::{BudgetLine, BudgetList, RaiseBudget, RaiseLine},
     body, error,
+    unknown::UnknownName,
 };
 use crate::{
     base::{
@@ -213,7 +214,11 @@ pub(super) async fn list(
         }
     }
     let gateway = &admin.gateway;
-    let budgets = lines(&gateway.policies(), gateway.ledger(), Timestamp::now(), &listed);
+    let policies = gateway.policies();
+    if let Err(unknown) = UnknownName::check_team(&policies, None, listed.team.as_deref()) {
+        return error(StatusCode::BAD_REQUEST, "unknown_team", &unknown.to_string());
+    }
+    let budgets = lines(&policies, gateway.ledger(), Timestamp::now(), &listed);
     Json(BudgetList { budgets }).into_response()
 }
 

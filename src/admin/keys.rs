@@ -16,6 +16,7 @@ use super::{
     Admin,
     api::{CreateKey, KeyDetail, KeyLine, KeyList, KeyRevoked, NewSecret, RevokeKey, RotateKey},
     body, error,
+    unknown::UnknownName,
 };
 use crate::{
     base::names::KeyId,
@@ -46,7 +47,11 @@ pub(super) async fn list(
                 return Err(refused(StatusCode::BAD_REQUEST, "invalid_request", &message));
             }
         };
+        let policies = admin.gateway.policies();
         let views = off_the_path(&admin, |admin| Ok(views(admin, &admin.gateway.policies())?)).await?;
+        let teams = views.iter().map(|view| view.key.team.as_str());
+        UnknownName::check_team(&policies, teams, team.as_deref())
+            .map_err(|unknown| refused(StatusCode::BAD_REQUEST, "unknown_team", &unknown.to_string()))?;
         let wanted = |view: &&KeyView| team.as_ref().is_none_or(|team| view.key.team.as_str() == team);
         Ok(Json(KeyList { keys: views.iter().filter(wanted).map(KeyLine::from).collect() }).into_response())
     };

@@ -8,6 +8,7 @@ pub mod budgets;
 pub mod decisions;
 mod keys;
 pub mod switches;
+pub mod unknown;
 mod uses;
 
 use std::sync::{

@@ -168,7 +168,11 @@ pub fn order(
     })
 }
 
-fn read_target(text: &str) -> Result<(SwitchKind, &str), SwitchError> {
+/// The kind and the name that a text such as `backend:qwen` is made of.
+///
+/// # Errors
+/// [`SwitchError::Unfit`].
+pub fn read_target(text: &str) -> Result<(SwitchKind, &str), SwitchError> {
     let known = text.split_once(':').filter(|(_, name)| !name.is_empty());
     let known =
         known.and_then(|(kind, name)| Some((SwitchKind::ALL.into_iter().find(|known| known.as_str() == kind)?, name)));

@@ -4,16 +4,18 @@ use std::process::ExitCode;
 
 use comfy_table::{CellAlignment, Table, presets};
 use http::Method;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     books::{Till, path, shown, tell_reach, time},
+    flags::{self, BadUsage, Length},
     remote::Server,
 };
 use crate::{
     admin::{
         api::{BudgetLine, BudgetList, RaiseBudget},
         budgets,
+        unknown::UnknownName,
     },
     config,
 };
@@ -56,11 +58,11 @@ struct Raise {
     #[arg(required = true, num_args = 1..=2)]
     amount: Vec<String>,
     /// When it ends (`2027-01-01` or an instant).
-    #[arg(long, value_name = "TIME", required_unless_present = "length")]
-    until: Option<String>,
+    #[arg(long, value_name = "TIME", required_unless_present = "length", value_parser = flags::end)]
+    until: Option<Timestamp>,
     /// How long it holds from now (`4h`).
-    #[arg(long = "for", value_name = "LENGTH", id = "length", conflicts_with = "until")]
-    length: Option<String>,
+    #[arg(long = "for", value_name = "LENGTH", id = "length", conflicts_with = "until", value_parser = flags::length)]
+    length: Option<Length>,
     /// Why.
     #[arg(long, value_name = "TEXT")]
     why: String,
@@ -88,6 +90,7 @@ impl List {
         let budgets = match Till::find(&self.server)? {
             Till::Here(here) => {
                 here.tell_own();
+                UnknownName::check_team(&here.policies, None, wanted.team.as_deref())?;
                 budgets::lines(&here.policies, &here.ledger, Timestamp::now(), &wanted)
             }
             Till::There(remote) => {
@@ -140,17 +143,14 @@ fn table(budgets: &[BudgetLine]) -> Table {
 impl Raise {
     fn run(self) -> anyhow::Result<ExitCode> {
         let now = Timestamp::now();
-        let until = match (&self.until, &self.length) {
-            (Some(text), _) => config::instant(text)
-                .map_err(|unfit| anyhow::anyhow!("`--until`: {}\nhint: {}", unfit.problem, unfit.hint))?,
-            (None, length) => {
-                let text = length.as_deref().unwrap_or_default();
-                let length = config::duration(text)
-                    .map_err(|unfit| anyhow::anyhow!("`--for`: {}\nhint: {}", unfit.problem, unfit.hint))?;
-                now.checked_add(SignedDuration::try_from(length)?)?
-            }
+        let until = match (self.until, &self.length) {
+            (Some(until), _) => until,
+            (None, Some(length)) => length.after(now)?,
+            (None, None) => now,
         };
         let amount = self.amount.join(" ");
+        config::quota(&amount)
+            .map_err(|unfit| BadUsage(format!("the amount: {}\nhint: {}", unfit.problem, unfit.hint)))?;
         let wanted = RaiseBudget { budget: self.budget, amount, until, why: self.why };
         let raised: BudgetLine = match Till::find(&self.server)? {
             Till::Here(here) => {

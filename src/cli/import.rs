@@ -12,7 +12,7 @@ use comfy_table::{Table, presets};
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::json;
 
-use super::{policies, prices::of_catalog};
+use super::{flags, policies, prices::of_catalog};
 use crate::config::{
     self, catalog,
     import::{
@@ -58,7 +58,7 @@ struct Prices {
     /// `model_prices_and_context_window.json`.
     map: PathBuf,
     /// The first day or instant at which the rows hold; today unless named.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = from)]
     from: Option<String>,
     /// The server's file, or a folder of policies; `turnpike.yaml` unless named, else the folder `policies`.
     #[arg(short, long, value_name = "FILE")]
@@ -85,8 +85,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// An instant, in the words in which it will stand in the rows.
+fn from(text: &str) -> Result<String, String> {
+    flags::instant(text).map(|_| text.to_owned())
+}
+
 fn read(path: &Path) -> anyhow::Result<Text> {
-    let size = fs::metadata(path).with_context(|| format!("`{}` cannot be read", path.display()))?.len();
+    let found = fs::metadata(path).map_err(|error| {
+        anyhow::anyhow!(
+            "`{}` cannot be read: {error}\nhint: name the file of the other gateway, or its export",
+            path.display()
+        )
+    })?;
+    let size = found.len();
     if size > LONGEST {
         bail!("`{}` has {size} bytes; at most {LONGEST} are read", path.display());
     }
@@ -145,13 +156,7 @@ fn summary(imported: &Imported) -> String {
 
 fn prices(args: &Prices) -> anyhow::Result<ExitCode> {
     let now = Timestamp::now();
-    let from = match &args.from {
-        Some(text) => match config::instant(text) {
-            Ok(_) => text.clone(),
-            Err(error) => bail!("`--from`: {}\nhint: {}", error.problem, error.hint),
-        },
-        None => now.to_zoned(TimeZone::UTC).date().to_string(),
-    };
+    let from = args.from.clone().unwrap_or_else(|| now.to_zoned(TimeZone::UTC).date().to_string());
     let loaded = if args.catalog { None } else { policies::load(args.config.as_deref(), now)? };
     let wanted: Vec<Wanted> = match &loaded {
         Some(loaded) => {

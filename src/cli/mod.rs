@@ -7,8 +7,10 @@ mod budget;
 mod cases;
 pub mod catalog;
 pub mod check;
+mod damage;
 mod demo;
 mod explain;
+mod flags;
 mod import;
 mod key;
 mod policies;
@@ -112,7 +114,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         anstream::eprintln!("error: {}", told(&error));
-        ExitCode::FAILURE
+        if error.is::<flags::BadUsage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }
 

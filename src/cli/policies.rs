@@ -39,13 +39,3 @@ pub(super) fn or_folder(named: &Path) -> PathBuf {
     let missing = named == Path::new("turnpike.yaml") && !named.exists();
     missing.then(|| place(None)).flatten().unwrap_or_else(|| named.to_owned())
 }
-
-/// The instant of `--at`, or now.
-pub(super) fn instant(text: Option<&str>) -> anyhow::Result<Timestamp> {
-    text.map_or_else(|| Ok(Timestamp::now()), |text| instant_of("--at", text))
-}
-
-/// The instant that follows `flag` on the command line.
-pub(super) fn instant_of(flag: &str, text: &str) -> anyhow::Result<Timestamp> {
-    config::instant(text).map_err(|error| anyhow::anyhow!("`{flag}`: {}\nhint: {}", error.problem, error.hint))
-}

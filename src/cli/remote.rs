@@ -28,7 +28,7 @@ pub struct Server {
     #[arg(short, long, value_name = "FILE", default_value = "turnpike.yaml")]
     pub config: PathBuf,
     /// The admin address of a running gateway; by default that of the configuration.
-    #[arg(long, value_name = "URL", env = "TURNPIKE_SERVER")]
+    #[arg(long, value_name = "URL", env = "TURNPIKE_SERVER", value_parser = super::flags::gateway)]
     pub server: Option<String>,
     /// A file with the token for it, instead of `TURNPIKE_TOKEN`.
     #[arg(long, value_name = "FILE")]

@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{
+    damage,
     records::records_folder,
     run::{self, Doors},
 };
@@ -194,6 +195,7 @@ fn open_books(server: &ServerConfig) -> anyhow::Result<Ledger> {
     for (at, bytes) in &found.damaged {
         tracing::error!(segment = at.segment, offset = at.offset, bytes, "the journal is damaged here");
     }
+    damage::look(folder, found.damaged.iter().map(|(at, _)| *at).collect());
     if found.swept > 0 {
         tracing::warn!(
             requests = found.swept,

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use http::Method;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     books::{Here, Till, shown, tell_reach, time},
+    flags::{self, BadUsage, Length},
     remote::Server,
 };
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
         api::{Switch, SwitchLine, SwitchList},
         switches,
     },
-    config,
     ledger::keys::KeyStore,
 };
 
@@ -25,16 +25,16 @@ const PATH: &str = "/api/v1/switches";
 #[derive(Debug, clap::Args)]
 pub struct Off {
     /// What: `backend:X`, `provider:X`, `model:X`, `team:X`, `key:X` or `arm:X@ROUTE`.
-    #[arg(required_unless_present = "list")]
+    #[arg(requires = "why", value_parser = target)]
     target: Option<String>,
     /// It ends by itself after so long (`4h`).
-    #[arg(long = "for", value_name = "LENGTH", id = "length")]
-    length: Option<String>,
+    #[arg(long = "for", value_name = "LENGTH", id = "length", value_parser = flags::length)]
+    length: Option<Length>,
     /// End what is under way too; without it, that goes on to its end.
     #[arg(long)]
     cut: bool,
     /// Why; who asks in vain is told.
-    #[arg(long, value_name = "TEXT", required_unless_present = "list")]
+    #[arg(long, value_name = "TEXT", requires = "target")]
     why: Option<String>,
     /// List what is off.
     #[arg(long, conflicts_with_all = ["target", "length", "cut", "why"])]
@@ -50,6 +50,7 @@ pub struct Off {
 #[derive(Debug, clap::Args)]
 pub struct On {
     /// What: `backend:X`, `provider:X`, `model:X`, `team:X`, `key:X` or `arm:X@ROUTE`.
+    #[arg(value_parser = target)]
     target: String,
     /// Why.
     #[arg(long, value_name = "TEXT")]
@@ -61,21 +62,23 @@ pub struct On {
     server: Server,
 }
 
+/// What can be switched, by its form; whether there is such a thing is for the policies to say.
+fn target(text: &str) -> Result<String, String> {
+    switches::read_target(text).map(|_| text.to_owned()).map_err(|unfit| unfit.to_string())
+}
+
 /// Switches something off, or lists what is off.
 ///
 /// # Errors
 /// Whatever keeps it from being done.
 pub fn off(args: Off) -> anyhow::Result<ExitCode> {
+    if args.target.is_none() && !args.list {
+        let hint = "`turnpike off backend:X --why TEXT` switches it off, `turnpike off --list` shows what is";
+        anyhow::bail!(BadUsage(format!("what is to be switched off?\nhint: {hint}")));
+    }
     let till = Till::find(&args.server)?;
     let (Some(target), Some(why)) = (args.target, args.why) else { return list(&till, args.json) };
-    let until = match &args.length {
-        Some(text) => {
-            let length = config::duration(text)
-                .map_err(|unfit| anyhow::anyhow!("`--for`: {}\nhint: {}", unfit.problem, unfit.hint))?;
-            Some(Timestamp::now().checked_add(SignedDuration::try_from(length)?)?)
-        }
-        None => None,
-    };
+    let until = args.length.map(|length| length.after(Timestamp::now())).transpose()?;
     switch(&till, &Switch { target, off: true, until, cut: args.cut, why }, args.json)
 }
 

@@ -47,7 +47,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum BooksError {
     /// Another process has the folder.
-    #[error("the journal in `{0}` is in use by another process")]
+    #[error(
+        "the journal in `{0}` is in use by another process\nhint: a gateway runs on it already; give each its own `journal`"
+    )]
     InUse(String),
     /// The folder cannot be read or written.
     #[error("the journal cannot be used: {0}")]

@@ -65,7 +65,7 @@ async fn usage_says_what_was_billed_to_whom() {
     let remote = site.run_with(&[TOKEN], &remote).json();
     assert_eq!(remote["lines"], by_team["lines"]);
     site.run(&["usage", "--server", &server]).failed(1, &["wants a token"]);
-    site.run_with(&[TOKEN], &["usage", "--by", "colour", "--server", &server]).failed(1, &["no `colour`", "hint: "]);
+    site.run_with(&[TOKEN], &["usage", "--by", "colour", "--server", &server]).failed(2, &["no `colour`", "hint: "]);
     // And so do the other forms, and the folder of a gateway that has ended.
     let csv = site.run(&["usage", "--by", "team", "--csv"]).done();
     assert!(csv.starts_with("team,requests,attempts,input_tokens,") && csv.contains("\nthrifty,2,2,"), "{csv}");
@@ -196,6 +196,6 @@ async fn a_bill_is_compared_by_day_and_model() {
     let answer: Value = serde_json::from_str(&site.run(&["audit", "--invoice", "bill.csv", "--json"]).stdout).unwrap();
     assert_eq!((&answer["agree"], &answer["differ"]), (&false.into(), &1.into()));
     assert!(site.run(&["audit", "--invoice", "bill.csv", "--tolerance", "50%"]).code == Some(0));
-    site.run(&["audit", "--invoice", "bill.csv", "--tolerance", "much"]).failed(1, &["hint: write `0.5%`"]);
+    site.run(&["audit", "--invoice", "bill.csv", "--tolerance", "much"]).failed(2, &["hint: write `0.5%`"]);
     site.run(&["audit", "--invoice", "turnpike.yaml"]).failed(1, &["of no known bill", "hint: "]);
 }

@@ -56,5 +56,6 @@ mod switches;
 mod texts;
 mod tiers;
 mod timeouts;
+mod told;
 #[path = "../upstream/mod.rs"]
 mod upstream;

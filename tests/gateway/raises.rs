@@ -92,7 +92,7 @@ async fn the_commands_work_with_a_gateway_and_without_one() {
     let raise = |more: &[&str]| run(&[&["raise", "team/thrifty/month"], more].concat());
     raise(&["0.01 USD", "--for", "4h"]).failed(2, &["--why"]);
     raise(&["0.01 USD", "--why", "x"]).failed(2, &["--until"]);
-    raise(&["0.01", "--for", "4h", "--why", "x"]).failed(1, &["has no unit"]);
+    raise(&["0.01", "--for", "4h", "--why", "x"]).failed(2, &["has no unit"]);
     run(&["raise", "team/thrifty/year", "1 USD", "--for", "4h", "--why", "x"]).failed(1, &["there is no budget"]);
     let raised = raise(&["0.01", "USD", "--until", "2100-01-01", "--why", "before it runs", "--json"]).json();
     assert_eq!((&raised["limit"], &raised["left"]), (&json!("0.02"), &json!("0.02")));

@@ -196,10 +196,10 @@ async fn the_commands_work_with_a_gateway_and_without_one() {
     let token = [("TURNPIKE_TOKEN", OPS)];
     let run = |arguments: &[&str]| site.run_with(&token, arguments);
     run(&["off", "backend:one"]).failed(2, &["--why"]);
-    run(&["off"]).failed(2, &["TARGET"]);
+    run(&["off"]).failed(2, &["`turnpike off --list`"]);
     run(&["off", "backend:three", "--why", "x"]).failed(1, &["there is no backend `three`"]);
     run(&["off", "backend:one", "--why", "before it runs"]).done();
-    run(&["off", "key:testkey", "--why", "x", "--for", "4x"]).failed(1, &["--for"]);
+    run(&["off", "key:testkey", "--why", "x", "--for", "4x"]).failed(2, &["--for"]);
     let gateway = site.start().await;
     ask(&gateway, KEY, "one-model").await.is_refused(503, "no_candidate");
     let said = run(&["off", "team:search", "--for", "4h", "--why", "while it runs"]);

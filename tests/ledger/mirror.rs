@@ -33,7 +33,8 @@ fn day() -> Arc<Fence> {
 fn usage(folder: &Path, own: bool) -> UsageAnswer {
     let pairs = [("since", "1970-01-01"), ("own", if own { "true" } else { "false" })];
     let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    books::answer(folder, &Ask::read(&pairs, Timestamp::now()).unwrap(), &books::Currencies::new()).unwrap()
+    let none = turnpike::config::from_texts(&[], &|_| None, Timestamp::now()).unwrap();
+    books::answer(folder, &Ask::read(&pairs, Timestamp::now()).unwrap(), &none.policies).unwrap()
 }
 
 /// Charge and requests of all nodes, as `node` knows them.

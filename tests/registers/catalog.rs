@@ -44,5 +44,5 @@ fn the_pin_is_where_the_difference_begins_and_without_one_a_date_is_asked_for() 
     let answer = json(folder.path(), &["catalog", "diff"]);
     assert_eq!((&answer["from"], &answer["to"]), (&"2026-08-01".into(), &"2026-11-23".into()));
     let ran = run(folder.path(), &["catalog", "diff", "--from", "2026-11-01", "--to", "2026-10-01"]);
-    assert!(ran.code == 1 && ran.stderr.contains("is before"), "{}", ran.stderr);
+    assert!(ran.code == 2 && ran.stderr.contains("is before"), "{}", ran.stderr);
 }

@@ -81,5 +81,5 @@ fn without_policies_the_catalog_is_shown_and_an_unknown_name_gets_a_hint() {
     assert!(ran.stderr.contains("no price of `gpt-4oo` is known") && ran.stderr.contains("`gpt-4o`"), "{}", ran.stderr);
     assert!(ran.stdout.is_empty());
     let ran = run(folder.path(), &["prices", "--at", "yesterday"]);
-    assert!(ran.code == 1 && ran.stderr.contains("hint: "), "{}", ran.stderr);
+    assert!(ran.code == 2 && ran.stderr.contains("hint: "), "{}", ran.stderr);
 }

@@ -59,5 +59,5 @@ fn the_overview_has_a_line_for_every_model_and_marks_where_vendor_and_others_par
     let ran = run(folder.path(), &["scores", "gpt-4oo"]);
     assert!(ran.code == 1 && ran.stderr.contains("`gpt-4o`"), "{}", ran.stderr);
     let ran = run(folder.path(), &["scores", "--category", "cod"]);
-    assert!(ran.code == 1 && ran.stderr.contains("`code`"), "{}", ran.stderr);
+    assert!(ran.code == 2 && ran.stderr.contains("`code`"), "{}", ran.stderr);
 }

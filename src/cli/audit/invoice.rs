@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context, bail};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::super::{books::shown, remote::Server, usage};
+use super::super::{books::shown, flags::BadUsage, remote::Server, usage};
 use crate::{
     admin::api::{BillAnswer, BillLine, BillNumber, Decimal, UsageAnswer, UsageLine},
     base::money::{Currency, NANO},
@@ -46,6 +46,7 @@ impl Bill {
     /// Prints the comparison and tells whether both agree; `None` when no bill was named.
     pub(super) fn compared(&self, server: &Server, as_json: bool) -> anyhow::Result<Option<bool>> {
         let Some(file) = &self.invoice else { return Ok(None) };
+        let tolerance = self.tolerance()?;
         let name = file.display();
         let size = std::fs::metadata(file).with_context(|| format!("`{name}` cannot be read"))?.len();
         if size > LARGEST {
@@ -53,7 +54,6 @@ impl Bill {
         }
         let text = std::fs::read(file).with_context(|| format!("`{name}` cannot be read"))?;
         let invoice = read(&String::from_utf8_lossy(&text)).with_context(|| format!("`{name}`"))?;
-        let tolerance = self.tolerance()?;
         let books = self.books(server, &invoice)?;
         let lines = compare(&books, &invoice, tolerance);
         let differ = lines.iter().filter(|line| !line.agrees()).count();
@@ -67,7 +67,7 @@ impl Bill {
 
     fn tolerance(&self) -> anyhow::Result<Tolerance> {
         let Some(text) = &self.tolerance else { return Ok(Tolerance::default()) };
-        let wrong = || anyhow::anyhow!("`--tolerance {text}` is neither\nhint: write `0.5%` or `0.01 USD`");
+        let wrong = || BadUsage(format!("`--tolerance {text}` is neither\nhint: write `0.5%` or `0.01 USD`"));
         if let Some(share) = text.trim().strip_suffix('%') {
             let hundredths = read_nano(share).filter(|share| (0..=100_000_000_000).contains(share));
             let ppm = hundredths.and_then(|nano| u32::try_from(nano / 100_000).ok()).ok_or_else(wrong)?;

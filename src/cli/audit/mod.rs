@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     books::{Place, shown},
+    check::count,
     remote::{Remote, Server},
 };
 use crate::{
@@ -122,7 +123,11 @@ fn print(answer: &AuditAnswer) {
     if untold > 0 {
         anstream::println!("and {untold} more");
     }
-    let verdict = if answer.balanced { "the books balance".to_owned() } else { format!("{} faults", answer.found) };
+    let verdict = if answer.balanced {
+        "the books balance".to_owned()
+    } else {
+        count(usize::try_from(answer.found).unwrap_or(usize::MAX), "fault")
+    };
     anstream::println!(
         "{verdict}: {} requests, {} attempts, {} USD, {} windows compared with the store, {} requests under way",
         answer.requests,

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 
 use super::remote::{Remote, Server};
 use crate::{
-    admin::books::Currencies,
     base::store::StoreConfig,
     config::{self, Loaded},
     ledger::{BooksError, Ledger},
@@ -27,8 +26,8 @@ pub(super) enum Place {
     Here {
         /// The folder of the segments.
         folder: PathBuf,
-        /// The exchange rates of the policies.
-        currencies: Currencies,
+        /// What the operator wrote.
+        policies: Arc<Policies>,
         /// Where the gateway would be, if one runs.
         gateway: String,
     },
@@ -45,8 +44,8 @@ impl Place {
         let loaded = configuration(server)?;
         Ok(Self::Here {
             folder: loaded.server.journal.join("books"),
-            currencies: loaded.policies.currencies.clone(),
             gateway: format!("http://{}", loaded.server.admin.listen),
+            policies: loaded.policies,
         })
     }
 }

@@ -11,7 +11,7 @@ use comfy_table::{Table, presets};
 use jiff::{Timestamp, civil};
 use serde_json::json;
 
-use super::policies;
+use super::{flags, policies};
 use crate::config::{self, Loaded, catalog};
 pub use changes::{Change, changes};
 pub use moves::{Moved, moves};
@@ -33,14 +33,14 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Diff {
     /// The older set; `catalog:` of the configuration unless named.
-    #[arg(long, value_name = "DATE")]
-    from: Option<String>,
+    #[arg(long, value_name = "DATE", value_parser = flags::day)]
+    from: Option<civil::Date>,
     /// The newer set; the newest one unless named.
-    #[arg(long, value_name = "DATE")]
-    to: Option<String>,
+    #[arg(long, value_name = "DATE", value_parser = flags::day)]
+    to: Option<civil::Date>,
     /// Decide the sample requests at that instant; now unless named.
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = flags::instant)]
+    at: Option<Timestamp>,
     /// The server's file, or a folder of policies; `turnpike.yaml` unless named, else the folder `policies`.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -55,21 +55,21 @@ struct Diff {
 /// Runs one of the catalog's commands.
 ///
 /// # Errors
-/// A configuration at fault, dates that are none or stand the wrong way round.
+/// A configuration at fault, dates that stand the wrong way round.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Command::Diff(args) = args.command;
-    let at = policies::instant(args.at.as_deref())?;
+    let at = args.at.unwrap_or_else(Timestamp::now);
     let loaded = policies::load(args.config.as_deref(), at)?;
     let pinned = loaded.as_ref().and_then(|loaded| loaded.server.catalog);
-    let Some(from) = args.from.as_deref().map(day).transpose()?.or(pinned) else {
+    let Some(from) = args.from.or(pinned) else {
         bail!(
             "the configuration pins no catalog, so it follows the newest\nhint: name the older set, as in `--from {}`",
             catalog::built_in().date
         );
     };
-    let to = args.to.as_deref().map(day).transpose()?.unwrap_or(catalog::built_in().date);
+    let to = args.to.unwrap_or(catalog::built_in().date);
     if to < from {
-        bail!("`--to {to}` is before `--from {from}`");
+        bail!(flags::BadUsage(format!("`--to {to}` is before `--from {from}`\nhint: `--from` is the older set")));
     }
     let report = report(from, to, at, loaded.as_ref(), args.all)?;
     if args.json {
@@ -78,13 +78,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::println!("{}", report.table());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn day(text: &str) -> anyhow::Result<civil::Date> {
-    match civil::Date::strptime("%Y-%m-%d", text) {
-        Ok(day) => Ok(day),
-        Err(_) => bail!("`{text}` is not a day\nhint: write it as `2026-11-23`"),
-    }
 }
 
 /// What `catalog diff` tells.

@@ -20,7 +20,10 @@ use self::{
     traffic::Tally,
     vendors::{Mood, Vendor, Vendors},
 };
-use super::run::{self, Doors};
+use super::{
+    flags,
+    run::{self, Doors},
+};
 use crate::{
     admin::Admin,
     base::records::RecordsConfig,
@@ -48,8 +51,8 @@ pub struct Args {
     #[arg(long, default_value_t = 8081)]
     vendors_port: u16,
     /// Decide as on that day, with its models and prices: `2025-02-15` tours early 2025.
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = flags::instant)]
+    at: Option<Timestamp>,
     /// Send no traffic of its own.
     #[arg(long)]
     quiet: bool,
@@ -92,12 +95,7 @@ const EARLY_2025: &[(&str, &str)] = &[
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // The request log would drown the table; what the gateway warns of is shown.
     telemetry::log::start_at("warn");
-    let at = match &args.at {
-        Some(text) => {
-            Some(config::instant(text).map_err(|error| anyhow::anyhow!("`--at`: not a time; hint: {}", error.hint))?)
-        }
-        None => None,
-    };
+    let at = args.at;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(demo(args, at))
 }

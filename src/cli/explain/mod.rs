@@ -16,6 +16,7 @@ use serde_json::{json, value::RawValue};
 
 use super::{
     books::configuration,
+    flags::{self, BadUsage},
     policies,
     records::{lost_told, records_folder},
     remote::{Remote, Server},
@@ -48,8 +49,8 @@ pub struct Args {
     #[arg(long)]
     team: Option<String>,
     /// Decide as at that moment, with its prices and scores.
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = flags::instant)]
+    at: Option<Timestamp>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -82,7 +83,7 @@ pub struct WhyArgs {
 /// # Errors
 /// A request that is none, a gateway that does not answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let at = args.at.as_deref().map(|text| policies::instant_of("--at", text)).transpose()?;
+    let at = args.at;
     let request = request(args.request.as_deref(), args.route.as_deref())?;
     let answer = match &args.server.server {
         Some(address) => {
@@ -124,7 +125,10 @@ fn request(path: Option<&Path>, route: Option<&str>) -> anyhow::Result<String> {
         (None, Some(route)) => {
             text = json!({"model": route, "messages": [{"role": "user", "content": "Hello!"}]}).to_string();
         }
-        (None, None) => bail!("nothing to explain\nhint: name a file with a chat request, `-` for stdin, or `--route`"),
+        (None, None) => {
+            let text = "nothing to explain\nhint: name a file with a chat request, `-` for stdin, or `--route`";
+            bail!(BadUsage(text.to_owned()))
+        }
     }
     Ok(text)
 }

@@ -12,11 +12,14 @@ use secrecy::ExposeSecret;
 
 pub(super) use self::place::local_user;
 use self::place::{Place, deed};
-use super::{books::tell_reach, remote::Server};
+use super::{
+    books::{self, tell_reach},
+    flags::{self, BadUsage, Length},
+    remote::Server,
+};
 use crate::{
-    admin::api::{CreateKey, KeyDetail, KeyLine, KeyList, KeyRevoked, NewSecret, RevokeKey, RotateKey},
+    admin::api::{CreateKey, KeyDetail, KeyLine, KeyRevoked, NewSecret, RevokeKey, RotateKey},
     base::{hex, tenants::Key},
-    config,
     ledger::keys::{KeyError, KeyOrder, id_of, make},
 };
 
@@ -48,8 +51,8 @@ struct Create {
     #[arg(long)]
     name: Option<String>,
     /// When it ends (`2027-01-01` or an instant).
-    #[arg(long, value_name = "TIME")]
-    expires: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = flags::end)]
+    expires: Option<Timestamp>,
     /// It may ask why, once a later version answers that.
     #[arg(long)]
     explain: bool,
@@ -85,8 +88,8 @@ struct Rotate {
     /// The key.
     id: String,
     /// How long the secret before stays valid (`7d`); without it, it ends at once.
-    #[arg(long, value_name = "TIME")]
-    overlap: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = flags::length)]
+    overlap: Option<Length>,
     /// Why; booked.
     #[arg(long, value_name = "TEXT")]
     why: Option<String>,
@@ -126,7 +129,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn id(text: &str) -> anyhow::Result<&str> {
     let id = id_of(text).unwrap_or(text);
     if id.is_empty() || id.len() > 200 || id.starts_with("tpk_") {
-        bail!("this is not the id of a key\nhint: `turnpike key list` shows them; a key's id stands behind its `tpk_`");
+        let hint = "`turnpike key list` shows them; a key's id stands behind its `tpk_`";
+        bail!(BadUsage(format!("this is not the id of a key\nhint: {hint}")));
     }
     Ok(id)
 }
@@ -142,7 +146,7 @@ fn path(id: &str) -> String {
 
 impl Create {
     fn run(self) -> anyhow::Result<()> {
-        let order = self.order()?;
+        let order = self.order();
         if self.yaml {
             let made = make(&order)?;
             anstream::println!("{}", yaml_row(&made.key));
@@ -160,19 +164,9 @@ impl Create {
         Ok(())
     }
 
-    fn order(&self) -> anyhow::Result<KeyOrder> {
-        let expires = match &self.expires {
-            Some(text) => Some(
-                config::instant(text)
-                    .map_err(|error| anyhow::anyhow!("`--expires`: not a time\nhint: {}", error.hint))?,
-            ),
-            None => None,
-        };
-        if expires.is_some_and(|end| end <= Timestamp::now()) {
-            bail!("`--expires` lies in the past");
-        }
-        let name = self.name.clone();
-        Ok(KeyOrder { team: self.team.as_str().into(), name, expires, explain: self.explain })
+    fn order(&self) -> KeyOrder {
+        let (name, expires) = (self.name.clone(), self.expires);
+        KeyOrder { team: self.team.as_str().into(), name, expires, explain: self.explain }
     }
 
     fn stored(&self, order: &KeyOrder) -> anyhow::Result<NewSecret> {
@@ -210,13 +204,13 @@ impl List {
             anstream::println!("{text}");
             return Ok(());
         }
-        let mut list = match &place {
-            Place::Here(here) => KeyList { keys: here.views()?.iter().map(KeyLine::from).collect() },
-            Place::There(remote) => remote.ask(Method::GET, "/api/v1/keys", None::<&()>)?,
+        let list = match &place {
+            Place::Here(here) => here.list(self.team.as_deref())?,
+            Place::There(remote) => {
+                let wanted: Vec<_> = self.team.iter().map(|team| ("team".to_owned(), team.clone())).collect();
+                remote.ask(Method::GET, &books::path("/api/v1/keys", &wanted), None::<&()>)?
+            }
         };
-        if let Some(team) = &self.team {
-            list.keys.retain(|key| key.team == *team);
-        }
         if self.json {
             anstream::println!("{}", serde_json::to_string(&list)?);
         } else if list.keys.is_empty() {
@@ -242,9 +236,7 @@ fn one(place: &Place, id: &str) -> anyhow::Result<KeyDetail> {
 
 impl Rotate {
     fn run(self) -> anyhow::Result<()> {
-        let overlap = self.overlap.as_deref().map_or(Ok(Duration::ZERO), config::duration);
-        let overlap =
-            overlap.map_err(|unfit| anyhow::anyhow!("`--overlap`: {}\nhint: {}", unfit.problem, unfit.hint))?;
+        let overlap = self.overlap.as_ref().map_or(Duration::ZERO, |length| length.time);
         let id = id(&self.id)?;
         let rotated = match Place::find(&self.server, true)? {
             Place::Here(here) => {
@@ -255,7 +247,7 @@ impl Rotate {
                 NewSecret { id, secret, former_until: Some(until), reached: None }
             }
             Place::There(remote) => {
-                let body = RotateKey { overlap: self.overlap, why: self.why };
+                let body = RotateKey { overlap: self.overlap.map(|length| length.text), why: self.why };
                 remote.ask(Method::POST, &format!("{}/rotate", path(id)), Some(&body))?
             }
         };

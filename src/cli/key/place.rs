@@ -6,6 +6,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 
 use crate::{
+    admin::{api::KeyList, unknown::UnknownName},
     base::{names::KeyId, store::StoreConfig, tenants::Key},
     cli::{
         books::{self, tell_later},
@@ -88,6 +89,15 @@ impl Here {
         };
         let files = self.loaded.policies.keys.values().map(AsRef::as_ref);
         Ok(listing(&stored.keys, files, &uses, Timestamp::now()))
+    }
+
+    /// The keys, or those of a team.
+    pub(super) fn list(&self, team: Option<&str>) -> anyhow::Result<KeyList> {
+        let views = self.views()?;
+        let teams = views.iter().map(|view| view.key.team.as_str());
+        UnknownName::check_team(&self.loaded.policies, teams, team)?;
+        let wanted = views.iter().filter(|view| team.is_none_or(|team| view.key.team.as_str() == team));
+        Ok(KeyList { keys: wanted.map(Into::into).collect() })
     }
 
     /// What the user is told of a failure: an unknown key with names that are close.

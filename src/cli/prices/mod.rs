@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use jiff::Timestamp;
 
-use super::policies;
+use super::{flags, policies};
 use crate::config;
 pub use view::{Nano, Offer, of_catalog};
 
@@ -17,8 +17,8 @@ pub struct Args {
     /// Only this one, with every row: a model, its name in the catalog, an alias, or what a vendor calls it.
     model: Option<String>,
     /// As of that instant, as in `2025-02-01T03:00+08:00`; now unless named.
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = flags::instant)]
+    at: Option<Timestamp>,
     /// The server's file, or a folder of policies; `turnpike.yaml` unless named, else the folder `policies`.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -33,9 +33,9 @@ pub struct Args {
 /// Prints the register.
 ///
 /// # Errors
-/// A configuration at fault, an instant that is none, a model that nobody sells.
+/// A configuration at fault, a model that nobody sells.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let at = policies::instant(args.at.as_deref())?;
+    let at = args.at.unwrap_or_else(Timestamp::now);
     let loaded = policies::load(args.config.as_deref(), Timestamp::now())?;
     let currencies = loaded.as_ref().map(|loaded| loaded.policies.currencies.clone()).unwrap_or_default();
     let set = loaded.as_ref().and_then(|loaded| loaded.server.catalog).map(config::catalog::as_of);
@@ -55,7 +55,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             if found.is_empty() {
                 let all = everything();
                 let names = all.iter().flat_map(Offer::names);
-                let hint = config::close_names(wanted, names, "the catalog is empty");
+                let hint = match config::closest(wanted, names) {
+                    Some(close) => close,
+                    None => {
+                        "`turnpike prices` lists what your policies use, `turnpike prices --catalog` all".to_owned()
+                    }
+                };
                 anyhow::bail!("no price of `{wanted}` is known\nhint: {hint}");
             }
             found

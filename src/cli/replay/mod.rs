@@ -21,7 +21,7 @@ use self::{
     fate::{Fate, Side},
     tally::{Changes, Tally},
 };
-use super::{policies::instant_of, records::stream};
+use super::{flags, records::stream};
 use crate::{
     admin::api::{ReplayAnswer, VerifiedLine},
     base::price::{PriceRow, in_force},
@@ -44,8 +44,8 @@ pub struct Args {
     #[arg(long, value_name = "OLD")]
     against: Option<PathBuf>,
     /// The new side pays the prices of that date, at each request's own time of day and rate of exchange.
-    #[arg(long, value_name = "DATE")]
-    prices_at: Option<String>,
+    #[arg(long, value_name = "DATE", value_parser = flags::instant)]
+    prices_at: Option<Timestamp>,
     /// Folders of records, or files of them.
     #[arg(value_name = "RECORDS", required = true)]
     records: Vec<PathBuf>,
@@ -62,7 +62,7 @@ pub struct Args {
 /// # Errors
 /// Policies or records that cannot be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let prices_at = args.prices_at.as_deref().map(|text| instant_of("--prices-at", text)).transpose()?;
+    let prices_at = args.prices_at;
     if let Some(path) = &args.html {
         has_a_place(path)?;
     }

@@ -31,7 +31,7 @@ use self::{
     rows::Row,
     suite::{Question, Suite},
 };
-use super::policies;
+use super::{flags, policies};
 use crate::{
     base::{facts::Category, money::write_nano},
     config::{self, Loaded},
@@ -58,8 +58,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
     /// The most that all runs with this results file may spend, as in `2 USD`.
-    #[arg(long, value_name = "AMOUNT")]
-    budget: Option<String>,
+    #[arg(long, value_name = "AMOUNT", value_parser = flags::usd)]
+    budget: Option<i64>,
     /// How many questions are asked at once.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -97,12 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let loaded =
         config::load(&path, &env).map_err(|faults| anyhow::anyhow!("the configuration is at fault\n{faults}"))?;
     check(&args, &suite, &loaded.policies)?;
-    let budget = args.budget.as_deref().map(|text| {
-        config::usd(text)
-            .map(i128::from)
-            .map_err(|error| anyhow::anyhow!("`--budget`: {}\nhint: {}", error.problem, error.hint))
-    });
-    let budget = budget.transpose()?;
+    let budget = args.budget.map(i128::from);
     let place = args.results.clone().unwrap_or_else(|| {
         let stem = args.suite.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.results.jsonl"))

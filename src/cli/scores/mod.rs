@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use super::policies;
+use super::{flags, policies};
 use crate::{
     base::{
         facts::Category,
@@ -23,11 +23,11 @@ pub struct Args {
     /// Only this one, with every row: a model, its name in the catalog, or an alias.
     model: Option<String>,
     /// What was known on that day, as in `2025-02-01`; today unless named.
-    #[arg(long, value_name = "DAY")]
-    at: Option<String>,
+    #[arg(long, value_name = "DAY", value_parser = flags::day)]
+    at: Option<civil::Date>,
     /// Only this category.
-    #[arg(long)]
-    category: Option<String>,
+    #[arg(long, value_parser = flags::category)]
+    category: Option<Category>,
     /// The server's file, or a folder of policies; `turnpike.yaml` unless named, else the folder `policies`.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -50,10 +50,10 @@ pub struct Known<'a> {
 /// Prints the register.
 ///
 /// # Errors
-/// A configuration at fault, a day that is none, a model or category that nobody knows.
+/// A configuration at fault, a model that nobody knows.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let day = policies::instant(args.at.as_deref())?.to_zoned(TimeZone::UTC).date();
-    let category = args.category.as_deref().map(category).transpose()?;
+    let day = args.at.unwrap_or_else(|| Timestamp::now().to_zoned(TimeZone::UTC).date());
+    let category = args.category;
     let loaded = policies::load(args.config.as_deref(), Timestamp::now())?;
     let built_in = loaded.is_none().then(|| of_catalog(config::catalog::built_in()));
     let policies = loaded.as_ref().map(|loaded| loaded.policies.as_ref());
@@ -74,13 +74,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::println!("{}", table::overview(&view));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn category(name: &str) -> anyhow::Result<Category> {
-    Category::parse(name).ok_or_else(|| {
-        let hint = config::close_names(name, Category::ALL.map(|category| category.as_str()), "");
-        anyhow::anyhow!("no category `{name}`\nhint: {hint}")
-    })
 }
 
 /// The register of the catalog alone, with the usual trust.

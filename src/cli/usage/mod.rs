@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     books::{Place, path, shown, time},
+    flags::BadUsage,
     remote::Server,
 };
 use crate::{
@@ -166,10 +167,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// What the books say, wherever they are.
 pub(super) fn ask(server: &Server, pairs: &[(String, String)]) -> anyhow::Result<UsageAnswer> {
+    let wanted = Ask::read(pairs, Timestamp::now()).map_err(|wrong| BadUsage(wrong.to_string()))?;
     match Place::find(server)? {
-        Place::Here { folder, currencies, .. } => {
-            Ok(books::answer(&folder, &Ask::read(pairs, Timestamp::now())?, &currencies)?)
-        }
+        Place::Here { folder, policies, .. } => Ok(books::answer(&folder, &wanted, &policies)?),
         Place::There(remote) => remote.ask(Method::GET, &path("/api/v1/usage", pairs), None::<&()>),
     }
 }

@@ -8,14 +8,12 @@ use uuid::Uuid;
 
 use super::super::{
     books::configuration,
+    flags::BadUsage,
     records::stream::{self, Passed},
     remote::Server,
 };
 use crate::{
-    admin::{
-        api::UsageAnswer,
-        books::{self, Currencies},
-    },
+    admin::{api::UsageAnswer, books},
     base::money::Currency,
     config,
     ledger::{
@@ -33,17 +31,17 @@ use crate::{
 /// # Errors
 /// A question that is none, records that cannot be read.
 pub(super) fn ask(server: &Server, named: &[PathBuf], pairs: &[(String, String)]) -> anyhow::Result<UsageAnswer> {
-    let ask = Ask::read(pairs, Timestamp::now())?;
-    let currencies = match ask.currency {
-        Currency::USD => Currencies::new(),
-        _ => configuration(server)?.policies.currencies.clone(),
+    let ask = Ask::read(pairs, Timestamp::now()).map_err(|wrong| BadUsage(wrong.to_string()))?;
+    let policies = match ask.currency {
+        Currency::USD => None,
+        _ => Some(configuration(server)?.policies),
     };
     let files = stream::files(named)?;
     anstream::eprintln!(
         "note: summed up from records; the books are the truth, and tell of what was swept or not recorded, too"
     );
     let mut passed = Passed::default();
-    let answer = books::answer_of(&ask, &currencies, |_, show| {
+    let answer = books::answer_of(&ask, policies.as_deref(), |_, show| {
         passed = stream::each(&files, |line| show(&settled(line))).map_err(io::Error::other)?;
         Ok(passed.lost_bytes)
     })?;

@@ -94,6 +94,17 @@ impl Reader {
         Ok(reader)
     }
 
+    /// A reader of so many of the newest segments.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn of_newest(folder: &Path, segments: usize) -> io::Result<Self> {
+        let mut reader = Self::open(folder, Position::default())?;
+        // The newest come first: they are taken from the end.
+        reader.segments.truncate(segments);
+        Ok(reader)
+    }
+
     /// Where the reader stands: behind the last entry that it gave.
     pub fn position(&self) -> Position {
         self.at

@@ -32,10 +32,23 @@ use crate::base::{
 #[derive(Debug, thiserror::Error)]
 pub enum KeyStoreError {
     /// Another process has the file.
-    #[error("`{0}` is in use by another process")]
+    #[error(
+        "`{0}` is in use by another process\nhint: a gateway runs on this journal already; give each its own `journal`"
+    )]
     InUse(String),
+    /// The file is damaged, or may not be opened.
+    #[error(
+        "the key store `{path}` cannot be opened: {cause}\nhint: put a copy of it in its place; where it is moved away, its \
+         keys and revocations are lost, but for those that a shared store has"
+    )]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system or the store says.
+        cause: Box<redb::Error>,
+    },
     /// The file cannot be read or written.
-    #[error("the key store failed: {0}")]
+    #[error("the key store (`keys.redb` in the journal's folder) failed: {0}")]
     Store(#[from] Box<redb::Error>),
     /// A row is not one of ours.
     #[error("the key store holds a damaged row `{0}`\nhint: put `keys.redb` back from a copy")]

@@ -40,13 +40,14 @@ impl KeyStore {
     /// Opens `keys.redb` in the journal's folder, making both if need be.
     ///
     /// # Errors
-    /// [`KeyStoreError::InUse`] when another process has it, [`KeyStoreError::Store`] when it cannot be opened.
+    /// [`KeyStoreError::InUse`] when another process has it, [`KeyStoreError::Unreadable`] when it is damaged or may not be
+    /// opened.
     pub fn open(journal: &Path) -> Result<Self, KeyStoreError> {
         std::fs::create_dir_all(journal).map_err(redb::Error::Io).map_err(failed)?;
         let path = journal.join(FILE);
         let database = Database::create(&path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => KeyStoreError::InUse(path.display().to_string()),
-            other => failed(other),
+            other => KeyStoreError::Unreadable { path: path.display().to_string(), cause: Box::new(other.into()) },
         })?;
         let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&path, owner_only).map_err(redb::Error::Io).map_err(failed)?;

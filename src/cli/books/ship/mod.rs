@@ -19,7 +19,7 @@ use tokio_postgres::Config;
 use self::sink::{Failure, Sink};
 use crate::{
     base::hex,
-    cli::{books::Place, remote::Server},
+    cli::{books::Place, flags::BadUsage, remote::Server},
     ledger::{
         journal::{Position, Reader, Reading},
         mirror_folder,
@@ -81,7 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Place::Here { folder, .. } = Place::find(&server)? else { bail!("only a journal's folder is shipped") };
     let mut config: Config = ship.to.parse().map_err(|_| {
         // The parser's own words may repeat a password.
-        anyhow::anyhow!("`--to` is not the address of a database\nhint: `postgres://USER:PASSWORD@HOST:5432/NAME`")
+        BadUsage("`--to` is not the address of a database\nhint: `postgres://USER:PASSWORD@HOST:5432/NAME`".to_owned())
     })?;
     if config.get_password().is_none()
         && let Ok(password) = std::env::var("PGPASSWORD")
