@@ -24,7 +24,7 @@ pub(super) fn keep(books: &Weak<Books>) {
         }
         if !books.lock().backlog.is_empty() {
             books.dirty.store(true, Ordering::Release);
-            std::thread::sleep(10 * SYNC_EVERY);
+            std::thread::sleep(5 * SYNC_EVERY);
             std::thread::current().unpark();
         }
         if summed_up.elapsed() >= CHECKPOINT_EVERY {

@@ -8,6 +8,7 @@
 //! lists of answers; the rest mathematics and programs) it dared a guess for 84 % and was right in 92 % of those. Logic
 //! puzzles, and what people ask in conversation, are not in these sets: nothing is known of the accuracy there.
 
+mod runs;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -67,8 +68,9 @@ pub fn classify<'a>(texts: impl Iterator<Item = &'a str>, tools: bool) -> Guess 
         for part in ends(text, left) {
             left = left.saturating_sub(part.len());
             let part = json::unescape(part);
-            words::read(&part, &mut said);
-            shape.read(&part);
+            let numbers = runs::scan(part.as_bytes(), |word| words::read_word(part.as_bytes(), word, &mut said));
+            words::read_phrases(&part, &mut said);
+            shape.read(&part, numbers);
         }
     }
     let mut points = Points(said.0.map(|points| points.min(MAX_FROM_WORDS)));

@@ -1,6 +1,6 @@
 //! The shape of a text: program lines, formulas, tables, lists of answers, numbers.
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memchr2, memmem};
 
 use super::Points;
 use crate::base::facts::Category;
@@ -43,16 +43,20 @@ const FORMULA_MARKS: [&str; 12] =
     ["\\frac", "\\sqrt", "\\[", "\\(", "$$", "\\sum", "\\int", "\\le", "√", "∫", "∑", "≤"];
 
 impl Shape {
-    /// Counts what stands in `text`.
-    pub(super) fn read(&mut self, text: &str) {
+    /// Counts what stands in `text`, in which so many numbers were found.
+    pub(super) fn read(&mut self, text: &str, numbers: u32) {
         let bytes = text.as_bytes();
         self.bytes += bytes.len();
-        self.fences += memmem::find_iter(bytes, "```").count().min(8) as u32;
-        for line in bytes.split(|&byte| byte == b'\n') {
-            self.read_line(line.trim_ascii());
+        self.numbers += numbers;
+        if memchr(b'`', bytes).is_some() {
+            self.fences += memmem::find_iter(bytes, "```").count().min(8) as u32;
         }
-        self.numbers += numbers(bytes);
-        if bytes.iter().any(|&byte| matches!(byte, b'\\' | b'$') || byte >= 0x80) {
+        let mut begin = 0;
+        for end in memchr_iter(b'\n', bytes).chain([bytes.len()]) {
+            self.read_line(bytes[begin..end].trim_ascii());
+            begin = end + 1;
+        }
+        if !text.is_ascii() || memchr2(b'\\', b'$', bytes).is_some() {
             for mark in FORMULA_MARKS {
                 self.formulas += memmem::find_iter(bytes, mark).count().min(3) as u32;
             }
@@ -100,16 +104,6 @@ impl Shape {
 fn is_separated(line: &[u8]) -> bool {
     let mut commas = memchr_iter(b',', line);
     commas.by_ref().nth(1).is_some() && memchr_iter(b',', line).all(|at| line.get(at + 1) != Some(&b' '))
-}
-
-/// How many runs of digits begin neither in a word nor in another number.
-fn numbers(bytes: &[u8]) -> u32 {
-    let mut numbers = u32::from(bytes.first().is_some_and(u8::is_ascii_digit));
-    for pair in bytes.windows(2) {
-        // Without a branch, so that the compiler takes many bytes at a time.
-        numbers += u32::from(pair[1].is_ascii_digit() & !pair[0].is_ascii_alphanumeric());
-    }
-    numbers
 }
 
 /// `A. …`, `A) …`, `(A) …`, with a letter up to J.

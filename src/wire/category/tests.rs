@@ -1,6 +1,6 @@
 //! The heuristic on plain cases. Its accuracy on data is stated where it is defined.
 
-use super::{Guess, Points, classify, words};
+use super::{Guess, Points, classify, runs, words};
 use crate::base::facts::Category;
 
 fn guess_of(texts: &[&str], tools: bool) -> Guess {
@@ -60,7 +60,8 @@ fn every_word_is_found_in_any_case() {
     assert!(words::WORDS.is_sorted_by(|a, b| a.0 < b.0), "no word stands twice");
     for (word, category, worth) in words::WORDS {
         let mut points = Points::default();
-        words::read(&format!("xx-{}, x{word}", word.to_uppercase()), &mut points);
+        let text = format!("xx-{}, x{word}", word.to_uppercase());
+        runs::scan(text.as_bytes(), |word| words::read_word(text.as_bytes(), word, &mut points));
         assert_eq!(points.0[category as usize], worth, "{word}");
     }
 }

@@ -1,5 +1,7 @@
 //! Words and phrases that speak for a category. The lists are by hand, from what people ask; English and Chinese.
 
+use std::ops::Range;
+
 use memchr::memmem;
 
 use super::Points;
@@ -124,11 +126,11 @@ const PHRASES: [(&str, Category, u32); 40] = [
     ("什么是", Knowledge, 4),
 ];
 
-/// A word as a number, a byte a letter.
+/// A word as a number, a byte a letter, the first one lowest.
 const fn key(word: &[u8]) -> u128 {
     let (mut key, mut at) = (0, 0);
     while at < word.len() {
-        key = key << 8 | (word[at] | 0x20) as u128;
+        key |= ((word[at] | 0x20) as u128) << (8 * at);
         at += 1;
     }
     key
@@ -171,34 +173,30 @@ const fn slot(key: u128) -> usize {
     (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOT_BITS)) as usize
 }
 
-/// Adds the points of the words and phrases in `text`.
-pub(super) fn read(text: &str, points: &mut Points) {
-    let bytes = text.as_bytes();
-    let mut begin = None;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte.is_ascii_alphabetic() {
-            begin.get_or_insert(at);
-        } else if let Some(begin) = begin.take() {
-            read_word(&bytes[begin..at], points);
-        }
-    }
-    read_word(&bytes[begin.unwrap_or(bytes.len())..], points);
+/// Adds the points of the phrases in `text`.
+pub(super) fn read_phrases(text: &str, points: &mut Points) {
     if text.is_ascii() {
         return;
     }
     for (phrase, category, worth) in PHRASES {
-        if memmem::find(bytes, phrase.as_bytes()).is_some() {
+        if memmem::find(text.as_bytes(), phrase.as_bytes()).is_some() {
             points.add(category, worth);
         }
     }
 }
 
-/// Adds the points of one word, whose bytes are ASCII letters.
-fn read_word(word: &[u8], points: &mut Points) {
-    if word.is_empty() || word.len() > LONGEST {
+/// Adds the points of the word at `place`, whose bytes are ASCII letters.
+pub(super) fn read_word(bytes: &[u8], place: Range<usize>, points: &mut Points) {
+    let length = place.len();
+    if length > LONGEST {
         return;
     }
-    let key = key(word);
+    // One load where sixteen bytes are left, as nearly always.
+    let sixteen = match bytes[place.start..].first_chunk() {
+        Some(sixteen) => u128::from_le_bytes(*sixteen),
+        None => key(&bytes[place]),
+    };
+    let key = (sixteen | u128::from_le_bytes([0x20; 16])) & ((1 << (8 * length)) - 1);
     let mut slot = slot(key);
     while let Some(place) = TABLE[slot].checked_sub(1).map(usize::from) {
         if KEYS[place] == key {

@@ -38,7 +38,7 @@ pub(super) fn other_script_ppm(places: &Places, body: &str) -> u32 {
     let (mut other, mut all) = (0_u64, 0_u64);
     for span in places.talk.texts.iter().chain(&places.schemas) {
         let text = span.text(body.as_bytes()).as_bytes();
-        let beyond = text.iter().filter(|byte| !byte.is_ascii()).count();
+        let beyond = if text.is_ascii() { 0 } else { text.iter().filter(|byte| !byte.is_ascii()).count() };
         let escaped = memchr::memmem::find_iter(text, b"\\u").count();
         other += (beyond + escaped * ESCAPE_BYTES).min(text.len()) as u64;
         all += text.len() as u64;
