@@ -4,36 +4,38 @@
 //! turn, for [`QUEUE`] timeouts at most. A silence of [`TRIP`] with a call under way opens the breaker: from then on
 //! new calls wait only while the silence is younger than the configured timeout, then they are told at once that the
 //! store is away. Calls that are under way go on waiting, and any answer closes the breaker again. So a stall costs
-//! each request at most the timeout, and nothing piles up behind it.
+//! each request at most the timeout, and nothing piles up behind it. All of this is counted in the time of
+//! [`Presence`]: a process that is not run hears nothing, and must not take that for the store's silence.
 
-use std::{sync::Arc, time::Duration};
-
-use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
-use tokio::{
-    sync::{Semaphore, watch},
-    time::{Instant, timeout_at},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use super::scripts::Wire;
+use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::sync::{Semaphore, watch};
+
+use super::{presence::Presence, scripts::Wire};
 
 /// A call without an answer for so long opens the breaker.
 const TRIP: Duration = Duration::from_millis(25);
-/// A clock that rings later than this says that this process was busy, and nothing of the store.
-const LATE: Duration = Duration::from_millis(10);
 /// How many timeouts a call may wait behind others that are answered.
 const QUEUE: u32 = 20;
 /// Calls under way at once; further ones wait for their turn within their timeout.
 const CALLS: usize = 1024;
 
-/// What the store is to requests.
+/// What the store is to requests, and since when in the time of [`Presence`].
 #[derive(Clone, Debug)]
 pub enum Standing {
     /// It answers.
     Up(Arc<Live>),
     /// It has not answered a call lately.
-    Slow(Arc<Live>, Instant),
+    Slow(Arc<Live>, Duration),
     /// It cannot be asked, and why.
-    Down(Arc<str>, Instant),
+    Down(Arc<str>, Duration),
 }
 
 /// A connection in use.
@@ -65,19 +67,25 @@ pub struct Link {
     standing: watch::Sender<Standing>,
     calls: Semaphore,
     patience: Duration,
-    /// When the last answer came, whoever had asked.
-    heard: watch::Sender<Instant>,
+    presence: Presence,
+    /// When the last answer came, whoever had asked: microseconds in the time of `presence`.
+    heard: AtomicU64,
 }
 
 impl Link {
-    /// A link that is down until the first connection. A call waits at most `patience`.
+    /// A link that is down until the first connection. A call waits at most `patience`. To be called within a runtime.
     pub fn new(patience: Duration) -> Self {
-        let down = Standing::Down("not connected yet".into(), Instant::now());
+        Self::within(patience, Presence::start())
+    }
+
+    fn within(patience: Duration, presence: Presence) -> Self {
+        let down = Standing::Down("not connected yet".into(), presence.now());
         Self {
             standing: watch::Sender::new(down),
             calls: Semaphore::new(CALLS),
             patience,
-            heard: watch::Sender::new(Instant::now()),
+            presence,
+            heard: AtomicU64::new(0),
         }
     }
 
@@ -102,7 +110,7 @@ impl Link {
             let since = match standing {
                 // Requests have waited since it became slow: they are not to wait once more.
                 Standing::Down(_, since) | Standing::Slow(_, since) => *since,
-                Standing::Up(_) => Instant::now(),
+                Standing::Up(_) => self.presence.now(),
             };
             *standing = Standing::Down(why.into(), since);
         });
@@ -112,7 +120,7 @@ impl Link {
     fn slow(&self, live: &Arc<Live>) {
         self.standing.send_if_modified(|standing| match standing {
             Standing::Up(current) if Arc::ptr_eq(current, live) => {
-                *standing = Standing::Slow(Arc::clone(live), Instant::now());
+                *standing = Standing::Slow(Arc::clone(live), self.presence.now());
                 true
             }
             _ => false,
@@ -121,7 +129,8 @@ impl Link {
 
     /// Notes an answer over `live`.
     fn answered(&self, live: &Arc<Live>) {
-        self.heard.send_replace(Instant::now());
+        let now = u64::try_from(self.presence.now().as_micros()).unwrap_or(u64::MAX);
+        self.heard.fetch_max(now, Ordering::AcqRel);
         self.standing.send_if_modified(|standing| match standing {
             Standing::Slow(current, _) if Arc::ptr_eq(current, live) => {
                 *standing = Standing::Up(Arc::clone(live));
@@ -136,21 +145,18 @@ impl Link {
         if let Standing::Up(live) = &*self.standing.borrow() {
             return Ok(Arc::clone(live));
         }
+        let _listening = self.presence.listen();
         let mut watch = self.watch();
-        let mut not_before = Instant::now();
         loop {
             let (since, why) = match &*watch.borrow_and_update() {
                 Standing::Up(live) => return Ok(Arc::clone(live)),
                 Standing::Slow(_, since) => (*since, Arc::from("it does not answer")),
                 Standing::Down(why, since) => (*since, Arc::clone(why)),
             };
-            let until = since + self.patience;
-            match timeout_at(until.max(not_before), watch.changed()).await {
-                Ok(Ok(())) => {}
-                Err(_) if not_before < until && Instant::now() > until.max(not_before) + LATE => {
-                    not_before = Instant::now() + self.patience;
-                }
-                _ => return Err(Failure::Away(why)),
+            tokio::select! {
+                biased;
+                Ok(()) = watch.changed() => {}
+                () = self.presence.reach(since + self.patience) => return Err(Failure::Away(why)),
             }
         }
     }
@@ -161,9 +167,11 @@ impl Link {
     /// [`Failure`].
     pub async fn call(&self, make: impl FnOnce(&Live) -> Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
-        let Some(turn) = self.unless_silent(self.patience, self.calls.acquire()).await else {
-            return Err(Failure::Away("too many calls are under way".into()));
+        let turn = match self.calls.try_acquire() {
+            Ok(turn) => Some(turn),
+            Err(_) => self.unless_silent(self.patience, self.calls.acquire()).await.and_then(Result::ok),
         };
+        let Some(turn) = turn else { return Err(Failure::Away("too many calls are under way".into())) };
         let answer = self.send(&live, &make(&live), self.patience).await;
         drop(turn);
         answer
@@ -195,26 +203,25 @@ impl Link {
 
     /// What `doing` gives, unless the store has been silent for `patience` before it does.
     async fn unless_silent<T>(&self, patience: Duration, doing: impl Future<Output = T>) -> Option<T> {
-        let begun = Instant::now();
+        let _listening = self.presence.listen();
+        let begun = self.presence.now();
         let last = begun + QUEUE * self.patience.max(patience);
         let mut doing = std::pin::pin!(doing);
-        let mut since = begun;
         loop {
-            since = since.max(*self.heard.borrow());
-            let until = (since + patience).min(last);
-            if let Ok(done) = timeout_at(until, &mut doing).await {
-                return Some(done);
+            let until = (begun.max(self.heard()) + patience).min(last);
+            tokio::select! {
+                biased;
+                done = &mut doing => return Some(done),
+                () = self.presence.reach(until) => {}
             }
-            let now = Instant::now();
-            if now >= last {
-                return None;
-            }
-            if now > until + LATE {
-                since = now;
-            } else if *self.heard.borrow() <= since {
+            if until == last || begun.max(self.heard()) + patience <= until {
                 return None;
             }
         }
+    }
+
+    fn heard(&self) -> Duration {
+        Duration::from_micros(self.heard.load(Ordering::Acquire))
     }
 
     /// What an error over `live` means, after noting it.
@@ -264,3 +271,6 @@ pub(super) fn cause(error: &RedisError) -> Arc<str> {
     };
     text.into()
 }
+
+#[cfg(test)]
+mod tests;

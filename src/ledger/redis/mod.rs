@@ -20,6 +20,7 @@ mod levels;
 pub mod link;
 pub(in crate::ledger) mod mirror;
 mod outgoing;
+mod presence;
 pub mod protocol;
 mod rebuild;
 pub mod scripts;
