@@ -69,23 +69,26 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
     tell_systemd("STOPPING=1");
     tracing::info!(open = load.requests(), "draining; a second signal ends at once");
     let _ = stop.send(true);
-    let code = tokio::select! {
-        drained = clients => match drained {
-            Ok(drained) if drained.cut == 0 => ExitCode::SUCCESS,
-            Ok(drained) => {
-                tracing::warn!(cut = drained.cut, "connections were cut at the end of the drain time");
-                ExitCode::SUCCESS
-            }
-            Err(_) => ExitCode::FAILURE,
-        },
-        () = signals.next() => {
+    let ended = tokio::select! {
+        drained = clients => Some(drained),
+        () = signals.next() => None,
+    };
+    let code = match ended {
+        Some(Ok(drained)) if drained.cut == 0 => ExitCode::SUCCESS,
+        Some(Ok(drained)) => {
+            tracing::warn!(cut = drained.cut, "connections were cut at the end of the drain time");
+            ExitCode::SUCCESS
+        }
+        Some(Err(_)) => ExitCode::FAILURE,
+        None => {
             tracing::warn!(cut = load.requests(), "a second signal: ending at once");
             ExitCode::FAILURE
         }
     };
-    state.gateway.end_shadows(drain.min(SHADOW_DRAIN)).await;
-    if let Some(store) = state.gateway.ledger().store() {
-        store.close(STORE_CLOSE).await;
+    let patient = ended.is_some();
+    tokio::select! {
+        () = finish(&state, if patient { drain.min(SHADOW_DRAIN) } else { Duration::ZERO }, patient) => {}
+        () = signals.next() => finish(&state, Duration::ZERO, false).await,
     }
     state.gateway.ledger().books().close();
     if let Some(records) = state.gateway.records().cloned() {
@@ -97,6 +100,15 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
     let _ = admin_stop.send(true);
     operators.abort();
     Ok(code)
+}
+
+/// Lets shadows end, for so long at most, and brings what was settled to the budget store, if it is there at once or
+/// `patient` says to wait.
+async fn finish(state: &Admin, shadows: Duration, patient: bool) {
+    state.gateway.end_shadows(shadows).await;
+    if let Some(store) = state.gateway.ledger().store() {
+        store.close(if patient { STORE_CLOSE } else { Duration::ZERO }).await;
+    }
 }
 
 /// How long the end waits for shadows, whose answers nobody reads.

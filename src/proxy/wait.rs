@@ -25,7 +25,8 @@ impl Stand {
     /// Waits at the first of those that are `full`, until it is worth deciding again. `false` where nobody is.
     ///
     /// # Errors
-    /// `overloaded` for a class that does not wait, in front of a long line, and after the longest wait.
+    /// `overloaded` for a class that does not wait, in front of a long line, and after the longest wait; `switched_off` for
+    /// a caller that an operator has switched off meanwhile.
     pub async fn wait(&mut self, gateway: &Gateway, ask: &Ask, full: &[Arc<Candidate>]) -> Result<bool, Refusal> {
         let Some((candidate, line)) = full.first().and_then(|full| Some((full, ask.live.lineup(full)?))) else {
             return Ok(false);
@@ -55,7 +56,7 @@ impl Stand {
         // Called or not: who waits looks around.
         let _ = timeout_at(until.min(now + LOOK_AGAIN), waiter.called()).await;
         self.waiter = Some((candidate.backend.name.clone(), waiter));
-        Ok(true)
+        gateway.let_in(&ask.caller).map(|()| true)
     }
 
     /// Whether one that missed a place which is there now may try anew; not for ever, should it be missed for another reason.

@@ -19,7 +19,7 @@ use crate::{
         admit::Ask,
         toll::{Bill, Lane, Toll},
     },
-    wire::answer::Assembler,
+    wire::answer::{Assembler, read_answer},
 };
 
 /// How many bytes may come before the first meaningful event.
@@ -53,7 +53,7 @@ pub(super) async fn open(
     let tap = Tap::new(provider, wants_usage);
     let mut opening = Opening { events, tap, prelude: Vec::new(), data: Vec::new() };
     if !is_event_stream(&head.headers) {
-        return Err(opening.not_a_stream(provider, &head.headers).await);
+        return Err(opening.not_a_stream(provider, &head.headers, lane).await);
     }
     let mut held = 0;
     while !opening.tap.meaningful {
@@ -125,14 +125,22 @@ impl Opening {
         }
     }
 
-    /// An error body in place of a stream, or something else that is no stream.
-    async fn not_a_stream(self, provider: &'static dyn Provider, headers: &HeaderMap) -> Failed {
-        let body = self.events.rest(64 * 1024).await;
-        match crate::wire::answer::read_answer(&body).and_then(|reading| reading.error) {
-            Some(error) => broken(&Broken::Error(error), provider, headers),
-            None if body.is_empty() => Failed::backend("empty", "the answer is empty", Bill::Metered),
-            None => Failed::backend("garbage", "a stream was asked for and something else came", Bill::Metered),
+    /// An error body in place of a stream, or something else that is no stream: a whole answer is charged as it says.
+    async fn not_a_stream(self, provider: &'static dyn Provider, headers: &HeaderMap, lane: &mut Lane) -> Failed {
+        let body = self.events.rest(MAX_PRELUDE).await;
+        let reading = read_answer(&body).unwrap_or_default();
+        if let Some(error) = reading.error {
+            return broken(&Broken::Error(error), provider, headers);
         }
+        if body.is_empty() {
+            return Failed::backend("empty", "the answer is empty", Bill::Metered);
+        }
+        lane.saw(reading.text_bytes);
+        lane.served_at(reading.tier);
+        if let Some(usage) = reading.usage.as_deref().and_then(|raw| provider.usage(raw)) {
+            lane.report(usage);
+        }
+        Failed::backend("garbage", "a stream was asked for and something else came", Bill::Metered)
     }
 }
 
