@@ -3,15 +3,20 @@
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use bytes::Bytes;
+use turnpike::wire::answer::{Data, read_event};
 
 use crate::{
-    harness::{Client, Gateway, Setup, Transcript, chat, streamed},
+    harness::{Client, Gateway, Setup, Transcript, chat, streamed, until},
     upstream::{Fault, Script, Upstream},
 };
 
 /// Requests in flight at once.
 const WORKERS: usize = 8;
 const WHOLE: &str = "a whole answer from elsewhere";
+const READER: &str = "token-of-an-auditor";
+/// Nano-dollars for a token read and for one written.
+const READ: u64 = 2_000;
+const WRITTEN: u64 = 8_000;
 
 fn fixture(provider: &str, file: &str) -> Bytes {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/providers");
@@ -22,14 +27,19 @@ fn fixture(provider: &str, file: &str) -> Bytes {
 /// then one that answers. The model's name tells the upstream where to cut.
 async fn gateway(provider: &str, offsets: usize, upstream: &Upstream, other: &Upstream) -> Gateway {
     let mut setup = Setup::new()
+        .token("auditor", READER, "read")
         .backend_with("cut", &upstream.base_url(), &format!("provider: {provider}"))
         .backend("other", &other.base_url());
-    let mut routes = String::from("routes:\n");
+    let (mut routes, mut prices) = (String::from("routes:\n"), String::from("prices:\n"));
     for offset in 0..offsets {
         setup = setup.model_with(&format!("m{offset}"), "cut", &format!("cut-{offset}"), "");
+        writeln!(prices, "  - {{model: m{offset}, from: 2025-01-01, input: 2 USD, output: 8 USD}}").unwrap();
         writeln!(routes, "  cut-{offset}: {{order: [m{offset}, other-model]}}").unwrap();
     }
-    setup.policies(&routes).start().await
+    let site = setup.policies(&routes).site();
+    // Together they have more values than one file may.
+    std::fs::write(site.path().join("policies/prices.yaml"), prices).unwrap();
+    site.start().await
 }
 
 /// Runs `test` for every offset, several at once.
@@ -101,20 +111,71 @@ async fn streams_are_cut(provider: &'static str, fault: Fault) {
     })
     .await;
     none_is_spared(&upstream, recorded.len());
+    let charged = charges(&gateway, recorded.len()).await;
+    for (offset, charge) in charged.iter().enumerate() {
+        // The bill, once it has come; before that the prompt and what was written.
+        let expected = match came(&recorded[..offset]) {
+            Came::Bill => *charged.last().unwrap(),
+            Came::Tokens(tokens) => charged[0] + tokens * WRITTEN,
+        };
+        assert_eq!(*charge, expected, "cut at byte {offset}, of which {:?} came", came(&recorded[..offset]));
+    }
+    assert!(charged[0] > 0 && charged[0].is_multiple_of(READ), "{} for a prompt", charged[0]);
 }
 
-async fn answers_are_cut(provider: &'static str) {
+/// What a vendor had written of an answer when it broke off.
+#[derive(Debug)]
+enum Came {
+    /// So many tokens at least: one an event with text, or one for five bytes, whichever is more.
+    Tokens(u64),
+    /// Its bill.
+    Bill,
+}
+
+fn came(stream: &[u8]) -> Came {
+    let (mut events, mut bytes) = (0, 0);
+    let text = String::from_utf8_lossy(stream).replace("\r\n", "\n");
+    let whole = text.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
+    for data in whole.split("\n\n").filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data: "))) {
+        let Data::Chunk(reading) = read_event(&Bytes::copy_from_slice(data.as_bytes())) else { continue };
+        if reading.usage.is_some() {
+            return Came::Bill;
+        }
+        events += u64::from(reading.text_bytes > 0);
+        bytes += reading.text_bytes;
+    }
+    Came::Tokens(events.max(bytes.div_ceil(5)))
+}
+
+/// What the attempts at each offset were charged, in nano-dollars: each had a model of its own.
+async fn charges(gateway: &Gateway, offsets: usize) -> Vec<u64> {
+    until("all is settled", async || gateway.metric("turnpike_holds_open", &[]).await == 0.0).await;
+    let usage = gateway.site().run_with(&[("TURNPIKE_TOKEN", READER)], &["usage", "--by", "model", "--json"]).json();
+    let mut charges = vec![0; offsets];
+    for line in usage["lines"].as_array().unwrap() {
+        let offset = line["group"]["model"].as_str().and_then(|model| model.strip_prefix('m')?.parse::<usize>().ok());
+        if let Some(offset) = offset {
+            charges[offset] = (line["charge_usd"].as_f64().unwrap() * 1e9).round() as u64;
+        }
+    }
+    charges
+}
+
+async fn answers_are_cut(provider: &'static str, fault: Fault) {
     let recorded = fixture(provider, "answer.json");
     let whole = recorded.trim_ascii_end().len();
     let (upstream, other) = (Upstream::start().await, Upstream::start().await);
     other.always(Script::says(WHOLE));
-    cutting(&upstream, &recorded, true, Fault::Abort);
+    cutting(&upstream, &recorded, true, fault);
     let gateway = gateway(provider, whole, &upstream, &other).await;
     for_each_offset(whole, &gateway.client(), |client, offset| async move {
         client.post("/v1/chat/completions", &chat(&format!("cut-{offset}"))).await.says(WHOLE);
     })
     .await;
     none_is_spared(&upstream, whole);
+    // Nobody can know what of it the vendor bills: the prompt was read.
+    let charged = charges(&gateway, whole).await;
+    assert!(charged[0] > 0 && charged.iter().all(|charge| *charge == charged[0]), "{charged:?}");
 }
 
 macro_rules! dialects {
@@ -134,7 +195,12 @@ macro_rules! dialects {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn a_plain_answer_whose_connection_breaks_at_any_byte() {
-                super::answers_are_cut(stringify!($provider)).await;
+                super::answers_are_cut(stringify!($provider), Fault::Abort).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_plain_answer_that_ends_in_order_at_any_byte() {
+                super::answers_are_cut(stringify!($provider), Fault::End).await;
             }
         }
     )*};

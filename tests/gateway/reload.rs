@@ -78,6 +78,7 @@ fn version(n: usize, urls: &[String; 2]) -> String {
     format!(
         "backends: {{{name}: {{provider: openai_compatible, endpoints: [\"{url}\"]}}}}\n\
          models: {{{name}-{n}: {{backends: {{{name}: m}}}}}}\n\
+         prices: [{{backend: {name}, upstream: m, from: 2025-01-01, input: 2 USD, output: 8 USD}}]\n\
          routes: {{chain: {{order: [{name}-{n}]}}}}\nteams: {{default: {{}}}}\n"
     )
 }
@@ -167,4 +168,19 @@ async fn a_thousand_reloads_under_load_of_which_200_are_bad_fail_no_request() {
     let total = even.tally().requests + odd.tally().requests;
     assert!(total >= 1_000, "{total}");
     assert_eq!(even.tally().hung_up + odd.tally().hung_up, 0);
+    assert_eq!(booked(&gateway), billed(&even) + billed(&odd), "the books are the vendors' tallies");
+}
+
+/// What a gateway of this process has booked, in nano-dollars.
+fn booked(gateway: &Gateway) -> u64 {
+    let metrics = gateway.render_metrics();
+    let costs = metrics.lines().filter(|line| line.starts_with("turnpike_cost_usd_total{"));
+    let booked: f64 = costs.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+    (booked * 1e9).round() as u64
+}
+
+/// What an upstream would bill for its model `m`, in nano-dollars.
+fn billed(upstream: &Upstream) -> u64 {
+    let billed = upstream.tally().billed["m"];
+    billed.input * 2_000 + billed.output * 8_000
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    harness::{Answer, streamed},
+    harness::{Answer, streamed, until},
     sky::{PATH, PAYER, Sky},
     slow::resident,
     upstream::Script,
@@ -19,6 +19,7 @@ async fn survives(sky: &Sky, before: u64) {
     assert!(grown < ROOM, "{grown} bytes more");
     assert_eq!(sky.ask().await.status, 200);
     assert!(!sky.gateway.log().contains("panicked"), "{}", sky.gateway.log());
+    until("all is settled", async || sky.gateway.metric("turnpike_holds_open", &[]).await == 0.0).await;
 }
 
 #[tokio::test]
@@ -35,6 +36,7 @@ async fn compressed_bodies_are_not_opened() {
     }
     assert_eq!(sky.calls(), 0);
     survives(&sky, before).await;
+    sky.balances(0).await;
 }
 
 /// A chat request with `text` as one of its values.
@@ -69,6 +71,7 @@ async fn deep_and_wide_bodies_are_refused_or_borne() {
     let answer = sky.client().post_bytes(PATH, messages).await;
     assert!(answer.status == 200 || answer.status.is_client_error(), "{answer:?}");
     survives(&sky, before).await;
+    sky.balances(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,6 +82,7 @@ async fn a_body_beyond_the_limit_is_refused_whatever_its_length_says() {
     assert_eq!(answer.status, 413, "{answer:?}");
     assert_eq!(sky.calls(), 0);
     survives(&sky, before).await;
+    sky.balances(0).await;
 }
 
 /// Upstreams throw bombs, too: each is passed over, for the second candidate is well.

@@ -8,9 +8,10 @@ use tokio::{
 };
 
 use crate::{
-    harness::{PATIENCE, chat},
+    harness::{PATIENCE, chat, until},
     sky::{PATH, PAYER, Sky},
     slow::resident,
+    upstream::{Received, Script},
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -103,9 +104,16 @@ impl Raw {
 /// are what was billed. Gives the codes of the GOAWAYs that the attacker got.
 async fn is_borne(attack: &[u8], settings: &[u8]) -> Vec<u32> {
     let sky = Sky::new().await;
+    sky.first.always(Script::says("hello").prompt_tokens(sky.prompt));
+    let codes = is_borne_by(&sky, attack, settings).await;
+    sky.balances(0).await;
+    codes
+}
+
+async fn is_borne_by(sky: &Sky, attack: &[u8], settings: &[u8]) -> Vec<u32> {
     sky.ask().await;
     let before = resident(sky.gateway.pid());
-    let mut raw = Raw::open(&sky, settings).await;
+    let mut raw = Raw::open(sky, settings).await;
     let whole = raw.flood(attack).await;
     let other = tokio::time::timeout(PATIENCE, sky.ask()).await.expect("others wait for the attacker");
     assert_eq!(other.status, 200, "{other:?}");
@@ -113,6 +121,9 @@ async fn is_borne(attack: &[u8], settings: &[u8]) -> Vec<u32> {
     println!("flood taken whole: {whole}; {} frames back, GOAWAY {codes:?}", kinds.len());
     let grown = resident(sky.gateway.pid()).saturating_sub(before);
     assert!(grown < ROOM, "{grown} bytes more");
+    // Answers that have come are settled, also those that nobody takes.
+    sky.first.until(|tally| tally.open == 0).await;
+    until("all is settled", async || sky.gateway.metric("turnpike_holds_open", &[]).await == 0.0).await;
     drop(raw);
     sky.first.until(|tally| tally.open == 0).await;
     assert!(!sky.gateway.log().contains("panicked"), "{}", sky.gateway.log());
@@ -128,14 +139,29 @@ fn streams(count: u32) -> impl Iterator<Item = u32> {
 /// CVE-2023-44487.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rapid_reset_ends_the_connection() {
-    let (block, body) = (block(), chat("chain").to_string());
+    const STREAMS: u32 = 20_000;
+    let sky = Sky::new().await;
+    let mut flood = chat("chain");
+    flood["user"] = "flood".into();
+    let (block, body) = (block(), flood.to_string());
     let mut attack = BytesMut::new();
-    for stream in streams(20_000) {
+    for stream in streams(STREAMS) {
         frame(&mut attack, HEADERS, END_HEADERS, stream, &block);
         frame(&mut attack, DATA, END_STREAM, stream, body.as_bytes());
         frame(&mut attack, RST_STREAM, 0, stream, &8_u32.to_be_bytes());
     }
-    assert_eq!(is_borne(&attack, &[]).await, [11], "ENHANCE_YOUR_CALM");
+    // None of the flood is answered, so that all that is charged for it are prompts that were sent.
+    let good = Script::says("hello").prompt_tokens(sky.prompt);
+    let is_flood = |request: &Received| request.json()["user"] == "flood";
+    sky.first.choose(move |request| if is_flood(request) { Script::stalls() } else { good.clone() });
+    assert_eq!(is_borne_by(&sky, &attack, &[]).await, [11], "ENHANCE_YOUR_CALM");
+    let arrived = sky.first.received().iter().filter(|request| is_flood(request)).count() as u64;
+    until("all is settled", async || sky.gateway.metric("turnpike_holds_open", &[]).await == 0.0).await;
+    let booked = (sky.gateway.metric("turnpike_cost_usd_total", &[]).await * 1e9).round() as u64;
+    let sent = (booked - sky.billed() - sky.prompt * 2_000) / (sky.prompt * 2_000);
+    println!("{sent} of {STREAMS} prompts were sent, {arrived} arrived");
+    assert!((arrived..=u64::from(STREAMS)).contains(&sent), "{sent} sent, {arrived} arrived");
+    sky.balances(sent).await;
 }
 
 /// CVE-2024-27316 and its kin.
@@ -237,6 +263,7 @@ async fn frames_out_of_order_and_out_of_shape_end_the_connection() {
     of(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes());
     of(HEADERS, END_HEADERS, 1, &vec![0; 20_000]);
     let sky = Sky::new().await;
+    sky.first.always(Script::says("hello").prompt_tokens(sky.prompt));
     for attack in attacks {
         let mut raw = Raw::open(&sky, &[]).await;
         raw.flood(&attack).await;
@@ -245,4 +272,5 @@ async fn frames_out_of_order_and_out_of_shape_end_the_connection() {
     }
     assert_eq!(sky.ask().await.status, 200);
     assert!(!sky.gateway.log().contains("panicked"), "{}", sky.gateway.log());
+    sky.balances(0).await;
 }

@@ -80,6 +80,7 @@ async fn what_is_framed_twice_is_read_once_at_most() {
         }
     }
     assert_eq!(sky.ask().await.status, 200);
+    sky.balances(0).await;
 }
 
 /// Request lines that proxies have disagreed on.
@@ -107,6 +108,7 @@ async fn odd_request_lines_reach_nobody() {
         assert!(statuses.iter().all(|status| status.starts_with('4')), "{line:?}: {statuses:?}");
     }
     assert_eq!(sky.calls(), 0);
+    sky.balances(0).await;
 }
 
 /// What HTTP allows stays allowed: pipelined requests and chunks with extensions are read as what they are.

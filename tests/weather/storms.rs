@@ -141,7 +141,8 @@ async fn streams_that_break_midway_are_told_and_charged() {
     let chance = Arc::new(Mutex::new(Chance(8)));
     sky.first.choose(move |_| {
         let chance = &mut chance.lock().unwrap();
-        let fault = chance.pick(&[Fault::Abort, Fault::End, Fault::Reset]).clone();
+        // A reset may lose what was sent before it: what came of it nobody can tell from the vendor's tally.
+        let fault = chance.pick(&[Fault::Abort, Fault::End]).clone();
         let script = Script::says("a b c d e f g h").prompt_tokens(prompt).pace(Duration::from_millis(1));
         script.after_events(2 + chance.below(7), fault)
     });
@@ -157,4 +158,5 @@ async fn streams_that_break_midway_are_told_and_charged() {
     }
     // Five in a row open the breaker: the sixth is served elsewhere.
     assert_eq!((failed, sky.first.tally().requests), (5, 5));
+    sky.balances(0).await;
 }

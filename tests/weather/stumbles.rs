@@ -3,7 +3,7 @@
 
 use crate::{
     harness::{Transcript, streamed},
-    sky::{PATH, Sky},
+    sky::{PATH, Sky, balances},
     upstream::{Fault, Script},
 };
 
@@ -110,11 +110,12 @@ async fn bytes_that_are_no_text() {
 async fn garbage_midway() {
     let sky = Sky::with(CLOCKS, "").await;
     let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"half\"}}]}\n\n";
-    // Three events count as three tokens in the tally of a script of events; one of them is text.
     sky.first.always(Script::events([event, "data: {\"cho\n\n"]).prompt_tokens(sky.prompt));
     let stream = stream(&sky).await;
     stream.ends_with_error("upstream_error");
     assert_eq!((stream.content().as_str(), sky.calls()), ("half", 1));
+    // The tally counts the garbage for a token, too.
+    balances(&sky.gateway, sky.billed() + sky.prompt * 2_000 - 8_000).await;
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! Budgets under load, before a scripted upstream that keeps its own tally: `exact` admits as many as are paid for and
-//! not one more, `midstream` cuts what outgrows its budget, `tail` spends a budget to its end, `weather` lets gateways
-//! and their store fail.
+//! not one more, `midstream` cuts what outgrows its budget, `tail` spends a budget to its end, `weather` and
+//! `outage` let gateways and their store fail.
 //!
 //! Each is written against a [`Site`]: how many gateways there are, and where their ledger is.
 
 mod exact;
 mod midstream;
+mod outage;
 mod tail;
+mod tunnel;
 mod weather;
 
 use serde_json::{Value, json};

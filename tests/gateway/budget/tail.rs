@@ -78,6 +78,8 @@ async fn a_budget_is_used_up_by_a_heavy_tail_and_never_overrun() {
     );
     assert_eq!(site.metric("turnpike_budget_overspend_usd_total", &[]).await, 0.0);
     assert!(booked <= budget && used_ppm >= 990_000, "{booked} of {budget}");
+    // What upstreams wrote before they noticed their cut is within the guard of 64 tokens each.
+    assert!((booked..=booked + cut as u64 * 64 * OUT).contains(&billed), "{billed} billed, {booked} booked, {cut} cut");
     assert!(billed <= budget, "the upstream's own tally is within the budget too: {billed}");
     assert!(cut * 20 <= whole + cut, "{cut} of {} streams were cut", whole + cut);
     assert!(refused > 0, "twice as much was asked for");

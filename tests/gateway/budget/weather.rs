@@ -24,7 +24,10 @@ const TOKEN: (&str, &str) = ("TURNPIKE_TOKEN", super::READER);
 /// Steady clients.
 const CLIENTS: usize = 8;
 /// 90 USD: never reached, so that leases are worth their while.
-const BUDGET: u64 = 90_000_000_000;
+pub const BUDGET: u64 = 90_000_000_000;
+
+/// Options of a Redis that keeps its data.
+pub const PERSISTENT: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// What became of the requests.
 #[derive(Default)]
@@ -57,13 +60,15 @@ async fn ask_steadily(addresses: Vec<Client>, number: usize, ends: Arc<Ends>) {
     }
 }
 
-struct Load {
+/// Steady clients.
+pub struct Load {
     ends: Arc<Ends>,
     asking: JoinSet<()>,
 }
 
 impl Load {
-    fn start(site: &Site) -> Self {
+    /// Begins to ask.
+    pub fn start(site: &Site) -> Self {
         site.upstream.always(Script::says("a b c d e").prompt_tokens(PROMPT));
         let ends = Arc::new(Ends::default());
         let clients: Vec<Client> = site.gateways.iter().map(|gateway| gateway.client_with(&key("steady"))).collect();
@@ -75,9 +80,14 @@ impl Load {
     }
 
     /// Waits until so many more requests were served.
-    async fn served(&self, more: u64) {
+    pub async fn served(&self, more: u64) {
         let goal = self.ends.served.load(Ordering::Relaxed) + more;
         until(&format!("{more} more are served"), async || self.ends.served.load(Ordering::Relaxed) >= goal).await;
+    }
+
+    /// How many were told that the store is away.
+    pub fn away(&self) -> u64 {
+        self.ends.away.load(Ordering::Relaxed)
     }
 
     async fn stop(self) -> Arc<Ends> {
@@ -111,7 +121,7 @@ async fn in_store(site: &Site) -> u64 {
 }
 
 /// Waits until the store is there and has everything, then compares all three.
-async fn balances(site: &Site) {
+pub async fn balances(site: &Site) {
     let all = site.gateways.len() as f64;
     until("every gateway has its store", async || site.metric("turnpike_store_up", &[]).await == all).await;
     let booked = site.settled().await;
@@ -124,11 +134,12 @@ async fn balances(site: &Site) {
 }
 
 /// Waits until every gateway has seen that its store is away.
-async fn is_away(site: &Site) {
+pub async fn is_away(site: &Site) {
     until("no gateway has its store", async || site.metric("turnpike_store_up", &[]).await == 0.0).await;
 }
 
-async fn after(what: &str, site: &Site, load: Load) {
+/// It is over: all is served again, no connection broke, and the sums agree.
+pub async fn after(what: &str, site: &Site, load: Load) {
     load.served(100).await;
     let ends = load.stop().await;
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
@@ -139,7 +150,7 @@ async fn after(what: &str, site: &Site, load: Load) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_killed_and_comes_back_with_its_data_costs_nothing() {
-    let mut site = site(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let mut site = site(PERSISTENT).await;
     let load = Load::start(&site);
     load.served(100).await;
     let redis = site.redis.as_mut().unwrap();
