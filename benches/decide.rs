@@ -8,7 +8,10 @@ use criterion::{BenchmarkId, Criterion};
 use jiff::{Timestamp, civil};
 use turnpike::{
     base::{
-        catalog::{Backend, Candidate, CandidateId, Endpoint, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer},
+        catalog::{
+            Backend, Candidate, CandidateId, Endpoint, Model, Pick, SpeedPrior, Thinking, Timeouts, Tokenizer,
+            USUAL_PROBE,
+        },
         facts::{Category, Facts},
         fences::Owner,
         money::{Currency, ExchangeRate, Money},
@@ -62,6 +65,7 @@ fn candidate(number: u32) -> Candidate {
         provider: "openai",
         endpoints: vec![Endpoint::usual("http://127.0.0.1:1".parse().unwrap())],
         discover: None,
+        probe: USUAL_PROBE,
         accounts: Vec::new(),
         pick: Pick::Order,
         balance: "least_loaded",

@@ -220,6 +220,9 @@ impl Endpoint {
     }
 }
 
+/// How often a server is asked how it is, unless stated.
+pub const USUAL_PROBE: Duration = Duration::from_secs(1);
+
 /// Where the servers of a backend are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discover {
@@ -231,6 +234,22 @@ pub struct Discover {
     pub refresh: Duration,
     /// The name server's address and port; `None` = as the system says.
     pub server: Option<Arc<str>>,
+    /// They speak TLS, with a certificate for [`Self::host`].
+    pub tls: bool,
+}
+
+impl Discover {
+    /// The name of the host, without the service and the protocol of SRV records (`_http._tcp.`). Certificates are checked
+    /// against this one, which the operator wrote, and not against what an answer of a name server says (RFC 6125 §6.2.1).
+    pub fn host(&self) -> &str {
+        let mut host = self.dns.strip_suffix('.').unwrap_or(&self.dns);
+        while let Some((label, rest)) = host.split_once('.')
+            && label.starts_with('_')
+        {
+            host = rest;
+        }
+        host
+    }
 }
 
 /// An upstream: a vendor's site or a pool of own servers.
@@ -244,6 +263,8 @@ pub struct Backend {
     pub endpoints: Vec<Endpoint>,
     /// How its servers are found.
     pub discover: Option<Discover>,
+    /// How often each server is asked how it is, if it can be.
+    pub probe: Duration,
     /// Credentials in the order of the file; at least one.
     pub accounts: Vec<Account>,
     /// How accounts are picked.

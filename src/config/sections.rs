@@ -15,7 +15,7 @@ pub use scores::BENCHMARK;
 #[cfg(test)]
 pub use scores::{EXPIRES, INTERVAL, SAMPLE_SIZE};
 use scores::{SCORE, TRUST};
-use servers::{DISCOVER, ENDPOINT};
+use servers::{DISCOVER, ENDPOINT, PROBE};
 use tenants::{BUDGETS, DEFAULTS, KEY, LIMITS_OF_OWNERS, PROVIDER, TEAM};
 
 use Kind::{Amount, Either, Entries, Filled, Flag, List, Name, Secret, Table, Text, Word};
@@ -166,6 +166,7 @@ const BACKEND: Shape = Shape {
         may("pick", Word(&["order", "spread"]), "which account goes first"),
         may("endpoints", List(&ENDPOINT, Least::One), "base URLs as an SDK takes them, or `{url, weight}`"),
         may("discover", Kind::Shape(&DISCOVER), "own servers are found by their name"),
+        may("probe", Kind::Shape(&PROBE), "how often its servers are asked whether they are ready, and for their load"),
         may("region", Name, "the vendor's site"),
         may("location", Name, "where data goes"),
         may("balance", Word(balance::NAMES), "how endpoints share the requests"),

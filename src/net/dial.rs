@@ -75,6 +75,23 @@ impl Target {
         })
     }
 
+    /// The same server under another name: what is dialled stays, `host` and the certificate are that name's.
+    pub(super) fn called(self, name: &str) -> Result<Target, OriginError> {
+        let wrong = || OriginError::Host(name.to_owned());
+        let usual = self.port == if self.is_tls() { 443 } else { 80 };
+        let authority = if usual { name.to_owned() } else { format!("{name}:{}", self.port) };
+        let authority = Authority::try_from(authority).map_err(|_| wrong())?;
+        let host_header = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
+        let called = ServerName::try_from(name.to_owned()).map_err(|_| wrong())?;
+        let server_name = self.server_name.map(|_| called);
+        Ok(Target { authority, host_header, server_name, ..self })
+    }
+
+    /// What is dialled.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whether connections to it may turn out to speak HTTP/2.
     pub(super) fn is_tls(&self) -> bool {
         self.server_name.is_some()

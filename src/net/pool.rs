@@ -103,6 +103,9 @@ impl Default for Options {
     }
 }
 
+/// Scheme, name and port, and the host that is dialled.
+type Key = (Scheme, Authority, Box<str>);
+
 /// All origins of the process. A clone is the same pool.
 #[derive(Clone, Debug)]
 pub struct Pool(Arc<Shared>);
@@ -112,7 +115,7 @@ struct Shared {
     tls: Arc<ClientConfig>,
     options: Options,
     // Weak, so that an endpoint that has left the policies (or DNS) goes with its last connection.
-    origins: Mutex<HashMap<(Scheme, Authority), Weak<Inner>>>,
+    origins: Mutex<HashMap<Key, Weak<Inner>>>,
 }
 
 impl Pool {
@@ -132,9 +135,19 @@ impl Pool {
     /// # Errors
     /// [`OriginError`] if the URI has no host, or a scheme other than `http` and `https`.
     pub fn origin(&self, uri: &Uri) -> Result<Origin, OriginError> {
+        self.origin_called(uri, None)
+    }
+
+    /// The same for a server that is called `name`: the address of `uri` is dialled, and the name is what its certificate
+    /// has to be for and what it is told as the host.
+    ///
+    /// # Errors
+    /// As [`Pool::origin`]; also if no host can have that name.
+    pub fn origin_called(&self, uri: &Uri, name: Option<&str>) -> Result<Origin, OriginError> {
         let target = Target::from_uri(uri)?;
+        let target = if let Some(name) = name { target.called(name)? } else { target };
         let mut origins = lock(&self.0.origins);
-        let key = (target.scheme.clone(), target.authority.clone());
+        let key = (target.scheme.clone(), target.authority.clone(), target.host().into());
         if let Some(known) = origins.get(&key).and_then(Weak::upgrade) {
             return Ok(Origin(known));
         }

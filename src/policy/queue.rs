@@ -7,8 +7,10 @@
 //! - by the head of the line: how long the oldest request has waited that nobody has overtaken. It sees a pool that
 //!   stops answering before the first late answer does.
 //!
-//! Requests ahead are those that this gateway sent and that have not been answered yet, less one a server. With several
-//! gateways each sees a part of the queue, and a request of its part stands for a longer wait; so both estimates hold.
+//! Requests ahead are those that this gateway sent and that have not been answered yet, and those that others sent and
+//! that wait as the engines tell ([`Company`]), less one a server. Where engines tell nothing, each of several gateways sees
+//! a part of the queue, and a request of its part stands for a longer wait; it sees none while its own are fewer than the
+//! servers.
 //!
 //! What a request costs those behind it: every later one of the busy period that it comes into waits longer by the time
 //! `x` that it takes. With `ρ` the load and `w` the wait that it finds, that is `ρ ÷ (1 − ρ) × (w + x ÷ 2)` in all
@@ -33,6 +35,25 @@ const ARRIVALS: Duration = Duration::from_secs(10);
 const MOST_LOAD: u64 = 950_000;
 /// An unhindered first token, until one was seen.
 const UNSEEN: Duration = Duration::from_secs(1);
+
+/// Who else is at a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Company {
+    /// The servers.
+    pub servers: u32,
+    /// Requests of other gateways that have not been answered yet, as far as the engines tell.
+    pub unanswered: u64,
+    /// For each request that this gateway has under way there are so many in all, in thousandths; below 1,000 counts as
+    /// 1,000. By Little's law arrivals come in the same proportion, as long as all ask for alike.
+    pub times_milli: u64,
+}
+
+impl Company {
+    /// Nobody else.
+    pub fn alone(servers: u32) -> Self {
+        Self { servers, ..Self::default() }
+    }
+}
 
 /// What a request would find at a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +83,7 @@ struct Waiting {
     number: u64,
     at: Duration,
     ahead: u64,
+    servers: u32,
     streams: bool,
 }
 
@@ -82,11 +104,11 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// A request is sent to one of `servers`; gives the number that it is known by.
-    pub fn sent(&mut self, servers: u32, streams: bool, now: Duration) -> u64 {
-        let ahead = self.ahead_of(servers);
+    /// A request is sent; gives the number that it is known by.
+    pub fn sent(&mut self, company: Company, streams: bool, now: Duration) -> u64 {
+        let (ahead, servers) = (self.ahead_of(company), company.servers.max(1));
         self.number += 1;
-        self.waiting.push_back(Waiting { number: self.number, at: now, ahead, streams });
+        self.waiting.push_back(Waiting { number: self.number, at: now, ahead, servers, streams });
         self.arrivals.add(1, ARRIVALS, now);
         self.number
     }
@@ -100,7 +122,10 @@ impl Queue {
             self.answered = self.answered.max(number);
         }
         let usual = &mut self.usual[usize::from(waited.streams)];
-        let known = *usual.get_or_insert(took);
+        // Until one went unhindered, each of those ahead is taken to have had its own time with one of the servers.
+        let share =
+            u128::from(took) * u128::from(waited.servers) / (u128::from(waited.servers) + u128::from(waited.ahead));
+        let known = *usual.get_or_insert(u64::try_from(share).unwrap_or(took));
         if waited.ahead == 0 {
             // An eighth of the way: one long prompt is no new usual.
             *usual = Some(known - known / 8 + took / 8);
@@ -118,14 +143,14 @@ impl Queue {
     }
 
     /// What a request would find now.
-    pub fn line(&self, servers: u32, now: Duration) -> Line {
+    pub fn line(&self, company: Company, now: Duration) -> Line {
         let each = u64::try_from(self.beyond).unwrap_or(0) / self.ahead.saturating_add(PRIOR);
-        let ahead = self.ahead_of(servers);
+        let ahead = self.ahead_of(company);
         let by_length = Duration::from_micros(each.saturating_mul(ahead));
         let wait = if ahead == 0 { Duration::ZERO } else { by_length.max(self.head_of_the_line(now)) };
-        let arrivals = self.arrivals.within(ARRIVALS, now);
+        let arrivals = self.arrivals.within(ARRIVALS, now).saturating_mul(company.times_milli.max(1_000)) / 1_000;
         let load = arrivals.saturating_mul(each) / ARRIVALS.as_secs().max(1);
-        Line { wait, each: Duration::from_micros(each), load_ppm: load.min(MOST_LOAD), servers }
+        Line { wait, each: Duration::from_micros(each), load_ppm: load.min(MOST_LOAD), servers: company.servers }
     }
 
     /// Requests that have not been answered yet.
@@ -134,8 +159,9 @@ impl Queue {
     }
 
     /// Each server has one at hand; the others wait.
-    fn ahead_of(&self, servers: u32) -> u64 {
-        (self.waiting.len() as u64 + 1).saturating_sub(u64::from(servers.max(1)))
+    fn ahead_of(&self, company: Company) -> u64 {
+        let all = (self.waiting.len() as u64).saturating_add(company.unanswered).saturating_add(1);
+        all.saturating_sub(u64::from(company.servers.max(1)))
     }
 
     fn head_of_the_line(&self, now: Duration) -> Duration {

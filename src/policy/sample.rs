@@ -12,6 +12,7 @@ use super::{BudgetSeen, Caller, Choice, Observations, Policies, Prefer, Question
 use crate::base::{
     catalog::{
         Backend, Candidate, CandidateId, Endpoint, Model, Pick, Served, SpeedPrior, Thinking, Timeouts, Tokenizer,
+        USUAL_PROBE,
     },
     facts::{Abilities, Category, Facts},
     fences::Owner,
@@ -76,6 +77,7 @@ impl Made {
             provider: "openai",
             endpoints: vec![Endpoint::usual("http://127.0.0.1:1".parse().unwrap())],
             discover: None,
+            probe: USUAL_PROBE,
             accounts: Vec::new(),
             pick: Pick::Order,
             balance: "least_loaded",

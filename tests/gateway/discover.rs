@@ -1,6 +1,12 @@
 //! Pools whose servers are found by name.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     harness::{Gateway, Setup, chat, free_address, until},
@@ -160,4 +166,73 @@ async fn service_records_tell_ports_weights_and_who_stands_by() {
     }
     until("both say that they are not ready", async || endpoints(&gateway, "not_ready").await == 2.0).await;
     gateway.ask("m").await.says("spare");
+}
+
+/// TLS in front of `upstream`: its port, and the names that were asked for in handshakes which succeeded.
+async fn terminator(
+    certified: &rcgen::CertifiedKey<rcgen::KeyPair>,
+    upstream: SocketAddr,
+) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
+    let (acceptor, named) = (TlsAcceptor::from(Arc::new(config)), Arc::new(Mutex::new(Vec::new())));
+    let listener = TcpListener::bind(SocketAddr::from((ip(1), 0))).await.unwrap();
+    let (port, asked) = (listener.local_addr().unwrap().port(), Arc::clone(&named));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, asked) = (acceptor.clone(), Arc::clone(&asked));
+            tokio::spawn(async move {
+                // A client that does not trust the certificate ends the handshake: that is what one test is for.
+                let Ok(mut tls) = acceptor.accept(stream).await else { return };
+                asked.lock().unwrap().push(tls.get_ref().1.server_name().unwrap_or_default().to_owned());
+                let mut behind = TcpStream::connect(upstream).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut tls, &mut behind).await;
+            });
+        }
+    });
+    (port, named)
+}
+
+#[tokio::test]
+async fn with_tls_a_found_server_has_to_have_a_certificate_for_the_name() {
+    let upstream = Upstream::start().await;
+    let certified = rcgen::generate_simple_self_signed(["vllm.ml.svc".to_owned()]).unwrap();
+    let (port, asked) = terminator(&certified, upstream.address()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, certified.cert.pem()).unwrap();
+    let names = Names::start().await;
+    names.set("vllm.ml.svc", Reply::Addresses(vec![ip(1)]));
+    names.set("_https._tcp.vllm.ml.svc", Reply::Services(vec![(0, 1, port, "host.ml.svc.")]));
+    names.set("other.ml.svc", Reply::Addresses(vec![ip(1)]));
+    names.set("host.ml.svc", Reply::Addresses(vec![ip(1)]));
+    let start = async |discover: &str| {
+        let discover = format!("{{{discover}, tls: true, refresh: 1s, server: \"{}\"}}", names.address());
+        let backend = format!(
+            "backends: {{gpu: {{provider: vllm, discover: {discover}}}}}\nmodels: {{m: {{backends: {{gpu: m}}}}}}"
+        );
+        let roots = roots.to_str().unwrap();
+        Setup::new().policies(&backend).env("SSL_CERT_FILE", roots).start().await
+    };
+    let known = async |gateway: &Gateway, state: &str| {
+        until(&format!("a server is {state}"), async || endpoints(gateway, state).await == 1.0).await;
+    };
+
+    let by_address = start(&format!("dns: vllm.ml.svc, port: {port}")).await;
+    known(&by_address, "ready").await;
+    by_address.ask("m").await.says("hello");
+    assert_eq!(upstream.only_request().headers["host"], format!("vllm.ml.svc:{port}"));
+
+    // Who answers for a service may be told by anybody who can answer for a name server: its own name is not believed.
+    let by_service = start("dns: _https._tcp.vllm.ml.svc").await;
+    known(&by_service, "ready").await;
+    by_service.ask("m").await.says("hello");
+    assert!(asked.lock().unwrap().iter().all(|name| name == "vllm.ml.svc"), "{asked:?}");
+
+    let other = start(&format!("dns: other.ml.svc, port: {port}")).await;
+    known(&other, "not_ready").await;
+    other.ask("m").await.is_refused(502, "upstream_error");
+    assert_eq!(upstream.tally().requests, 2, "nothing is said to a stranger");
 }

@@ -22,6 +22,7 @@ async fn start(own: &Upstream, api: &Upstream, keys: &str) -> Gateway {
             "routes:\n  cheap: {candidates: [bargain, mine], prefer: cheapest}\n  chain: {order: [mine, bargain]}",
         )
         .team("poor", "sk-poor", "{budgets: [{name: day, limit: 1 USD, per: day}]}")
+        .token("ops", "ops-token-of-tests", "read")
         .start()
         .await
 }
@@ -63,4 +64,37 @@ async fn what_would_wait_too_long_goes_elsewhere_also_by_an_order() {
     first.await.unwrap().says("own");
     until("the queue is over", async || gateway.metric("turnpike_queue_wait_seconds", &["gpu"]).await == 0.0).await;
     gateway.ask("mine").await.says("own");
+}
+
+#[tokio::test]
+async fn a_queue_of_other_gateways_is_seen_by_one_that_has_sent_nothing() {
+    let (own, api) = (Upstream::start().await, Upstream::start().await);
+    let waiting = |count: u32| {
+        let page = format!("vllm:num_requests_running 2.0\nvllm:num_requests_waiting {count}.0\n");
+        Script::raw(200, "text/plain", page)
+    };
+    own.page("/metrics", waiting(40));
+    let gateway = start(&own, &api, ", probe: {every: 100ms}, spill: {queue_wait: 200ms}").await;
+    let told = async || {
+        let admin = gateway.admin().header("authorization", "Bearer ops-token-of-tests");
+        let list = admin.get("/api/v1/backends").await.json();
+        let gpu = list["backends"].as_array().unwrap().iter().find(|backend| backend["name"] == "gpu").unwrap().clone();
+        gpu["endpoints"][0]["load"]["waiting"].clone()
+    };
+    let wait = async || gateway.metric("turnpike_queue_wait_seconds", &["gpu"]).await;
+    until("the engine tells", async || told().await == 40).await;
+    // How long each of them takes it learns from its own first.
+    let gate = Gate::closed();
+    own.always(Script::says("own").behind(&gate));
+    let client = gateway.client();
+    let first = tokio::spawn(async move { client.post_stream(PATH, &streamed("chain")).await.transcript().await });
+    until("the first waits", async || wait().await > 0.5).await;
+    gateway.ask("chain").await.says("api");
+    gate.release();
+    first.await.unwrap().says("own");
+    assert!(wait().await > 0.2, "it has nothing there, and yet a queue is before it");
+    gateway.ask("chain").await.says("api");
+    own.page("/metrics", waiting(0));
+    until("the queue is gone", async || wait().await == 0.0).await;
+    gateway.ask("chain").await.says("own");
 }

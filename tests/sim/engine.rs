@@ -114,6 +114,17 @@ impl Engine {
         (self.waiting.len() + self.running.len()) as u64
     }
 
+    /// Requests of whose prompts nothing has been read: what the step under way has no room for.
+    pub fn unread(&self) -> u64 {
+        let mut room = self.budget();
+        let mut unread = self.waiting.len() as u64;
+        for job in self.running.iter().filter(|job| job.unread > 0) {
+            unread += u64::from(room == 0 && job.unread == job.prompt.tokens - job.cached);
+            room = room.saturating_sub(job.unread);
+        }
+        unread
+    }
+
     /// A request came. Returns when the steps under way are to be looked at, if that changes.
     pub fn take(&mut self, request: usize, prompt: Rc<Prompt>, now: u64) -> Option<u64> {
         let unwritten = prompt.output.max(1);

@@ -22,11 +22,12 @@ use turnpike::{
         balance::{Ask, End, Pool, ReplicaId, Ticket, mix},
         breaker::{Breaker, Outcome, Permit},
         decide::decide,
+        queue::{Line, Queue},
         retry::{self, AttemptSeen, RetryBudget},
     },
 };
 
-use crate::pickers::Picker;
+use crate::{pickers::Picker, scenario::Scenario};
 
 /// How long a backend is left alone after a 429, as `proxy::live` does.
 const PARK_QUOTA: Duration = Duration::from_secs(5);
@@ -34,19 +35,22 @@ const PARK_QUOTA: Duration = Duration::from_secs(5);
 /// Attempts that a request may make.
 const ATTEMPTS: u32 = 3;
 
-/// The policies: backends `b0`, `b1`, … of so many servers each, tried in that order. Read once, since the catalog's
-/// scores come with them.
-pub fn policies(sites: &[usize]) -> Arc<Policies> {
-    static READ: Mutex<BTreeMap<Vec<usize>, Arc<Policies>>> = Mutex::new(BTreeMap::new());
+/// The policies: backends `b0`, `b1`, … of so many servers each, tried in that order, the first with its longest wait in
+/// milliseconds. Read once, since the catalog's scores come with them.
+pub fn policies(sites: &[usize], spill: Option<u64>) -> Arc<Policies> {
+    type Read = BTreeMap<(Vec<usize>, Option<u64>), Arc<Policies>>;
+    static READ: Mutex<Read> = Mutex::new(BTreeMap::new());
     let mut read = READ.lock().unwrap();
-    Arc::clone(read.entry(sites.to_vec()).or_insert_with(|| load(sites)))
+    Arc::clone(read.entry((sites.to_vec(), spill)).or_insert_with(|| load(sites, spill)))
 }
 
-fn load(sites: &[usize]) -> Arc<Policies> {
+fn load(sites: &[usize], spill: Option<u64>) -> Arc<Policies> {
     let mut text = String::from("backends:\n");
     for (site, servers) in sites.iter().enumerate() {
         let urls: Vec<String> = (0..*servers).map(|server| format!("\"http://s{server}.b{site}:8000\"")).collect();
-        text += &format!("  b{site}: {{provider: vllm, endpoints: [{}]}}\n", urls.join(", "));
+        let spill =
+            spill.filter(|_| site == 0).map(|ms| format!(", spill: {{queue_wait: {ms}ms}}")).unwrap_or_default();
+        text += &format!("  b{site}: {{provider: vllm, endpoints: [{}]{spill}}}\n", urls.join(", "));
     }
     text += "models:\n";
     let names = 0..sites.len();
@@ -77,6 +81,8 @@ pub struct Site {
     pub members: Vec<ReplicaId>,
     breaker: Breaker,
     account: Account,
+    /// Where `spill` asks for it.
+    queue: Option<Queue>,
 }
 
 /// What a vendor takes at once is not known in advance, and nothing was agreed.
@@ -95,6 +101,7 @@ pub struct Flight {
     pub ticket: Ticket,
     permit: Permit,
     boarded: Boarded,
+    queued: Option<u64>,
 }
 
 /// What a request is to the course.
@@ -131,12 +138,32 @@ impl Observations for Watching<'_> {
             Busy::Full => Unavailable::Full,
             Busy::Crowded => Unavailable::Crowded,
         });
-        Seen { unavailable: broken.or(busy), ..Seen::default() }
+        Seen { unavailable: broken.or(busy), line: site.line(self.1), ..Seen::default() }
     }
 }
 
 fn place(candidate: &Candidate) -> usize {
     candidate.backend.name.as_str()[1..].parse().unwrap()
+}
+
+impl Site {
+    fn line(&self, now: Duration) -> Line {
+        self.queue.as_ref().map(|queue| queue.line(self.pool.company(&self.members, now), now)).unwrap_or_default()
+    }
+
+    /// Its first token came.
+    pub fn first_token(&mut self, flight: &Flight, now: Duration) {
+        self.pool.first_token(&flight.ticket, now);
+        if let Some((queue, number)) = self.queue.as_mut().zip(flight.queued) {
+            queue.answered(number, now);
+        }
+    }
+
+    fn unqueue(&mut self, flight: &Flight) {
+        if let Some((queue, number)) = self.queue.as_mut().zip(flight.queued) {
+            queue.left(number);
+        }
+    }
 }
 
 impl Course {
@@ -146,12 +173,13 @@ impl Course {
 }
 
 impl Gateway {
-    pub fn new(policies: &Arc<Policies>, sites: &[usize], adaptive: bool, seed: u64) -> Self {
+    pub fn new(policies: &Arc<Policies>, scenario: &Scenario, sites: &[usize], seed: u64) -> Self {
         let sites = sites.iter().enumerate().map(|(site, servers)| {
             let names: Vec<Arc<str>> = (0..*servers).map(|server| format!("http://s{server}.b{site}").into()).collect();
             let mut pool = Pool::new(mix(seed ^ site as u64));
             let members = pool.set(&names, Duration::ZERO);
-            Site { pool, members, breaker: Breaker::new(seed), account: Account::default() }
+            let queue = scenario.spill.filter(|_| site == 0).map(|_| Queue::default());
+            Site { pool, members, breaker: Breaker::new(seed), account: Account::default(), queue }
         });
         let facts = Facts { model: "r".into(), stream: true, answers: 1, messages: 1, ..Facts::default() };
         Self {
@@ -161,14 +189,15 @@ impl Gateway {
             team: Team::named("sim"),
             facts,
             usual: None,
-            adaptive,
+            adaptive: scenario.adaptive,
         }
     }
 
     /// A request came.
     pub fn begin(&mut self, course: &mut Course, now: Duration) {
         self.budget.on_request(now);
-        let all_sound = self.sites.iter().all(|site| !site.breaker.is_open() && busy(site, now).is_none());
+        let sound = |site: &Site| !site.breaker.is_open() && busy(site, now).is_none() && site.queue.is_none();
+        let all_sound = self.sites.iter().all(sound);
         course.decision = Some(match &self.usual {
             // A decision over the same observations is the same one.
             Some(usual) if all_sound => Arc::clone(usual),
@@ -212,13 +241,16 @@ impl Gateway {
         let boarded = site.account.board(&LIMITS, &passage, true, now).ok()?;
         let ticket = site.pool.pick(picker.balancer(), &site.members, &course.tried, &ask, now)?;
         let server = site.members.iter().position(|id| *id == ticket.replica)?;
-        Some(Flight { site: number, server, ticket, permit, boarded })
+        let company = site.pool.company(&site.members, now);
+        let queued = site.queue.as_mut().map(|queue| queue.sent(company, true, now));
+        Some(Flight { site: number, server, ticket, permit, boarded, queued })
     }
 
     /// An attempt served to its end.
     pub fn served(&mut self, flight: &Flight, cached: u64, now: Duration) {
         let site = &mut self.sites[flight.site];
         site.pool.ended(&flight.ticket, End::Served { cached }, now);
+        site.unqueue(flight);
         site.breaker.report(flight.permit, Outcome::Success, now);
         site.account.ended(&LIMITS, &flight.boarded, account::End::Served { tokens: 0 }, now);
         site.account.left(&flight.boarded);
@@ -228,6 +260,7 @@ impl Gateway {
     pub fn failed(&mut self, course: &mut Course, flight: &Flight, failure: Failure, now: Duration) -> Then {
         let site = &mut self.sites[flight.site];
         let mut at_rest;
+        site.unqueue(flight);
         let outcome = if failure.fault == Fault::Backend {
             site.pool.ended(&flight.ticket, End::Failed { retry_after: failure.retry_after }, now);
             let others = site.pool.has_sound(&site.members, flight.ticket.replica, now);

@@ -86,6 +86,25 @@ fn a_replica_that_fails_fast_draws_less_than_one_per_cent() {
     assert!(failed > 0 && failed * 100 < outcome.requests, "{failed} of {}", outcome.requests);
 }
 
+/// Eight gateways each see an eighth of what waits at eight servers: none of it, until the queue is longer than all servers.
+#[test]
+fn gateways_that_each_see_little_of_a_queue_spill_by_what_the_engines_tell() {
+    let spill = Scenario::all().into_iter().find(|scenario| scenario.spill.is_some()).unwrap();
+    let (mut told, mut blind) = (Outcome::default(), Outcome::default());
+    for seed in 0..6 {
+        told.add(run(&spill, OURS, seed));
+        blind.add(run(&Scenario { scrape: None, ..spill.clone() }, OURS, seed));
+    }
+    let show = |name: &str, outcome: &Outcome| {
+        let (median, tail) = (percentile(outcome, 50), percentile(outcome, 99));
+        let bought = outcome.by_server[8] * 1_000 / outcome.requests;
+        println!("{name}: first token p50 {median:.2} s, p99 {tail:.2} s; {bought} of 1,000 bought");
+        (median, tail)
+    };
+    let (told, blind) = (show("told", &told), show("not told", &blind));
+    assert!(told.0 * 2.0 < blind.0 && told.1 * 1.5 < blind.1, "{told:?} s, {blind:?} s");
+}
+
 #[test]
 fn in_a_429_storm_less_is_sent_at_once_and_less_is_refused() {
     let storm = Scenario::all().into_iter().find(|scenario| scenario.name == "429 storm").unwrap();

@@ -41,6 +41,8 @@ pub struct Scenario {
     pub gateways: usize,
     /// How often each gateway reads the engines' own load; `None` = never.
     pub scrape: Option<u64>,
+    /// What would wait longer for its turn at own servers goes to a vendor, in milliseconds.
+    pub spill: Option<u64>,
     pub changes: Vec<Change>,
     /// Refusals lower what is sent to an account at once.
     pub adaptive: bool,
@@ -68,6 +70,7 @@ impl Scenario {
             seconds: 60,
             gateways: 1,
             scrape: None,
+            spill: None,
             changes: Vec::new(),
             adaptive: true,
             burst: None,
@@ -103,6 +106,13 @@ impl Scenario {
             Self { mix: Mix { hot: 50, ..USUAL }, ..usual("one hot prefix") },
             Self { gateways: 4, ..usual("4 gateways") },
             Self { gateways: 4, scrape: Some(SECOND), ..usual("4 gateways, scraped") },
+            Self {
+                vendors: 1,
+                gateways: 8,
+                scrape: Some(SECOND),
+                spill: Some(500),
+                ..Self::of("spill, 8 gateways", vec![4_000; 8], RATE * 0.5)
+            },
             Self {
                 changes: vec![change(10, 0, Mode::Quota(5)), change(40, 0, Mode::Sound)],
                 ..two_vendors("429 storm")

@@ -113,9 +113,9 @@ pub fn run(scenario: &Scenario, picker: &'static str, seed: u64) -> Outcome {
     let mut sites = if scenario.servers.is_empty() { Vec::new() } else { vec![scenario.servers.len()] };
     sites.extend(vec![1; scenario.vendors]);
     let servers: usize = sites.iter().sum();
-    let policies: Arc<Policies> = policies(&sites);
-    let gateways = (0..scenario.gateways)
-        .map(|number| Gateway::new(&policies, &sites, scenario.adaptive, mix(seed ^ number as u64)));
+    let policies: Arc<Policies> = policies(&sites, scenario.spill);
+    let gateways =
+        (0..scenario.gateways).map(|number| Gateway::new(&policies, scenario, &sites, mix(seed ^ number as u64)));
     let engine = |slow: &u64| Engine::new(*slow);
     let mut world = World {
         scenario,
@@ -184,7 +184,9 @@ impl World<'_> {
         for gateway in &mut self.gateways {
             let site = &mut gateway.sites[0];
             for (engine, id) in self.engines.iter().zip(site.members.clone()) {
-                site.pool.told(id, Load { requests: engine.load(), ..Load::default() }, time(now));
+                let (requests, waiting) = (engine.load(), engine.unread());
+                let load = Load { requests, waiting, queue: waiting, cache_used_ppm: None };
+                site.pool.told(id, load, time(self.scenario.scrape.unwrap()), time(now));
             }
         }
         if now < self.scenario.seconds * SECOND {
@@ -286,7 +288,7 @@ impl World<'_> {
         self.outcome.first_tokens.push(now - request.arrived);
         let took = time(now).saturating_sub(flight.ticket.sent());
         self.pickers[request.gateway].observed(flight.ticket.replica, took, time(now));
-        self.gateways[request.gateway].sites[flight.site].pool.first_token(&flight.ticket, time(now));
+        self.gateways[request.gateway].sites[flight.site].first_token(flight, time(now));
     }
 
     fn done(&mut self, number: usize, cached: u64, now: u64) {

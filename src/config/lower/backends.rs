@@ -49,6 +49,7 @@ fn backend(work: &mut Work<'_, '_>, key: &Key, node: &Node, currencies: &Currenc
         provider: dialect.name(),
         endpoints,
         discover,
+        probe: servers::probe(work, node, dialect),
         accounts,
         pick: if node.word("pick") == Some("spread") { Pick::Spread } else { Pick::Order },
         balance: balance::by_name(node.word("balance").unwrap_or_default()).name(),

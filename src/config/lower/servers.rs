@@ -1,4 +1,5 @@
-//! `endpoints:` and `discover:` of a backend: its servers, or where they are asked for.
+//! `endpoints:`, `discover:` and `probe:` of a backend: its servers, or where they are asked for, and how often each is
+//! asked how it is.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::{
     backends::filled,
 };
 use crate::{
-    base::catalog::{Discover, Endpoint, USUAL_WEIGHT_MILLI},
+    base::catalog::{Discover, Endpoint, USUAL_PROBE, USUAL_WEIGHT_MILLI},
     provider::{self, Provider},
 };
 
@@ -16,6 +17,9 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(5);
 /// The shortest and the longest interval.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// The shortest and the longest between two questions to a server: a page of metrics is up to 4 MiB, and an engine that is
+/// away should be missed within minutes.
+const PROBES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 /// The longest name of a host (RFC 1035).
 const NAME: usize = 253;
 
@@ -112,5 +116,30 @@ pub(super) fn discover(work: &mut Work<'_, '_>, node: &Node, dialect: &dyn Provi
         fault.label("how often the name is asked for").hint("write from `1s` to `1h`");
     }
     let server = place.read("server", units::server).map(|server| server.to_string().into());
-    Some(Discover { dns: dns.into(), port, refresh, server })
+    let tls = place.word("tls") == Some("true");
+    let discover = Discover { dns: dns.into(), port, refresh, server, tls };
+    // What certificates are for (RFC 5890 §2.3.1): no label begins or ends with a hyphen or has an underscore.
+    let certifiable =
+        |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && !label.contains('_');
+    if tls && !discover.host().split('.').all(certifiable) {
+        let fault = work.report.fault(named.span, format!("no certificate is for `{}`", discover.host()));
+        fault.label("asked for with `tls: true`").hint("write a name of letters, digits and hyphens");
+    }
+    Some(discover)
+}
+
+/// How often each of its servers is asked how it is.
+pub(super) fn probe(work: &mut Work<'_, '_>, node: &Node, dialect: &dyn Provider) -> Duration {
+    let Some(place) = node.get("probe") else { return USUAL_PROBE };
+    if dialect.ready_path().is_none() && dialect.load_paths().is_empty() {
+        let fault = work.report.fault(place.span, format!("servers of `{}` are asked nothing", dialect.name()));
+        fault.label("a question without a path").hint("leave `probe` out: requests tell how such a server is");
+    }
+    let every = place.read("every", units::duration).unwrap_or(USUAL_PROBE);
+    if !PROBES.contains(&every) {
+        let span = place.get("every").map_or(place.span, |every| every.span);
+        let fault = work.report.fault(span, "`every` is out of range");
+        fault.label("how often each server is asked").hint("write from `100ms` to `1m`");
+    }
+    every
 }

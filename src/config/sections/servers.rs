@@ -2,7 +2,7 @@
 
 use super::super::shape::{Kind, Shape, Unit, may, must};
 
-use Kind::{Amount, Either, Filled, Text};
+use Kind::{Amount, Either, Filled, Flag, Text};
 
 /// A base URL, or one with its weight.
 pub(super) const ENDPOINT: Kind = Either(&[Filled, Kind::Shape(&WEIGHTED)]);
@@ -24,6 +24,14 @@ pub(super) const DISCOVER: Shape = Shape {
         may("port", Amount(Unit::Count(1, 65_535)), "the port of every server; SRV records have their own"),
         may("refresh", Amount(Unit::Duration), "how often the name is asked for; 5s unless stated"),
         may("server", Amount(Unit::Server), "the name server, as in `127.0.0.1:8600`; the system's unless stated"),
+        may("tls", Flag, "they speak TLS, with a certificate for the name"),
     ],
+    later: &[],
+};
+
+/// `probe:`.
+pub(super) const PROBE: Shape = Shape {
+    name: "`probe`",
+    fields: &[must("every", Amount(Unit::Duration), "how often each server is asked; 1s unless stated")],
     later: &[],
 };

@@ -23,7 +23,10 @@ use super::{
     replica::{Load, Queued, Ready, Replica, ReplicaId, State},
     shared::Shared,
 };
-use crate::policy::breaker::{BreakerState, Outcome, Permit};
+use crate::policy::{
+    breaker::{BreakerState, Outcome, Permit},
+    queue::Company,
+};
 
 /// The replicas of one backend. Every `now` is a time since one fixed origin.
 #[derive(Debug, Default)]
@@ -178,10 +181,25 @@ impl Pool {
         }
     }
 
-    /// What an engine says of its own load.
-    pub fn told(&mut self, id: ReplicaId, load: Load, now: Duration) {
+    /// What an engine says of its own load, where it is asked so often.
+    pub fn told(&mut self, id: ReplicaId, load: Load, every: Duration, now: Duration) {
         if let Some(replica) = self.replica(id) {
-            replica.told(load, now);
+            replica.told(load, every, now);
+        }
+    }
+
+    /// What the engines of `members` tell of other gateways' requests.
+    pub fn company(&self, members: &[ReplicaId], now: Duration) -> Company {
+        let (mut own, mut others_milli, mut unanswered_milli) = (0_u64, 0_u64, 0_u64);
+        for replica in self.replicas.iter().filter(|replica| members.contains(&replica.id)) {
+            own = own.saturating_add(replica.own());
+            others_milli = others_milli.saturating_add(replica.others_milli(now));
+            unanswered_milli = unanswered_milli.saturating_add(replica.others_unanswered_milli(now));
+        }
+        Company {
+            servers: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            unanswered: unanswered_milli / 1_000,
+            times_milli: (others_milli / own.max(1)).saturating_add(1_000),
         }
     }
 

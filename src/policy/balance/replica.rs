@@ -21,8 +21,11 @@ const LONGEST_SHUN: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(30);
 /// What it begins with, in thousandths of its share.
 const FIRST_SHARE: u64 = 100;
-/// What an engine said of its load counts for so long.
-const FRESH: Duration = Duration::from_millis(2_500);
+/// What an engine said of its load counts for two and a half of the intervals at which it is asked.
+const FRESH_HALVES: u32 = 5;
+/// From such a use of its memory of prompts on, in parts per million, an engine begins nothing before something ends: vLLM
+/// keeps a hundredth free, and a prompt has to fit.
+const FULL: u64 = 950_000;
 
 /// Of the requests that others send to a replica one in so many counts. Whoever reads the same gap fills it, and what a
 /// page tells is a second old: counted in full, four gateways in `tests/sim` took turns in piling their requests up, and
@@ -40,8 +43,10 @@ pub struct ReplicaId(pub(super) u64);
 pub struct Load {
     /// Requests that it works on or that wait.
     pub requests: u64,
-    /// Those of them that wait.
+    /// Those of them that wait, for whatever reason.
     pub waiting: u64,
+    /// Those of them that wait for room.
+    pub queue: u64,
     /// How full the memory of its prompts is, in parts per million; `None` = it does not tell.
     pub cache_used_ppm: Option<u64>,
 }
@@ -138,8 +143,29 @@ pub(super) struct Queued {
 struct Told {
     load: Load,
     at: Duration,
+    /// How often it is asked.
+    every: Duration,
     /// Requests of others among them, in thousandths: a mean over the last few times that it told.
     others_milli: u64,
+    /// Requests of others among them that had not been answered, in thousandths.
+    others_unanswered_milli: u64,
+}
+
+impl Told {
+    fn is_fresh(&self, now: Duration) -> bool {
+        now.saturating_sub(self.at) < self.lasts()
+    }
+
+    fn lasts(&self) -> Duration {
+        self.every.saturating_mul(FRESH_HALVES) / 2
+    }
+
+    /// How much it counts: wholly until it should have been told anew, then less and less.
+    fn weight_milli(&self, now: Duration) -> u64 {
+        let (age, lasts) = (now.saturating_sub(self.at).max(self.every), self.lasts());
+        let (left, of) = (lasts.saturating_sub(age).as_millis(), lasts.saturating_sub(self.every).as_millis());
+        u64::try_from((left * 1_000).checked_div(of).unwrap_or(0)).unwrap_or(0)
+    }
 }
 
 impl Replica {
@@ -181,9 +207,17 @@ impl Replica {
     /// Requests that it works on, as far as they weigh in a choice: our own, and a part of those that it told lately of
     /// others.
     pub fn in_flight(&self, now: Duration) -> u64 {
-        let told = self.told.filter(|told| now.saturating_sub(told.at) < FRESH);
-        let others = told.map_or(0, |told| told.others_milli / OTHERS / 1_000);
-        self.in_flight.saturating_add(others)
+        self.in_flight.saturating_add(self.others_milli(now) / OTHERS / 1_000)
+    }
+
+    /// Requests of others that it works on or that wait there, in thousandths.
+    pub(super) fn others_milli(&self, now: Duration) -> u64 {
+        self.told.filter(|told| told.is_fresh(now)).map_or(0, |told| told.others_milli)
+    }
+
+    /// Requests of others that it had not answered when it told, in thousandths; what was told long ago counts less.
+    pub(super) fn others_unanswered_milli(&self, now: Duration) -> u64 {
+        self.told.map_or(0, |told| told.others_unanswered_milli.saturating_mul(told.weight_milli(now)) / 1_000)
     }
 
     /// Tokens of prompts that it was sent and has not answered yet.
@@ -237,7 +271,7 @@ impl Replica {
 
     /// What it told of its load lately.
     pub fn load(&self, now: Duration) -> Option<Load> {
-        self.told.filter(|told| now.saturating_sub(told.at) < FRESH).map(|told| told.load)
+        self.told.filter(|told| told.is_fresh(now)).map(|told| told.load)
     }
 
     /// What has become of it; whether it is still named, its pool knows.
@@ -276,12 +310,17 @@ impl Replica {
         self.shunned_until > now
     }
 
-    pub(super) fn told(&mut self, load: Load, now: Duration) {
+    pub(super) fn told(&mut self, load: Load, every: Duration, now: Duration) {
         let others_milli = load.requests.saturating_sub(self.in_flight).saturating_mul(1_000);
         // Long silent, it begins anew.
-        let before = self.told.filter(|told| now.saturating_sub(told.at) < FRESH);
+        let before = self.told.filter(|told| told.is_fresh(now));
         let mean = |before: &Told| before.others_milli - before.others_milli / MEMORY + others_milli / MEMORY;
-        self.told = Some(Told { load, at: now, others_milli: before.as_ref().map_or(others_milli, mean) });
+        let others_milli = before.as_ref().map_or(others_milli, mean);
+        // Where somebody waits, or would, one more is at hand.
+        let at_hand = u64::from(load.queue > 0 || load.cache_used_ppm.is_some_and(|used| used >= FULL));
+        let unanswered = load.queue.saturating_add(at_hand).saturating_sub(self.queue.len() as u64);
+        let others_unanswered_milli = unanswered.saturating_mul(1_000);
+        self.told = Some(Told { load, at: now, every, others_milli, others_unanswered_milli });
     }
 
     pub(super) fn weigh(&mut self, weight_milli: u64) {

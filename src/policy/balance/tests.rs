@@ -3,10 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Ask, Balancer, End, Load, NAMES, Pool, Ready, ReplicaId, State, TABLE, Ticket, by_name, mix};
+use crate::policy::queue::Company;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
+
+/// How often engines are asked.
+const SECOND: Duration = ms(1_000);
 
 struct Made {
     pool: Pool,
@@ -203,14 +207,37 @@ fn a_pool_that_changes_keeps_what_it_knows_and_newcomers_start_slowly() {
 #[test]
 fn what_an_engine_tells_of_its_load_counts_with_what_changed_since() {
     let mut made = Made::new("least_loaded", 2);
-    made.pool.told(made.members[0], Load { requests: 10, ..Load::default() }, ms(0));
+    made.pool.told(made.members[0], Load { requests: 10, ..Load::default() }, SECOND, ms(0));
     let in_flight = |made: &Made, now| made.pool.seen(made.members[0]).unwrap().in_flight(now);
     assert_eq!(in_flight(&made, ms(50)), 2, "one of four: whoever reads the same fills the same gap");
     let spread = made.spread(ms(100));
     assert_eq!(spread, [99, 101]);
-    made.pool.told(made.members[0], Load { requests: 10 + 99, ..Load::default() }, ms(1_000));
+    made.pool.told(made.members[0], Load { requests: 10 + 99, ..Load::default() }, SECOND, ms(1_000));
     assert_eq!(in_flight(&made, ms(1_000)), 99 + 2, "our own are not the others'");
     assert_eq!(in_flight(&made, ms(3_500)), 99, "old news");
+}
+
+#[test]
+fn what_others_have_waiting_is_known_while_it_is_fresh() {
+    let mut made = Made::new("least_loaded", 2);
+    let load = |queue, cache_used_ppm| Load { requests: 40, waiting: queue, queue, cache_used_ppm };
+    let unanswered = |made: &Made, now| made.pool.company(&made.members, now).unanswered;
+    assert_eq!(made.pool.company(&made.members, ms(0)), Company { servers: 2, unanswered: 0, times_milli: 1_000 });
+    made.pool.told(made.members[0], load(9, None), SECOND, ms(0));
+    made.pool.told(made.members[1], load(0, Some(960_000)), SECOND, ms(0));
+    assert_eq!(unanswered(&made, ms(1_000)), 9 + 1 + 1, "one more is at hand, and one where the memory is full");
+    assert_eq!(made.pool.company(&made.members, ms(0)).times_milli, 1_000 + 80_000);
+    assert_eq!((unanswered(&made, ms(1_750)), unanswered(&made, ms(2_500))), (5, 0), "old news count less, then not");
+    let (place, _ours) = made.ask(seed(0), ms(3_000));
+    for place in [place, 1 - place] {
+        made.pool.told(made.members[place], load(4, None), SECOND * 10, ms(3_000));
+    }
+    assert_eq!(
+        unanswered(&made, ms(13_000)),
+        2 * 5 - 1,
+        "our own is not the others'; who is asked seldom is fresh for longer"
+    );
+    assert_eq!(made.pool.company(&made.members[1..], ms(13_000)).servers, 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::*;
-use crate::base::catalog::{Backend, CandidateId, Model, Thinking};
+use crate::base::catalog::{Backend, CandidateId, Model, Thinking, USUAL_PROBE};
 
 fn candidate(provider: &'static str, model: &str, upstream: &str, thinking: Thinking) -> Candidate {
     let model = Model {
@@ -25,6 +25,7 @@ fn candidate(provider: &'static str, model: &str, upstream: &str, thinking: Thin
         provider,
         endpoints: vec![],
         discover: None,
+        probe: USUAL_PROBE,
         accounts: vec![],
         pick: Default::default(),
         balance: Default::default(),

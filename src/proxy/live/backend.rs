@@ -118,6 +118,7 @@ impl BackendState {
         if backend.discover.is_none() {
             let usual = |endpoint: &Endpoint| Wanted {
                 url: endpoint.url.clone(),
+                name: None,
                 weight_milli: endpoint.weight_milli,
                 priority: 0,
             };
@@ -155,12 +156,16 @@ impl BackendState {
 
     /// What a request would find at its queue.
     pub(super) fn line(&self, now: Duration) -> Line {
-        self.queue.as_ref().map(|queue| lock(queue).line(self.count(), now)).unwrap_or_default()
+        let Some(queue) = &self.queue else { return Line::default() };
+        let company = self.servers.company(now);
+        lock(queue).line(company, now)
     }
 
     /// A request joins the queue; `None` = nobody looks at it.
     pub(super) fn queue_up(&self, streams: bool, now: Duration) -> Option<u64> {
-        self.queue.as_ref().map(|queue| lock(queue).sent(self.count(), streams, now))
+        let queue = self.queue.as_ref()?;
+        let company = self.servers.company(now);
+        Some(lock(queue).sent(company, streams, now))
     }
 
     /// It was answered: its first token came, or all of it.
@@ -175,10 +180,6 @@ impl BackendState {
         if let (Some(queue), Some(number)) = (&self.queue, queued) {
             lock(queue).left(number);
         }
-    }
-
-    fn count(&self) -> u32 {
-        u32::try_from(self.servers.count().max(1)).unwrap_or(u32::MAX)
     }
 }
 

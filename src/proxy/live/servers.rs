@@ -17,7 +17,10 @@ use super::{backend::Boarding, lock};
 use crate::{
     base::catalog::{Backend, Candidate},
     net::pool::{self, Origin},
-    policy::balance::{self, End, Load, Ready, ReplicaId, State, Ticket},
+    policy::{
+        balance::{self, End, Load, Ready, ReplicaId, State, Ticket},
+        queue::Company,
+    },
     provider::Provider,
 };
 
@@ -39,6 +42,8 @@ pub struct Server {
 pub struct Wanted {
     /// Its base URL.
     pub url: http::Uri,
+    /// What it is called in TLS and `host`, if not as in the URL.
+    pub name: Option<Arc<str>>,
     /// Its share in thousandths of a usual one.
     pub weight_milli: u64,
     /// Those of a higher number serve where no other can.
@@ -111,7 +116,7 @@ impl Servers {
             .iter()
             .filter_map(|wanted| {
                 let uri = provider.uri(&wanted.url);
-                Some((uri.clone(), pool.origin(&uri).ok()?, wanted))
+                Some((uri.clone(), pool.origin_called(&uri, wanted.name.as_deref()).ok()?, wanted))
             })
             .collect();
         let counted = made.len() > 1 || backend.discover.is_some() || provider.ready_path().is_some();
@@ -200,14 +205,23 @@ impl Servers {
         pool.has_sound(&set.members, ticket.replica, now)
     }
 
-    /// What a server said when it was asked.
-    pub fn asked(&self, id: ReplicaId, ready: Option<Ready>, load: Option<Load>, now: Duration) {
+    /// Who else is at them.
+    pub fn company(&self, now: Duration) -> Company {
+        let set = self.set.load();
+        if set.counted {
+            return lock(&self.pool).company(&set.members, now);
+        }
+        Company::alone(u32::try_from(set.servers.len()).unwrap_or(u32::MAX))
+    }
+
+    /// What a server said that is asked so often.
+    pub fn asked(&self, id: ReplicaId, ready: Option<Ready>, load: Option<Load>, every: Duration, now: Duration) {
         let mut pool = lock(&self.pool);
         if let Some(ready) = ready {
             pool.asked(id, ready, now);
         }
         if let Some(load) = load {
-            pool.told(id, load, now);
+            pool.told(id, load, every, now);
         }
         self.look(&pool);
     }

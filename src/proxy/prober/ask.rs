@@ -22,8 +22,6 @@ use crate::{
     provider::{EngineLoad, MAX_PAGE, Provider},
 };
 
-/// How often each is asked.
-const EVERY: Duration = Duration::from_secs(1);
 /// How long each question may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// So many silences in a row say that it is not ready.
@@ -62,7 +60,8 @@ pub(super) async fn ask(live: &Live, kept: &Kept) {
     }
     let account = kept.backend().accounts.first().cloned();
     let mut memories: HashMap<ReplicaId, Memory> = HashMap::new();
-    let mut rounds = tokio::time::interval(EVERY);
+    let every = kept.backend().probe;
+    let mut rounds = tokio::time::interval(every);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
@@ -78,7 +77,7 @@ pub(super) async fn ask(live: &Live, kept: &Kept) {
             let memory = memories.entry(said.id).or_default();
             memory.path = said.path;
             let load = said.load.map(load);
-            kept.servers().asked(said.id, ready(said.ready, memory), load, live.elapsed());
+            kept.servers().asked(said.id, ready(said.ready, memory), load, every, live.elapsed());
         }
     }
 }
@@ -87,6 +86,7 @@ fn load(engine: EngineLoad) -> Load {
     Load {
         requests: engine.running.saturating_add(engine.waiting),
         waiting: engine.waiting,
+        queue: engine.queue,
         cache_used_ppm: engine.cache_used_ppm,
     }
 }

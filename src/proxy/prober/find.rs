@@ -3,7 +3,7 @@
 //! What was found stays until an answer names others: a failure or an empty answer changes nothing, since a name server
 //! that is away or restarts must not take a pool with it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::Uri;
 use tokio::time::timeout;
@@ -110,11 +110,14 @@ fn wanted(provider: &dyn Provider, discover: &Discover, found: &[Found]) -> Vec<
     let url = |one: &Found| {
         let port = one.port.or(discover.port)?;
         let address = std::net::SocketAddr::new(one.ip, port);
-        provider::normalise(provider, &format!("http://{address}")).ok()
+        let scheme = if discover.tls { "https" } else { "http" };
+        provider::normalise(provider, &format!("{scheme}://{address}")).ok()
     };
-    let wanted = found
-        .iter()
-        .filter_map(|one| Some(Wanted { url: url(one)?, weight_milli: weight(one), priority: one.priority }));
+    let name: Option<Arc<str>> = discover.tls.then(|| discover.host().into());
+    let wanted = found.iter().filter_map(|one| {
+        let name = name.clone();
+        Some(Wanted { url: url(one)?, name, weight_milli: weight(one), priority: one.priority })
+    });
     // Two targets of one address are one server.
     let mut known: Vec<Wanted> = Vec::new();
     for one in wanted {
@@ -134,9 +137,10 @@ mod tests {
     }
 
     fn urls(found: &[Found], port: Option<u16>) -> Vec<(String, u64, u16)> {
-        let discover = Discover { dns: "x".into(), port, refresh: PATIENCE, server: None };
+        let discover = Discover { dns: "x".into(), port, refresh: PATIENCE, server: None, tls: false };
         let vllm = provider::by_name("vllm").unwrap();
         let wanted = wanted(vllm, &discover, found);
+        assert!(wanted.iter().all(|one| one.name.is_none()));
         wanted.into_iter().map(|one| (one.url.to_string(), one.weight_milli, one.priority)).collect()
     }
 
@@ -147,6 +151,23 @@ mod tests {
         assert_eq!(urls(&two, Some(8000)), expected);
         let six = [Found { ip: "fd00::1".parse().unwrap(), ..two[0] }];
         assert_eq!(urls(&six, Some(8000))[0].0, "http://[fd00::1]:8000/v1");
+    }
+
+    #[test]
+    fn with_tls_all_have_the_name_that_was_asked_for() {
+        for (dns, name) in
+            [("vllm.ml.svc", "vllm.ml.svc"), ("_https._tcp.vllm.ml.svc.", "vllm.ml.svc"), ("_x._y", "_y")]
+        {
+            let (port, server) = (None, None);
+            let discover = Discover { dns: dns.into(), port, refresh: PATIENCE, server, tls: true };
+            let found = [found([10, 0, 0, 1], Some(8443), 0, 1), found([10, 0, 0, 2], Some(443), 0, 1)];
+            let wanted = wanted(provider::by_name("vllm").unwrap(), &discover, &found);
+            let told: Vec<(String, Option<&str>)> =
+                wanted.iter().map(|one| (one.url.to_string(), one.name.as_deref())).collect();
+            let expected =
+                ["https://10.0.0.1:8443/v1", "https://10.0.0.2:443/v1"].map(|url| (url.to_owned(), Some(name)));
+            assert_eq!(told, expected);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Keeps the servers of pools: asks each once a second whether it is ready and what its load is, and name servers for
+//! Keeps the servers of pools: asks each again and again whether it is ready and what its load is, and name servers for
 //! who they are. One task a backend, off the path of requests; they end with the configuration that they are of.
 
 mod ask;
