@@ -96,6 +96,21 @@ async fn an_engine_that_stands_still_for_a_while_fails_nobody() {
 }
 
 #[tokio::test]
+async fn an_engine_that_is_slowed_fails_nobody() {
+    let world = World::start().await;
+    let users = Users::start(&world, 8, true);
+    users.more(40).await;
+    // It moves only while every second pair of answers is given, so whatever it gives takes twice as long or longer.
+    for _ in 0..20 {
+        world.engines[2].freeze().await;
+        users.more(2).await;
+        world.engines[2].thaw();
+        users.more(2).await;
+    }
+    users.were_all_served().await;
+}
+
+#[tokio::test]
 async fn real_engines_tell_of_their_load() {
     let world = World::start().await;
     let client = world.gateway.client();
