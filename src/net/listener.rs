@@ -6,6 +6,7 @@
 //! A client that goes away drops its service future or response body at once (hyper watches for the end of the stream
 //! while an answer is under way), and with it whatever the service holds upstream.
 
+mod linger;
 mod session;
 
 use std::convert::Infallible;

@@ -128,6 +128,22 @@ async fn ambiguous_framing_is_refused_or_ends_the_connection() {
     assert!(answer.contains("connection: close"), "{answer}");
 }
 
+/// A client that has much to say hears a refusal that came before it was done, not a reset.
+#[tokio::test]
+async fn an_answer_before_the_body_is_read_reaches_a_client_that_is_still_sending() {
+    let mut server = start(Limits::default()).await;
+    for _ in 0..20 {
+        let body = vec![b'x'; 8 << 20];
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+        let mut stream = connect(&server, head.as_bytes()).await;
+        let (request, pen) = within(server.request()).await;
+        drop((request, pen));
+        within(stream.write_all(&body)).await.unwrap();
+        let answer = shown(&within(read_to_close(&mut stream)).await);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_head_beyond_the_limit_is_431() {
     let server = start(Limits { head_bytes: 8192, ..Limits::default() }).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 use tokio_rustls::TlsAcceptor;
 use turnpike::net::listener::Limits;
 use turnpike::net::pool::{Options, Origin};
@@ -142,6 +142,81 @@ async fn a_refused_stream_is_repeated() {
     let origin = authority.pool(&BOTH, Options::default()).origin(&uri.parse().unwrap()).unwrap();
     assert_eq!(within(ask(&origin, "ping")).await, "fine");
     assert_eq!(origin.opened(), 2);
+}
+
+/// What is done with the first connection of a server, once a stream on it has begun.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// GOAWAY; what has begun goes on (RFC 9113 §6.8).
+    Graceful,
+    /// GOAWAY and the end of everything.
+    Abrupt,
+}
+
+/// A server whose first connection ends so after its first stream has said `one `; `two` follows when it is told. All
+/// else is answered with `fine`.
+async fn ending(authority: &Authority, ending: Ending) -> (Origin, oneshot::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    let (config, (tell, told)) = (server_config(authority), oneshot::channel());
+    tokio::spawn(async move {
+        let mut told = Some(told);
+        while let Ok((stream, _)) = listener.accept().await {
+            let stream = TlsAcceptor::from(config.clone()).accept(stream).await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut told = told.take();
+            tokio::spawn(async move {
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    let Some(told) = told.take() else {
+                        body.send_data(Bytes::from_static(b"fine"), true).unwrap();
+                        continue;
+                    };
+                    body.send_data(Bytes::from_static(b"one "), false).unwrap();
+                    match ending {
+                        Ending::Graceful => connection.graceful_shutdown(),
+                        Ending::Abrupt => connection.abrupt_shutdown(h2::Reason::NO_ERROR),
+                    }
+                    tokio::spawn(async move {
+                        let _ = told.await;
+                        let _ = body.send_data(Bytes::from_static(b"two"), true);
+                    });
+                }
+            });
+        }
+    });
+    (authority.pool(&BOTH, Options::default()).origin(&uri.parse().unwrap()).unwrap(), tell)
+}
+
+#[tokio::test]
+async fn a_connection_that_is_told_to_go_lets_its_stream_end_and_takes_no_more() {
+    let authority = Authority::new();
+    let (origin, tell) = ending(&authority, Ending::Graceful).await;
+    let begun = within(origin.send(post("ping"), AMPLE)).await.unwrap();
+    // Until the word is there a request may still go on the old one, which answers it.
+    within(async {
+        while origin.opened() < 2 {
+            assert_eq!(ask(&origin, "ping").await, "fine");
+        }
+    })
+    .await;
+    tell.send(()).unwrap();
+    assert_eq!(within(text(begun)).await, "one two");
+    assert_eq!(within(ask(&origin, "ping")).await, "fine");
+    assert_eq!(origin.opened(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_at_once_breaks_its_stream_and_no_other() {
+    let authority = Authority::new();
+    let (origin, _tell) = ending(&authority, Ending::Abrupt).await;
+    // It may break before its head is here, or behind it; either way it is never whole.
+    if let Ok(begun) = within(origin.send(post("ping"), AMPLE)).await {
+        assert!(within(begun.into_body().collect()).await.is_err(), "a part passed for the whole");
+    }
+    for _ in 0..3 {
+        assert_eq!(within(ask(&origin, "ping")).await, "fine");
+    }
 }
 
 fn server_config(authority: &Authority) -> std::sync::Arc<rustls::ServerConfig> {

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Counted, Limits, Load, Peer, stopped};
+use super::{Counted, Limits, Load, Peer, linger::Lingering, stopped};
 use crate::net::wire::Transport;
 
 /// What an HTTP/2 client without TLS says first (RFC 9113 §3.4), as far as it differs from every HTTP/1.1 method.
@@ -124,7 +124,7 @@ pub(super) async fn run<S, B>(
             Ok::<_, Infallible>(answer.map(|body| Tracked { body, _open: open }))
         }
     });
-    let io = TokioIo::new(transport);
+    let io = TokioIo::new(Lingering::new(transport));
     // Boxed, so that a task is as large as the protocol that it speaks.
     if h2 {
         converse(Box::pin(protocols.http2.serve_connection(io, service)).as_mut(), stop, &asked).await;
