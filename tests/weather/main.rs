@@ -13,6 +13,7 @@
 
 mod attempts;
 mod bombs;
+mod everything;
 mod gone;
 #[path = "../gateway/harness/mod.rs"]
 mod harness;

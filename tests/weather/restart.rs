@@ -1,6 +1,10 @@
 //! The end of a process amid work: 200 streams end whole, a second signal ends at once, and the books balance.
 
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 use crate::{
     harness::{Answer, Gateway, Stream, chat, streamed, until},
@@ -166,6 +170,29 @@ async fn hedges_and_lines_outlive_the_signal() {
     }
     assert_eq!(busy.gateway.exit_code().await, Some(0), "{}", busy.gateway.log());
     audited(busy.gateway.site(), busy.billed() + busy.prompt * 2_000);
+}
+
+/// Who has begun to ask may finish: the rest of a body is read, and answered.
+#[tokio::test]
+async fn a_request_that_is_half_sent_outlives_the_signal() {
+    let mut sky = Sky::new().await;
+    sky.first.always(Script::says(TEXT).prompt_tokens(sky.prompt));
+    let body = chat("chain").to_string();
+    let head = format!("POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {PAYER}\r\n");
+    let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    let (begun, rest) = request.split_at(request.len() - 20);
+    let mut stream = TcpStream::connect(sky.gateway.address()).await.unwrap();
+    stream.write_all(begun.as_bytes()).await.unwrap();
+    until("it is read", async || sky.gateway.metric("turnpike_in_flight", &[]).await == 1.0).await;
+    sky.gateway.terminate();
+    let client = sky.client();
+    until("new clients are refused", async || client.try_get("/v1/models").await.is_err()).await;
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(TEXT), "{answer}");
+    assert_eq!(sky.gateway.exit_code().await, Some(0), "{}", sky.gateway.log());
+    audited(sky.gateway.site(), sky.billed() + sky.prompt * 2_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
