@@ -71,6 +71,7 @@ pub use notices::deliver as deliver_notices;
 pub use prober::keep_servers;
 pub use refusal::Refusal;
 pub use serve::serve;
+pub use users::Users;
 
 use crate::{
     base::{

@@ -29,6 +29,9 @@ pub struct ReplayAnswer {
     pub new: SideLine,
     /// New cost less old, in nano-USD.
     pub difference_nanousd: i64,
+    /// What the replay does not follow, in words.
+    #[serde(default)]
+    pub not_followed: Vec<String>,
     /// Whether recorded decisions come out the same when they are made again.
     pub verified: VerifiedLine,
     /// Requests that another candidate answers, or nobody, by (from, to); the most first.

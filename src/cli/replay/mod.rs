@@ -1,7 +1,8 @@
 //! `turnpike replay`: recorded requests, decided again under other policies or at other prices.
 
-mod budgets;
+mod course;
 mod fate;
+mod fences;
 mod html;
 mod quantiles;
 mod table;
@@ -18,7 +19,9 @@ use anyhow::{Context, bail};
 use jiff::{Timestamp, civil};
 
 use self::{
-    fate::{Fate, Side},
+    course::Side,
+    fate::Fate,
+    fences::{Before, Exhausted},
     tally::{Changes, Tally},
 };
 use super::{flags, records::stream};
@@ -154,7 +157,7 @@ fn with_prices_of(policies: Arc<Policies>, at: Timestamp) -> anyhow::Result<Poli
 /// Policies that were kept beside the records, by hash.
 struct Kept {
     folders: Vec<PathBuf>,
-    known: HashMap<Arc<str>, Option<Arc<Policies>>>,
+    known: HashMap<Arc<str>, Option<Arc<Before>>>,
     /// Told once.
     warned: bool,
 }
@@ -194,11 +197,11 @@ impl Kept {
         None
     }
 
-    fn of(&mut self, hash: &Arc<str>) -> Option<Arc<Policies>> {
+    fn of(&mut self, hash: &Arc<str>) -> Option<Arc<Before>> {
         if let Some(known) = self.known.get(hash) {
             return known.clone();
         }
-        let loaded = self.load(hash).map(|loaded| loaded.policies);
+        let loaded = self.load(hash).map(|loaded| Arc::new(Before::new(loaded.policies)));
         self.known.insert(Arc::clone(hash), loaded.clone());
         loaded
     }
@@ -213,7 +216,7 @@ struct Replay<'p> {
     changes: Changes,
     lately: Lately,
     answer: ReplayAnswer,
-    recorded_budgets: budgets::Exhausted,
+    recorded_budgets: Exhausted,
 }
 
 impl<'p> Replay<'p> {
@@ -221,6 +224,7 @@ impl<'p> Replay<'p> {
         let answer = ReplayAnswer {
             old_policies: old.map_or_else(|| "recorded".to_owned(), |old| old.hash.to_string()),
             new_policies: new.hash.to_string(),
+            not_followed: fences::not_followed(new),
             ..ReplayAnswer::default()
         };
         Self {
@@ -231,7 +235,7 @@ impl<'p> Replay<'p> {
             changes: Changes::default(),
             lately: Lately::default(),
             answer,
-            recorded_budgets: budgets::Exhausted::new(),
+            recorded_budgets: Exhausted::new(),
         }
     }
 
@@ -243,11 +247,11 @@ impl<'p> Replay<'p> {
         self.lately.learn(line);
         let before = self.kept.of(&line.policy);
         let before = before.as_deref();
-        verify(&mut self.answer.verified, line, before);
+        verify(&mut self.answer.verified, line, before.map(|before| before.policies.as_ref()));
         let old = match &mut self.old {
             Some(old) => old.fate(line, &self.lately, before),
             None => {
-                budgets::note_refusal(&mut self.recorded_budgets, line, before);
+                fences::note_exhausted(&mut self.recorded_budgets, line, before);
                 Fate::recorded(line)
             }
         };
@@ -265,9 +269,9 @@ impl<'p> Replay<'p> {
         let mut answer = self.answer;
         let [old, new] = self.tallies;
         let lengths = old.lengths();
-        let exhausted = self.old.map_or(self.recorded_budgets, |old| old.budgets.exhausted);
+        let exhausted = self.old.map_or(self.recorded_budgets, |old| old.fences.exhausted);
         answer.old = old.finish(exhausted, &lengths);
-        answer.new = new.finish(self.new.budgets.exhausted, &lengths);
+        answer.new = new.finish(self.new.fences.exhausted, &lengths);
         answer.difference_nanousd = answer.new.cost_nanousd.saturating_sub(answer.old.cost_nanousd);
         (answer.moves, answer.changed_most, answer.hours) = self.changes.finish();
         answer

@@ -1,13 +1,13 @@
 //! A replay as text.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::Timestamp;
 
 use super::super::books::{shown, time};
 use crate::{
-    admin::api::{ExhaustedLine, ReplayAnswer, SideLine},
+    admin::api::{ReplayAnswer, SideLine},
     base::money::Money,
     telemetry::record::line::Label,
 };
@@ -25,6 +25,8 @@ fn unread(text: &mut String, answer: &ReplayAnswer) {
 
 /// How many rows of moves are shown.
 const MOVES_SHOWN: usize = 20;
+/// How many budgets are.
+const BUDGETS_SHOWN: usize = 20;
 
 /// The whole answer.
 pub(super) fn text(answer: &ReplayAnswer) -> String {
@@ -41,7 +43,10 @@ pub(super) fn text(answer: &ReplayAnswer) -> String {
     let _ = writeln!(text, "{}", verified(answer));
     unread(&mut text, answer);
     let _ = writeln!(text, "{}", sides(answer));
-    exhausted(&mut text, answer);
+    exhausted_told(&mut text, answer);
+    for what in &answer.not_followed {
+        let _ = writeln!(text, "not followed: {what}");
+    }
     if answer.moves.is_empty() {
         let _ = writeln!(text, "\nevery request is answered by who answered it");
     } else {
@@ -72,7 +77,7 @@ fn sides(answer: &ReplayAnswer) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(["", &answer.old_policies, &answer.new_policies, "difference"]);
-    for (name, cells) in rows(answer) {
+    for (name, cells) in rows(answer, usd) {
         let [old, new, difference] = cells;
         table.add_row([name, old, new, difference]);
     }
@@ -83,7 +88,7 @@ fn sides(answer: &ReplayAnswer) -> Table {
 }
 
 /// What both sides come to, as rows of old, new and difference.
-pub(super) fn rows(answer: &ReplayAnswer) -> Vec<(String, [String; 3])> {
+pub(super) fn rows(answer: &ReplayAnswer, money: fn(i64) -> String) -> Vec<(String, [String; 3])> {
     let (old, new) = (&answer.old, &answer.new);
     let mut rows = Vec::new();
     let mut row = |name: &str, old: String, new: String, difference: String| {
@@ -92,12 +97,12 @@ pub(super) fn rows(answer: &ReplayAnswer) -> Vec<(String, [String; 3])> {
     let percent = percent_change(old.cost_nanousd, new.cost_nanousd);
     row(
         "cost, USD",
-        usd(old.cost_nanousd),
-        usd(new.cost_nanousd),
-        format!("{}{percent}", signed(answer.difference_nanousd)),
+        money(old.cost_nanousd),
+        money(new.cost_nanousd),
+        format!("{}{percent}", signed_as(answer.difference_nanousd, money)),
     );
-    row("  of it estimated", part(old), part(new), String::new());
-    row("  within (80 %)", interval(old), interval(new), String::new());
+    row("  of it estimated", part(old, money), part(new, money), String::new());
+    row("  within (80 %)", interval(old, money), interval(new, money), String::new());
     row("P(right), mean", ppm(old.right_ppm), ppm(new.right_ppm), points(old.right_ppm, new.right_ppm));
     row("served", old.served.to_string(), new.served.to_string(), count(old.served, new.served));
     row("  as recorded", old.known.to_string(), new.known.to_string(), String::new());
@@ -124,33 +129,57 @@ pub(super) fn rows(answer: &ReplayAnswer) -> Vec<(String, [String; 3])> {
     rows
 }
 
-fn part(side: &SideLine) -> String {
-    if side.estimated == 0 { "nothing".to_owned() } else { usd(side.estimated_nanousd) }
+fn part(side: &SideLine, money: fn(i64) -> String) -> String {
+    if side.estimated == 0 { "nothing".to_owned() } else { money(side.estimated_nanousd) }
 }
 
-fn interval(side: &SideLine) -> String {
+fn interval(side: &SideLine, money: fn(i64) -> String) -> String {
     if side.estimated == 0 {
         return "exact".to_owned();
     }
-    format!("{} – {}", usd(side.cost_low_nanousd), usd(side.cost_high_nanousd))
+    format!("{} – {}", money(side.cost_low_nanousd), money(side.cost_high_nanousd))
 }
 
-fn exhausted(text: &mut String, answer: &ReplayAnswer) {
-    let find = |side: &SideLine, line: &ExhaustedLine| {
-        side.exhausted.iter().find(|other| other.budget == line.budget && other.window == line.window).map(|it| it.at)
+/// A budget that ran out on one side or both, and when.
+pub(super) struct RanOut {
+    pub(super) budget: Arc<str>,
+    pub(super) window: Timestamp,
+    pub(super) old: Option<Timestamp>,
+    pub(super) new: Option<Timestamp>,
+}
+
+/// The budgets of both sides, by name and window.
+pub(super) fn exhausted(answer: &ReplayAnswer) -> Vec<RanOut> {
+    let mut all: BTreeMap<(&Arc<str>, Timestamp), [Option<Timestamp>; 2]> = BTreeMap::new();
+    for (side, line) in [(0, &answer.old), (1, &answer.new)] {
+        for line in &line.exhausted {
+            all.entry((&line.budget, line.window)).or_default()[side] = Some(line.at);
+        }
+    }
+    let ran_out = |((budget, window), [old, new]): ((&Arc<str>, Timestamp), [Option<Timestamp>; 2])| RanOut {
+        budget: Arc::clone(budget),
+        window,
+        old,
+        new,
     };
-    let mut lines: Vec<&ExhaustedLine> = answer.old.exhausted.iter().chain(&answer.new.exhausted).collect();
-    lines.sort_by_key(|line| (line.budget.clone(), line.window));
-    lines.dedup_by_key(|line| (line.budget.clone(), line.window));
+    all.into_iter().map(ran_out).collect()
+}
+
+fn exhausted_told(text: &mut String, answer: &ReplayAnswer) {
+    let lines = exhausted(answer);
     if lines.is_empty() {
         let _ = writeln!(text, "\nno budget had too little left");
         return;
     }
     let _ = writeln!(text, "\nbudgets that had too little left");
     let told = |at: Option<Timestamp>| at.map_or_else(|| "not".to_owned(), |at| format!("from {}", time(at)));
-    for line in lines {
-        let (old, new) = (told(find(&answer.old, line)), told(find(&answer.new, line)));
+    for line in lines.iter().take(BUDGETS_SHOWN) {
+        let (old, new) = (told(line.old), told(line.new));
         let _ = writeln!(text, "  {} of {}: {old}; now {new}", shown(&line.budget), time(line.window));
+    }
+    let more = lines.len().saturating_sub(BUDGETS_SHOWN);
+    if more > 0 {
+        let _ = writeln!(text, "  and {more} more; all with --json");
     }
 }
 
@@ -198,8 +227,13 @@ pub(super) fn usd(nano: i64) -> String {
 }
 
 /// Dollars with their sign.
-pub(super) fn signed(nano: i64) -> String {
-    if nano > 0 { format!("+{}", usd(nano)) } else { usd(nano) }
+fn signed(nano: i64) -> String {
+    signed_as(nano, usd)
+}
+
+/// The same, written by `money`.
+pub(super) fn signed_as(nano: i64, money: fn(i64) -> String) -> String {
+    if nano > 0 { format!("+{}", money(nano)) } else { money(nano) }
 }
 
 /// ` (+12.3 %)`, or nothing where there was nothing.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::{budgets::Exhausted, fate::Fate, quantiles::Quantiles};
+use super::{fate::Fate, fences::Exhausted, quantiles::Quantiles};
 use crate::{
     admin::api::{ChangeLine, ExhaustedLine, MoveLine, SideLine},
     telemetry::record::{Line, line::Label},

@@ -310,6 +310,10 @@ pub struct Change<'a> {
     pub failed: Option<&'a [CandidateId]>,
     /// Something else can be paid (`Some(None)`: anything).
     pub purse: Option<Option<Purse>>,
+    /// Whether a budget of money binds the request.
+    pub budgeted: Option<bool>,
+    /// The fences of other candidates are reached.
+    pub exhausted: Option<&'a [(CandidateId, Arc<str>)]>,
 }
 
 impl<'a> Again<'a> {
@@ -356,8 +360,15 @@ impl<'a> Again<'a> {
                 &recorded
             }
         };
-        let fenced = asked.exhausted.iter().filter_map(|(label, fence)| Some((self.id(label)?, Arc::clone(fence))));
-        let exhausted: Vec<_> = fenced.collect();
+        let fenced: Vec<_>;
+        let exhausted = match change.exhausted {
+            Some(exhausted) => exhausted,
+            None => {
+                let known = asked.exhausted.iter();
+                fenced = known.filter_map(|(label, fence)| Some((self.id(label)?, Arc::clone(fence)))).collect();
+                &fenced
+            }
+        };
         let question = Question {
             route: self.route,
             facts: &self.facts,
@@ -368,8 +379,8 @@ impl<'a> Again<'a> {
             seed: self.line.seed.0,
             failed,
             affordable: change.purse.unwrap_or_else(|| asked.purse()),
-            budgeted: asked.budgeted,
-            exhausted: &exhausted,
+            budgeted: change.budgeted.unwrap_or(asked.budgeted),
+            exhausted,
         };
         decide(self.policies, &Recalled { asked, lately: self.lately }, &question)
     }
