@@ -2,6 +2,12 @@
 
 use serde_json::{Value, json};
 
+use turnpike::telemetry::record::{
+    Line,
+    decided::DecidedLine,
+    recall::{Again, Change},
+};
+
 use crate::{
     harness::{Answer, Gateway, Setup, chat, streamed, until},
     upstream::{Script, Upstream},
@@ -101,6 +107,28 @@ async fn live_dry_and_recorded_decisions_have_the_same_numbers() {
     }
     assert_eq!(decided["ranked"][0]["candidate"], "one-model@one");
     assert_eq!(decided["rejected"][0]["kind"], "too_dear");
+    replayed_alike(&gateway, &recorded);
+}
+
+/// A replay of one request: it is decided again from its record alone, and every number is that of the answer's header.
+fn replayed_alike(gateway: &Gateway, recorded: &Value) {
+    let line: Line = serde_json::from_value(lines(gateway).pop().unwrap()).unwrap();
+    let folder = gateway.site().path().join("data/records");
+    let kept = turnpike::config::recorded(&folder, &line.policy).unwrap();
+    let again = Again::new(&kept.policies, &line, None).unwrap();
+    let made = DecidedLine::from(&again.decide(&line.decisions[0].asked, &Change::default()));
+    assert_eq!(serde_json::to_value(made).unwrap(), recorded["decisions"][0]["decided"]);
+    let replayed = gateway.site().run(&["replay", "--policies", "policies", "data/records", "--json"]).json();
+    assert_eq!(replayed["verified"], json!({"same": 1, "other": 0, "unknown": 0}));
+    let (outcome, winner) = (&recorded["outcome"], &recorded["decisions"][0]["decided"]["ranked"][0]);
+    for side in [&replayed["old"], &replayed["new"]] {
+        assert_eq!(side["cost_nanousd"], outcome["cost_nanousd"]);
+        assert_eq!(side["right_ppm"], winner["terms"]["right_ppm"]);
+        assert_eq!(side["by_candidate"]["one-model@one"]["requests"], 1);
+        // Times are told in steps of a sixty-fourth.
+        let (told, exact) = (side["total_ms"][0].as_u64(), outcome["attempts"][0]["total_ms"].as_u64());
+        assert!(told <= exact && told >= exact.map(|exact| exact - exact / 64), "{told:?} {exact:?}");
+    }
 }
 
 #[tokio::test]

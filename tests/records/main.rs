@@ -13,6 +13,9 @@
 )]
 
 mod again;
+mod count;
+mod fences;
 mod files;
+mod page;
 mod recount;
 mod traffic;

@@ -1,24 +1,28 @@
-//! What `replay` prints, beside a count that knows nothing of it: plain JSON and long arithmetic.
+//! What `replay` prints, beside a count that knows nothing of it ([`crate::count`]).
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use serde_json::Value;
+use turnpike::config::Loaded;
 
 use crate::{
-    again::lines,
+    count::{Count, Order, Sums, count},
     traffic::{demo, record, requests, save},
 };
 
-fn replay(arguments: &[&str]) -> Value {
+pub fn replay(arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
     let output = command.arg("replay").args(arguments).arg("--json").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// A budget that binds nobody.
+const AMPLE: &str = "400000 USD";
 
 #[test]
 fn the_same_policies_change_nothing() {
@@ -44,112 +48,106 @@ fn the_same_policies_change_nothing() {
     assert_eq!(answer["unreadable_lines"], 0);
 }
 
-/// The rates of one candidate, in nano-USD per million tokens: input, cached input, output.
-type Rates = BTreeMap<&'static str, [i128; 3]>;
+/// Holds every sum of a replay against the count.
+#[track_caller]
+fn agree(answer: &Value, count: &Count) {
+    let number = |value: &Value| i128::from(value.as_i64().unwrap());
+    for (side, sums) in [(&answer["old"], &count.old), (&answer["new"], &count.new)] {
+        let by_candidate = side["by_candidate"].as_object().unwrap().iter();
+        let of = |line: &Value| (line["requests"].as_u64().unwrap(), number(&line["cost_nanousd"]));
+        let refused = side["refused"].as_object().unwrap().iter();
+        let printed = Sums {
+            cost: number(&side["cost_nanousd"]),
+            served: side["served"].as_u64().unwrap(),
+            known: side["known"].as_u64().unwrap(),
+            estimated: side["estimated"].as_u64().unwrap(),
+            estimated_cost: number(&side["estimated_nanousd"]),
+            by_candidate: by_candidate.map(|(label, line)| (label.clone(), of(line))).collect(),
+            refused: refused.map(|(code, many)| (code.clone(), many.as_u64().unwrap())).collect(),
+        };
+        assert_eq!(printed, *sums);
+    }
+    assert_eq!(number(&answer["difference_nanousd"]), count.new.cost - count.old.cost);
+    let moves = answer["moves"].as_array().unwrap().iter().map(|line| {
+        let who = |side: &Value| side.as_str().unwrap_or_default().to_owned();
+        let moved = (line["requests"].as_u64().unwrap(), number(&line["difference_nanousd"]));
+        ((who(&line["from"]), who(&line["to"])), moved)
+    });
+    assert_eq!(moves.collect::<std::collections::BTreeMap<_, _>>(), count.moves);
+    let ends =
+        [(&answer["new"]["cost_low_nanousd"], count.within.0), (&answer["new"]["cost_high_nanousd"], count.within.1)];
+    for (printed, counted) in ends {
+        // Sums of floats in another order.
+        let (printed, near) = (printed.as_i64().unwrap() as f64, 2.0 + counted * 1e-9);
+        assert!((printed - counted).abs() <= near, "{printed} {counted}");
+    }
+}
 
-/// The cost of an attempt by those rates, rounded up.
-fn cost(attempt: &Value, rates: &Rates) -> i128 {
-    let of = |name: &str| i128::from(attempt[name].as_u64().unwrap_or(0));
-    let Some([input, cached, output]) = rates.get(attempt["candidate"].as_str().unwrap()) else { return 0 };
-    let sum = (of("input") - of("cached_input")) * input + of("cached_input") * cached + of("output") * output;
-    (sum + 999_999) / 1_000_000
+struct Case {
+    folder: tempfile::TempDir,
+    edited: Loaded,
+}
+
+impl Case {
+    fn new(seed: u64, edit: impl Fn(&str) -> String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        record(&folder.path().join("records"), &demo(AMPLE, str::to_owned), requests(), seed);
+        let edited = demo(AMPLE, edit);
+        save(&edited, &folder.path().join("policies"));
+        Self { folder, edited }
+    }
+
+    fn agrees(&self, order: impl Fn(&str) -> Order) -> (Value, Count) {
+        let records = self.folder.path().join("records");
+        let answer = replay(&["--policies", text(&self.folder.path().join("policies")), text(&records)]);
+        assert_eq!((&answer["verified"]["other"], &answer["verified"]["unknown"]), (&0.into(), &0.into()));
+        let count = count(&records, &self.edited.policies, order);
+        agree(&answer, &count);
+        (answer, count)
+    }
 }
 
 #[test]
-fn a_changed_price_changes_the_cost_by_what_an_independent_count_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let loaded = demo("4000 USD", str::to_owned);
-    let (records, policies) = (folder.path().join("records"), folder.path().join("policies"));
-    record(&records, &loaded, requests(), 12);
-    // Own servers at twice the price: whoever was served there and stays is known, whoever leaves is estimated.
-    let edited =
-        demo("4000 USD", |text| text.replace("input: 0.60 USD, output: 1.80 USD", "input: 0.61 USD, output: 1.83 USD"));
-    save(&edited, &policies);
-    let answer = replay(&["--policies", text(&policies), text(&records)]);
-    let rates: Rates = [("llama-405b@gpu", [10_000_000, 10_000_000, 30_000_000])].into();
-    // Moves are the replay's word; what did not move is counted here: recorded cost and the higher price's difference.
-    let moved: u64 = answer["moves"].as_array().unwrap().iter().map(|line| line["requests"].as_u64().unwrap()).sum();
-    let (mut recorded, mut served, mut stayed) = (0_i128, 0_u64, 0_i128);
-    let mut base: Rates = BTreeMap::new();
-    base.insert("llama-405b@gpu", [600_000_000, 600_000_000, 1_800_000_000]);
-    lines(&records, |line| {
-        let line: Value = serde_json::from_slice(line).unwrap();
-        recorded += i128::from(line["cost_nanousd"].as_i64().unwrap());
-        served += u64::from(line["served"].is_string());
-        for attempt in line["attempts"].as_array().unwrap() {
-            if attempt["candidate"] == "llama-405b@gpu" {
-                assert_eq!(
-                    cost(attempt, &base),
-                    i128::from(attempt["cost_nanousd"].as_i64().unwrap_or(0)),
-                    "{attempt}"
-                );
-                stayed += cost(attempt, &[("llama-405b@gpu", [610_000_000, 610_000_000, 1_830_000_000])].into())
-                    - cost(attempt, &base);
-            }
-        }
-        let _ = &rates;
-    });
-    assert_eq!(i128::from(answer["old"]["cost_nanousd"].as_i64().unwrap()), recorded);
-    assert_eq!(answer["old"]["served"], served);
-    let difference = i128::from(answer["difference_nanousd"].as_i64().unwrap());
-    assert_eq!(answer["new"]["estimated"], moved, "who did not move is known");
-    if moved == 0 {
-        assert_eq!(difference, stayed);
-    } else {
-        // Of those that moved, their own old cost goes and the estimate comes; the rest is exact.
-        let of_moved: i128 = answer["moves"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|line| i128::from(line["difference_nanousd"].as_i64().unwrap()))
-            .sum();
-        let from_gpu = answer["moves"].as_array().unwrap().iter().any(|line| line["from"] == "llama-405b@gpu");
-        assert!(from_gpu, "a dearer candidate loses requests: {answer}");
-        assert!(difference - of_moved <= stayed && difference - of_moved > 0, "{difference} {of_moved} {stayed}");
+fn a_changed_price_changes_what_an_independent_count_says_also_of_those_that_move() {
+    for (seed, input, output) in [(12, "0.61", "1.83"), (15, "0.06", "0.18"), (16, "6.00", "18.00")] {
+        let price = format!("input: {input} USD, output: {output} USD");
+        let case = Case::new(seed, |text| text.replace("input: 0.60 USD, output: 1.80 USD", &price));
+        let (_, count) = case.agrees(|_| Order::Recorded);
+        println!("{} of {} move at {price}", count.new.estimated, count.new.served);
+        assert!(count.new.estimated > 0 && count.new.known > 0, "too dull");
     }
-    let low = answer["new"]["cost_low_nanousd"].as_i64().unwrap();
-    let high = answer["new"]["cost_high_nanousd"].as_i64().unwrap();
-    let new = answer["new"]["cost_nanousd"].as_i64().unwrap();
-    assert!(low <= new && new <= high && (low < high) == (moved > 0));
+}
+
+#[test]
+fn a_changed_policy_changes_what_an_independent_count_says_also_of_those_that_move() {
+    let case = Case::new(17, |text| text.replace("prefer: best}", "prefer: balanced}"));
+    let (_, count) = case.agrees(|model| if model == "best" { Order::Worth } else { Order::Recorded });
+    assert!(count.moves.len() > 3 && count.new.estimated > 50, "{:?}", count.moves);
+    let case =
+        Case::new(18, |text| text.replace("prefer: fastest}", "prefer: {right_answer: 0.02 USD, second: 0.0002 USD}}"));
+    let (_, count) = case.agrees(|model| if model == "fast" { Order::Worth } else { Order::Recorded });
+    assert!(count.new.estimated > 50, "{:?}", count.moves);
 }
 
 #[test]
 fn a_route_that_is_turned_over_is_counted_request_by_request() {
-    let folder = tempfile::tempdir().unwrap();
-    let loaded = demo("4000 USD", str::to_owned);
-    let (records, policies) = (folder.path().join("records"), folder.path().join("policies"));
-    record(&records, &loaded, requests().min(20_000), 13);
-    // `cheap` goes in the order of the file now, and own servers come first in it.
-    let edited = demo("4000 USD", |text| {
+    // `cheap` goes to own servers alone now, whether they are full, down or well.
+    let case = Case::new(13, |text| {
         text.replace(
             "cheap: {candidates: [deepseek-v4-flash, llama-405b, gpt-4o], prefer: cheapest}",
             "cheap: {order: [llama-405b]}",
         )
     });
-    save(&edited, &policies);
-    let answer = replay(&["--policies", text(&policies), text(&records)]);
-    let mut leave = 0_u64;
-    lines(&records, |line| {
-        let line: Value = serde_json::from_slice(line).unwrap();
-        let stays = line["served"].is_null() || line["served"] == "llama-405b@gpu";
-        leave += u64::from(line["facts"]["model"] == "cheap" && !stays);
-    });
-    let moves = answer["moves"].as_array().unwrap();
-    let count = |test: &dyn Fn(&Value) -> bool| -> u64 {
-        moves.iter().filter(|line| test(line)).map(|line| line["requests"].as_u64().unwrap()).sum()
-    };
-    assert!(leave > 100, "{leave}");
-    assert_eq!(count(&|line| !line["from"].is_null()), leave, "nobody else leaves anybody");
-    assert_eq!(count(&|line| !line["to"].is_null() && line["to"] != "llama-405b@gpu"), 0, "and nobody goes elsewhere");
-    assert!(count(&|line| line["to"] == "llama-405b@gpu") > leave * 9 / 10, "most are able there");
-    assert_eq!(answer["changed_most"].as_array().unwrap().len(), 10);
+    let only = Order::Only("llama-405b@gpu");
+    let (answer, count) = case.agrees(|model| if model == "cheap" { only } else { Order::Recorded });
+    assert!(count.new.refused["no_candidate"] > count.old.refused.get("no_candidate").copied().unwrap_or(0));
     let sizes: Vec<i64> = answer["changed_most"]
         .as_array()
         .unwrap()
         .iter()
         .map(|line| (line["new_nanousd"].as_i64().unwrap() - line["old_nanousd"].as_i64().unwrap()).abs())
         .collect();
-    assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+    assert!(sizes.len() == 10 && sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
 }
 
 #[test]
@@ -162,29 +160,14 @@ fn prices_of_another_day_cost_what_they_say_and_the_report_stands_alone() {
         )
         .replace(", source: \"the operator's own rate for two rented servers\"", ", until: 2027-01-01")
     };
-    let loaded = demo("4000 USD", edit);
     let records = folder.path().join("records");
-    record(&records, &loaded, 1_000, 14);
+    record(&records, &demo(AMPLE, edit), 1_000, 14);
     let report = folder.path().join("report.html");
     let answer = replay(&["--prices-at", "2027-02-01", "--html", text(&report), text(&records)]);
-    assert_eq!((&answer["verified"]["other"], &answer["verified"]["unknown"]), (&0.into(), &0.into()));
-    let mut saved = 0_i128;
-    lines(&records, |line| {
-        let line: Value = serde_json::from_slice(line).unwrap();
-        for attempt in line["attempts"].as_array().unwrap().iter().filter(|it| it["candidate"] == "llama-405b@gpu") {
-            let before: Rates = [("llama-405b@gpu", [600_000_000, 600_000_000, 1_800_000_000])].into();
-            let after: Rates = [("llama-405b@gpu", [300_000_000, 300_000_000, 900_000_000])].into();
-            saved += cost(attempt, &before) - cost(attempt, &after);
-        }
-    });
-    let of_moved: i128 = answer["moves"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|line| i128::from(line["difference_nanousd"].as_i64().unwrap()))
-        .sum();
-    let difference = i128::from(answer["difference_nanousd"].as_i64().unwrap());
-    assert_eq!(difference - of_moved, -saved, "who stays at own servers saves half");
+    // The same prices, at all times.
+    let then =
+        demo(AMPLE, |text| text.replace("input: 0.60 USD, output: 1.80 USD", "input: 0.30 USD, output: 0.90 USD"));
+    agree(&answer, &count(&records, &then.policies, |_| Order::Recorded));
     let page = std::fs::read_to_string(report).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
     for fetched in ["http://", "https://", "<script", "src=", "@import", "url("] {
