@@ -189,6 +189,8 @@ fn each_settled(folder: &Path, since: Timestamp, own: bool, mut show: impl FnMut
 pub struct Against {
     standing: Vec<Standing>,
     end: Position,
+    /// All is known here that other nodes have booked.
+    whole: bool,
 }
 
 impl From<Checkpoint> for Against {
@@ -201,7 +203,7 @@ impl From<Checkpoint> for Against {
             at_least: false,
         };
         let end = Position { segment: summed_up.segment, offset: summed_up.offset };
-        Self { standing: summed_up.settled.into_iter().map(standing).collect(), end }
+        Self { standing: summed_up.settled.into_iter().map(standing).collect(), end, whole: false }
     }
 }
 
@@ -211,7 +213,20 @@ impl From<Checkpoint> for Against {
 /// The system's error when the journal cannot be read.
 pub fn balance(folder: &Path, store: Option<Against>, now: Timestamp) -> io::Result<AuditAnswer> {
     let end = store.as_ref().map(|store| store.end);
+    let others = mirror_folder(folder);
+    let whole = !others.is_dir() || store.as_ref().is_some_and(|store| store.whole);
     let mut audit = Audit::against(store.into_iter().flat_map(|store| store.standing));
+    if whole {
+        for reading in Reader::since(&others, Timestamp::MIN)? {
+            if let Reading::Entry(entry, _) = reading?
+                && let Entry::Told(told) = *entry
+            {
+                told.settled.iter().for_each(|settled| audit.elsewhere(settled));
+            }
+        }
+    } else {
+        audit.knows_in_part();
+    }
     for reading in Reader::open(folder, Position::default())? {
         match reading? {
             Reading::Entry(entry, behind) => {
@@ -240,6 +255,9 @@ fn told(outcome: Outcome) -> AuditAnswer {
         charge_usd: Decimal::from_nano(outcome.charge),
         swept_usd: Decimal::from_nano(outcome.swept),
         corrected_usd: Decimal::from_nano(outcome.corrected),
+        rent_usd: Decimal::from_nano(outcome.rent),
+        unallocated_usd: Decimal::from_nano(outcome.unallocated),
+        rents: outcome.rents,
         compared: outcome.compared,
         found: outcome.found,
         findings: outcome.findings.iter().map(finding).collect(),
@@ -302,7 +320,8 @@ async fn counted(ledger: &Ledger, store: &Store) -> (Option<Against>, Option<Sto
     match store.count(&own).await {
         Ok(count) => {
             (line.in_part, line.passed_over) = (count.in_part, count.passed_over);
-            (Some(Against { standing: count.standing, end: Position::of(count.position) }), Some(line))
+            let whole = line.in_part.is_empty();
+            (Some(Against { standing: count.standing, end: Position::of(count.position), whole }), Some(line))
         }
         Err(away) => {
             line.away = Some(away.to_string());

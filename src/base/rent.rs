@@ -70,6 +70,35 @@ impl Rent {
     }
 }
 
+/// A stretch of time in which so many servers were rented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Milliseconds.
+    pub millis: u64,
+    /// The servers.
+    pub servers: u32,
+    /// What an hour of one costs, in billionths of the currency's unit.
+    pub hour: i64,
+    /// What one unit of the currency is worth, in nano-USD.
+    pub exchange_nanousd: i64,
+}
+
+/// What all stretches cost together: `Σ hour × servers × time × exchange`, rounded up once.
+pub fn due(stretches: impl IntoIterator<Item = Stretch>) -> Money {
+    let hour_nano = i128::from(NANO) * 3_600_000;
+    let cost = |stretch: Stretch| {
+        let time = i128::from(stretch.servers).saturating_mul(stretch.millis.into());
+        let native = i128::from(stretch.hour).saturating_mul(time);
+        // Whole and part are exchanged apart, since their product need not fit.
+        let (whole, part, exchange) = (native / hour_nano, native % hour_nano, i128::from(stretch.exchange_nanousd));
+        (whole.saturating_mul(exchange), part.saturating_mul(exchange))
+    };
+    let sum =
+        |(whole, part): (i128, i128), more: (i128, i128)| (whole.saturating_add(more.0), part.saturating_add(more.1));
+    let (whole, part) = stretches.into_iter().map(cost).fold((0, 0), sum);
+    Money::saturating_from(whole.saturating_add(part / hour_nano + i128::from(part % hour_nano > 0)))
+}
+
 /// From how many tokens an hour on a rent costs no more than buying them, where `tokens` are bought for `cost`:
 /// `rent × tokens ÷ cost`, rounded up. `None` = what is bought costs nothing.
 pub fn break_even(rent: Money, tokens: u64, cost: Money) -> Option<u64> {
@@ -112,6 +141,21 @@ mod tests {
         let dear = Rent { hour: i64::MAX, capacity: Some(Capacity { input: 1, output: 1 }), ..RENT };
         assert_eq!(dear.row().unwrap().rates[0].input, i64::MAX);
         assert!(Rent { capacity: None, ..RENT }.row().is_none());
+    }
+
+    #[test]
+    fn stretches_come_to_what_was_rented_rounded_up_once() {
+        let stretch = |millis, servers| Stretch { millis, servers, hour: RENT.hour, exchange_nanousd: NANO };
+        assert_eq!(due([stretch(3_600_000, 2)]), RENT.of(2, NANO));
+        assert_eq!(due([stretch(1_800_000, 1), stretch(1_800_000, 3)]), RENT.of(2, NANO));
+        let third = Stretch { millis: 1_200_000, servers: 1, hour: 1, exchange_nanousd: NANO };
+        assert_eq!(due([third, third]).nanousd(), 1);
+        assert_eq!(due([third, third, third]).nanousd(), 1);
+        assert_eq!(due([third; 4]).nanousd(), 2);
+        let yuan = Stretch { exchange_nanousd: 138_900_001, ..stretch(3_600_000, 1) };
+        assert_eq!(due([yuan]), RENT.of(1, 138_900_001));
+        let dearest = Stretch { millis: u64::MAX, servers: u32::MAX, hour: i64::MAX, exchange_nanousd: i64::MAX };
+        assert_eq!((due([dearest, dearest]), due([])), (Money::MAX, Money::ZERO));
     }
 
     #[test]

@@ -139,6 +139,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     let (outbox, pool) = (Arc::new(Outbox::open(&server.journal)?), Pool::new(tls::client_config(None)?));
     beside.spawn(watch(gateway, server, loaded.sources));
     beside.spawn(admin::keep_uses(Arc::clone(&state)));
+    beside.spawn(proxy::keep_rent(Arc::clone(&state.gateway)));
     beside.spawn(proxy::deliver_notices(Arc::clone(&state.gateway), outbox, pool));
     let code = run::until_signalled(doors, Arc::clone(&state)).await;
     beside.abort_all();

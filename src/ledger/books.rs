@@ -8,6 +8,7 @@ mod acts;
 mod edits;
 mod feed;
 mod keeper;
+mod rents;
 mod state;
 mod told;
 
@@ -37,6 +38,7 @@ use super::{
 use crate::base::{fences::Fence, money::Money};
 use feed::Feed;
 pub(super) use feed::Shared;
+pub use rents::Rented;
 use state::State;
 pub use told::mirror_folder;
 

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod outbox;
 pub mod raises;
 pub mod redis;
+mod rents;
 pub mod report;
 pub mod row;
 pub mod switches;
@@ -39,7 +40,7 @@ use crate::base::{
 };
 use balances::{Level, Place, Short};
 use books::Shared;
-pub use books::{Books, BooksError, Recovery, mirror_folder};
+pub use books::{Books, BooksError, Recovery, Rented, mirror_folder};
 pub use hold::{Demand, Hold, HoldError, Order, Raised, Refused, Settled, TopUp};
 use redis::{Release, SILENT, Store, Terms};
 use row::{ReleaseRow, Row};

@@ -5,6 +5,7 @@ mod attempt;
 pub mod edits;
 pub mod keys;
 mod mirror;
+mod rent;
 pub mod switches;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use self::switches::SwitchRow;
 pub use attempt::{About, PriceUsed, Row, Served, Tokens};
 pub use mirror::{MirrorRow, PeerRow, SweepRow, ToldRow};
+pub use rent::{RENT, RentElsewhereRow, RentHour, RentRow};
 
 use super::window::Window;
 use crate::base::fences::Unit;
@@ -38,6 +40,10 @@ pub enum Entry {
     Release(ReleaseRow),
     /// Another node has settled something: in segments of their own.
     Told(ToldRow),
+    /// Servers are rented.
+    Rent(RentRow),
+    /// Their rent is booked by another node.
+    RentElsewhere(RentElsewhereRow),
 }
 
 /// What a dead node leases is given back, by whom and why.
@@ -143,6 +149,12 @@ pub struct Checkpoint {
     /// The newest word on everything that was ever switched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub switches: Vec<SwitchRow>,
+    /// What is rented in hours whose rent is not booked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rents: Vec<RentRow>,
+    /// What was booked lately of rents that no request paid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rested: Vec<Row>,
 }
 
 /// An amount in one window of one fence.
@@ -238,7 +250,8 @@ impl Entry {
     pub fn at_ms(&self) -> Option<i64> {
         match self {
             Self::Hold(row) => Some(row.at_ms),
-            Self::TopUp(_) | Self::Raise(_) | Self::Switch(_) => None,
+            Self::TopUp(_) | Self::Raise(_) | Self::Switch(_) | Self::RentElsewhere(_) => None,
+            Self::Rent(row) => Some(row.at_ms),
             Self::Settle(row) => Some(row.at_ms),
             Self::Release(row) => Some(row.at_ms),
             Self::Told(row) => row.id.split('-').next().and_then(|ms| ms.parse().ok()),

@@ -50,12 +50,16 @@ impl Policies {
     /// the configuration count. `None` = they are not rented, or their currency has no rate.
     pub fn rent_per_hour(&self, backend: &Backend, servers: u32, now: Timestamp) -> Option<Money> {
         let rent = backend.rent.as_ref()?;
-        let exchange = if rent.currency == Currency::USD {
-            NANO
-        } else {
-            rate_in_force(self.currencies.get(&rent.currency)?, now)?.nanousd
-        };
+        let exchange = self.exchange_nanousd(rent.currency, now)?;
         let listed = u32::try_from(backend.endpoints.len()).unwrap_or(u32::MAX);
         Some(rent.of(if servers == 0 { listed.max(1) } else { servers }, exchange))
+    }
+
+    /// What one unit of a currency is worth at `now`, in nano-USD; `None` = its rate is not known.
+    pub fn exchange_nanousd(&self, currency: Currency, now: Timestamp) -> Option<i64> {
+        if currency == Currency::USD {
+            return Some(NANO);
+        }
+        Some(rate_in_force(self.currencies.get(&currency)?, now)?.nanousd)
     }
 }

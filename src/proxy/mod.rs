@@ -30,6 +30,7 @@ mod race;
 mod receipts;
 mod refusal;
 mod relay;
+mod rents;
 mod report;
 mod rival;
 mod rollouts;
@@ -70,6 +71,7 @@ pub use live::{
 pub use notices::deliver as deliver_notices;
 pub use prober::keep_servers;
 pub use refusal::Refusal;
+pub use rents::keep_rent;
 pub use serve::serve;
 pub use users::Users;
 

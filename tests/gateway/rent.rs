@@ -1,5 +1,8 @@
 //! Own servers that are rented: what teams pay, who is chosen, and who does not wait.
 
+use jiff::{Timestamp, ToSpan};
+use turnpike::ledger::{Books, Rented};
+
 use crate::{
     harness::{Gateway, Setup, chat, streamed, until},
     upstream::{Gate, Script, Upstream},
@@ -97,4 +100,40 @@ async fn a_queue_of_other_gateways_is_seen_by_one_that_has_sent_nothing() {
     own.page("/metrics", waiting(0));
     until("the queue is gone", async || wait().await == 0.0).await;
     gateway.ask("chain").await.says("own");
+}
+
+#[tokio::test]
+async fn what_no_request_paid_of_an_hour_is_in_usage_and_in_the_audit() {
+    let own = Upstream::start().await;
+    let site = Setup::new()
+        .backend_with("gpu", &own.base_url(), "provider: vllm, rent: {gpu_hour: 2.10 USD, gpus: 8}")
+        .token("ops", "ops-token-of-tests", "read")
+        .site();
+    // As a gateway leaves it that was killed three hours ago.
+    let (folder, begun) = (site.path().join("data/books"), Timestamp::now() - 3.hours());
+    let (books, _) = Books::open(&folder, begun).unwrap();
+    let (rent_nano, exchange_nanousd) = (16_800_000_000, 1_000_000_000);
+    let rented = Rented { backend: "gpu".into(), provider: "vllm".into(), servers: 1, rent_nano, exchange_nanousd };
+    books.note_rent(&rented, begun).unwrap();
+    drop(books);
+    let gateway = site.start().await;
+    let environment = [("TURNPIKE_TOKEN", "ops-token-of-tests")];
+    let run = |arguments: &[&str]| site.run_with(&environment, arguments);
+    let usage = || run(&["usage", "--json", "--by", "team,backend,operation", "--since", "2026-01-01"]).json();
+    until("the hour is booked", async || usage()["lines"][0]["unallocated_usd"] == 16.8).await;
+    let line = &usage()["lines"][0];
+    assert_eq!((&line["charge_usd"], &line["requests"], &line["attempts"]), (&16.8.into(), &0.into(), &0.into()));
+    assert_eq!(line["group"], serde_json::json!({"team": "", "backend": "gpu", "operation": "rent"}));
+    let table = run(&["usage", "--by", "team", "--since", "2026-01-01"]);
+    assert!(
+        table.stdout.contains("(unallocated)") && table.stderr.contains("16.8 USD of it are rent"),
+        "{}{}",
+        table.stdout,
+        table.stderr
+    );
+    let audit = run(&["audit", "--json"]).json();
+    assert_eq!((&audit["balanced"], &audit["rents"]), (&true.into(), &1.into()), "{audit}");
+    assert_eq!((&audit["rent_usd"], &audit["unallocated_usd"]), (&16.8.into(), &16.8.into()));
+    drop(gateway);
+    assert_eq!(run(&["audit", "--json"]).json()["rents"], 1);
 }

@@ -12,5 +12,6 @@ mod mirror;
 mod node;
 mod protocol;
 mod refusals;
+mod rents;
 mod server;
 mod topology;

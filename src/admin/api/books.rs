@@ -111,6 +111,8 @@ pub struct UsageLine {
     pub estimated_usd: Decimal,
     /// Of this, held by requests of which nothing more was heard.
     pub swept_usd: Decimal,
+    /// Of this, rent that no request paid for; below nothing where requests paid more than the rent.
+    pub unallocated_usd: Decimal,
     /// Attempts that used tokens without a known price.
     pub unpriced: u64,
     /// What vendors billed, by currency.
@@ -137,6 +139,7 @@ impl UsageLine {
             charge_usd: Decimal::from_nano(sums.charge),
             estimated_usd: Decimal::from_nano(sums.estimated),
             swept_usd: Decimal::from_nano(sums.swept),
+            unallocated_usd: Decimal::from_nano(sums.unallocated),
             unpriced: sums.unpriced,
             native: native.collect(),
             amount: Decimal::from_nano(amount),
@@ -193,6 +196,12 @@ pub struct AuditAnswer {
     pub swept_usd: Decimal,
     /// What later rows changed of it.
     pub corrected_usd: Decimal,
+    /// The rent of own servers in the hours that are booked.
+    pub rent_usd: Decimal,
+    /// Of this, what no request paid for.
+    pub unallocated_usd: Decimal,
+    /// Hours of rent that were compared with what is booked at their backends.
+    pub rents: u64,
     /// Windows of budgets and limits that were compared with the store.
     pub compared: u64,
     /// How much does not balance.

@@ -136,6 +136,14 @@ fn print(answer: &AuditAnswer) {
         answer.compared,
         answer.under_way
     );
+    if answer.rent_usd.nano() != 0 {
+        anstream::println!(
+            "{} USD are the rent of own servers, of which requests did not pay {} USD; {} hours compared",
+            answer.rent_usd,
+            answer.unallocated_usd,
+            answer.rents
+        );
+    }
     answer.store.iter().for_each(print_store);
     if answer.swept_usd.nano() != 0 {
         anstream::println!(

@@ -157,6 +157,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::print!("{}", as_csv(&answer));
     } else {
         anstream::println!("{}", as_table(&answer));
+        if answer.total.unallocated_usd.nano() != 0 {
+            let rest = &answer.total.unallocated_usd;
+            anstream::eprintln!("{rest} USD of it are rent of own servers that no request paid for, of no team");
+        }
         rates(&answer);
         if let Some(why) = &answer.why {
             anstream::println!("\n{}", compared(why, args.why));
@@ -213,7 +217,12 @@ fn as_table(answer: &UsageAnswer) -> String {
 }
 
 fn cells(answer: &UsageAnswer, line: &UsageLine, exchanged: bool) -> Vec<String> {
-    let value = |name: &String| line.group.get(name).map_or_else(String::new, |value| shown(value));
+    // A row of a rent has a backend, and neither a team nor a request.
+    let of_rent = line.requests == 0 && line.attempts == 0 && line.unallocated_usd.nano() != 0;
+    let value = |name: &String| match line.group.get(name) {
+        Some(value) if value.is_empty() && of_rent => "(unallocated)".to_owned(),
+        value => value.map_or_else(String::new, |value| shown(value)),
+    };
     let mut cells: Vec<String> = answer.by.iter().map(value).collect();
     let numbers = [
         line.requests,

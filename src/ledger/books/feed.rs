@@ -19,7 +19,7 @@ use crate::{
     ledger::{
         journal::{Position, Reader, Reading, encode},
         redis::{Source, Sums},
-        row::{Checkpoint, Entry, MirrorRow, ReleaseRow, SettleRow, ToldRow},
+        row::{Checkpoint, Entry, MirrorRow, ReleaseRow, RentHour, SettleRow, ToldRow},
     },
 };
 
@@ -208,6 +208,12 @@ impl Source for Shared {
     }
 
     fn keep_rows(&self, rows: Vec<ToldRow>) -> io::Result<()> {
+        // What another node has booked is not to be booked here too, whatever a store has forgotten.
+        for told in &rows {
+            for row in told.settled.iter().flat_map(|settled| &settled.rows).filter(|row| row.is_rent()) {
+                self.books.rent_elsewhere(&RentHour::of(row), &told.node)?;
+            }
+        }
         self.others.keep(rows)
     }
 

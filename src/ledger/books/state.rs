@@ -9,11 +9,11 @@ use std::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::feed::Feed;
+use super::{feed::Feed, rents::Rents};
 use crate::ledger::{
     balances::Balances,
     journal::{Encoded, Journal, Position},
-    row::{Checkpoint, Entry, HoldRow, PlaceRow, RaiseRow, UnitRow, switches::SwitchRow},
+    row::{Checkpoint, Entry, HoldRow, PlaceRow, RaiseRow, RentHour, UnitRow, switches::SwitchRow},
 };
 
 /// See the module's text.
@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) raises: Vec<RaiseRow>,
     /// The newest word on everything that was ever switched.
     pub(super) switches: Vec<SwitchRow>,
+    /// What is rented, in hours whose rent is not booked.
+    pub(super) rents: Rents,
     /// What goes on to a store that several nodes share; `None` without one.
     pub(super) feed: Option<Feed>,
 }
@@ -71,6 +73,7 @@ impl State {
     pub(super) fn begin_from(&mut self, checkpoint: Checkpoint) -> Position {
         self.balances.book(&checkpoint.settled, Timestamp::default());
         self.raises = checkpoint.raises;
+        self.rents = Rents::of(checkpoint.rents, checkpoint.rested);
         self.switches = checkpoint.switches;
         self.open = checkpoint.open.into_iter().map(|row| (row.id, row)).collect();
         Position { segment: checkpoint.segment, offset: checkpoint.offset }
@@ -92,9 +95,12 @@ impl State {
                 self.open.remove(&row.id);
                 // A row of a process that ended, or a late one, is as old as it says.
                 self.balances.book(&row.places, Timestamp::from_millisecond(row.at_ms).unwrap_or_default());
+                self.rents.booked(&row);
             }
             Entry::Raise(row) => self.keep_raise(row),
             Entry::Switch(row) => self.keep_switch(row),
+            Entry::Rent(row) => self.rents.note(row),
+            Entry::RentElsewhere(row) => self.rents.elsewhere(&RentHour { hour: row.hour, backend: row.backend }),
             // The store is what it changes; and others' rows are not in this journal.
             Entry::Release(_) | Entry::Told(_) => {}
         }
@@ -116,6 +122,8 @@ impl State {
             open: self.open.values().cloned().collect(),
             raises: self.raises.clone(),
             switches: self.switches.clone(),
+            rents: self.rents.rows(),
+            rested: self.rents.rested().to_vec(),
         }
     }
 }

@@ -179,7 +179,7 @@ fn millis(time: Duration) -> i64 {
 }
 
 /// The answer of a script under the epoch in force.
-fn answered(answer: Value) -> Result<Words, Failure> {
+pub(super) fn answered(answer: Value) -> Result<Words, Failure> {
     let mut words = Words::of(answer)?;
     if words.text()? == "ok" { Ok(words) } else { Err(Failure::Away("it has lost its data".into())) }
 }

@@ -8,6 +8,7 @@
 --   {tp:<name>}:rows                   stream: what was settled, for the other nodes' mirrors
 --   {tp:<name>}:a, a:at, a:n, a:id     the board: see post.lua
 --   {tp:<name>}:asked                  set: nodes whose sums somebody asks for
+--   {tp:<name>}:rent:<hour>:<backend>  the node that books the rent of that hour
 --   {tp:<name>}:<epoch>:b:<fence>:<from>   hash: s settled, r reserved, l leased, c cap, v revision of the cap
 --   {tp:<name>}:<epoch>:w:<fence>      the running window: `<from>:<to>`, gone when the window ends
 --   {tp:<name>}:<epoch>:v:<fence>      the revision of the policies that moved it there by an edit

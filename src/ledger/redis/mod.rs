@@ -23,6 +23,7 @@ mod outgoing;
 mod presence;
 pub mod protocol;
 mod rebuild;
+mod rents;
 pub mod scripts;
 pub mod source;
 mod store;

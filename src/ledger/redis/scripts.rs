@@ -43,11 +43,13 @@ pub enum Script {
     Release,
     /// Names the open holds of a node.
     Own,
+    /// Says who books a rent.
+    Rent,
 }
 
 /// All scripts in the order of the enum, with the first line that names and versions them: the line is part of the
 /// digest under which the server knows a script, so two releases of the gateway never run each other's.
-const TEXTS: [&str; 19] = [
+const TEXTS: [&str; 20] = [
     concat!("-- turnpike/1 take\n", include_str!("common.lua"), include_str!("window.lua"), include_str!("take.lua")),
     concat!("-- turnpike/1 settle\n", include_str!("common.lua"), include_str!("settle.lua")),
     concat!("-- turnpike/1 sweep\n", include_str!("common.lua"), include_str!("sweep.lua")),
@@ -72,6 +74,7 @@ const TEXTS: [&str; 19] = [
     concat!("-- turnpike/1 count\n", include_str!("common.lua"), include_str!("count.lua")),
     concat!("-- turnpike/1 release\n", include_str!("common.lua"), include_str!("release.lua")),
     concat!("-- turnpike/1 own\n", include_str!("common.lua"), include_str!("own.lua")),
+    concat!("-- turnpike/1 rent\n", include_str!("common.lua"), include_str!("rent.lua")),
 ];
 
 /// One connection that knows the scripts.

@@ -52,6 +52,8 @@ pub struct Sums {
     pub estimated: i128,
     /// Of this, what had been held by requests of which nothing more was heard.
     pub swept: i128,
+    /// Of this, rent that no request paid for; below nothing where requests paid more than the rent.
+    pub unallocated: i128,
     /// Rows whose price was not known: they are booked as nothing.
     pub unpriced: u64,
     /// What the vendors billed, in billionths of their currencies' units.
@@ -64,7 +66,9 @@ impl Sums {
     fn add(&mut self, row: &Row, exchange: Option<&Exchange>) {
         let charge = i128::from(row.charge_nanousd);
         // Attempt 0 is another node's word; once it is corrected, the owner's own attempts count.
-        if row.revision == 0 {
+        if row.is_rent() {
+            self.unallocated += charge;
+        } else if row.revision == 0 {
             self.attempts += 1;
         } else if row.attempt == 0 {
             self.attempts = self.attempts.saturating_sub(1);
@@ -145,6 +149,9 @@ impl Usage {
                 query.by.iter().map(|dimension| dimension.value(row, &query.zone).into_owned()).collect();
             self.total.add(row, exchange);
             self.groups.entry(key.clone()).or_default().add(row, exchange);
+            if row.is_rent() {
+                continue;
+            }
             if row.revision == 0 {
                 // Of two that ran at once the one that lost may be booked last.
                 if last.is_none() || &*row.outcome != "lost" {

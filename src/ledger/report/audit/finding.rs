@@ -52,6 +52,17 @@ pub enum Finding {
         /// What the rows come to.
         computed: i128,
     },
+    /// An hour in which something else than its rent is booked at a backend, in nano-USD.
+    RentDiffers {
+        /// The backend.
+        backend: Arc<str>,
+        /// The first second of the hour.
+        hour: i64,
+        /// The rent.
+        rent: i128,
+        /// What requests and the unpaid rest come to.
+        books: i128,
+    },
     /// A window in which the store counts something else than is booked, in the fence's unit.
     StoreDiffers {
         /// The fence's id.
@@ -75,6 +86,7 @@ impl Finding {
             Self::WrongCharge { .. } => "wrong_charge",
             Self::BadPrice(_) => "damaged_price",
             Self::WrongPlace { .. } => "wrong_place",
+            Self::RentDiffers { .. } => "rent_differs",
             Self::StoreDiffers { .. } => "store_differs",
         }
     }
@@ -120,6 +132,11 @@ impl fmt::Display for Finding {
             Self::BadPrice(row) => write!(f, "{} has a price that cannot be read", RowId(row)),
             Self::WrongPlace { request, fence, booked, computed } => {
                 write!(f, "request {request} charged {booked} to `{fence}`, its rows come to {computed}")
+            }
+            Self::RentDiffers { backend, hour, rent, books } => {
+                let hour = Timestamp::from_second(*hour).unwrap_or_default();
+                let (rent, books) = (Nano(*rent), Nano(*books));
+                write!(f, "the hour of {hour} of `{backend}` is rented for {rent} USD, {books} USD are booked")
             }
             Self::StoreDiffers { fence, window, store, books } => {
                 let Window { start, end } = window;

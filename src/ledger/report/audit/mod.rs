@@ -4,7 +4,7 @@
 mod finding;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub use finding::Finding;
 
 use crate::ledger::{
-    row::{Entry, HoldRow, PlaceRow, PriceUsed, Row, SettleRow, Tokens, UnitRow},
+    row::{Entry, HoldRow, PlaceRow, PriceUsed, RentHour, Row, SettleRow, Tokens, UnitRow},
     window::Window,
 };
 
@@ -46,7 +46,13 @@ pub struct Audit {
     open: HashMap<Uuid, Open>,
     /// What follows was written after the store was asked.
     frozen: bool,
+    /// Not all is known that was charged elsewhere.
+    in_part: bool,
     corrected: HashMap<(Uuid, u32), Corrected>,
+    /// The rent of every hour that is booked.
+    rents: BTreeMap<RentHour, i128>,
+    /// What is booked at every backend in every hour.
+    charged: HashMap<RentHour, i128>,
     outcome: Outcome,
 }
 
@@ -65,6 +71,12 @@ pub struct Outcome {
     pub swept: i128,
     /// What later rows changed of it.
     pub corrected: i128,
+    /// The rent of the hours that are booked here.
+    pub rent: i128,
+    /// Of this, what no request paid for.
+    pub unallocated: i128,
+    /// Hours of rent that were compared with what is booked.
+    pub rents: u64,
     /// Windows of fences that were compared with the store.
     pub compared: u64,
     /// What does not balance, the first [`MOST_TOLD`].
@@ -129,6 +141,16 @@ impl Audit {
         }
     }
 
+    /// Takes what another node has settled into account: it has paid rents, too.
+    pub fn elsewhere(&mut self, settled: &SettleRow) {
+        settled.rows.iter().for_each(|row| self.rent(row));
+    }
+
+    /// Says that not all of the other nodes' books is known, so that nothing can be said of rents.
+    pub fn knows_in_part(&mut self) {
+        self.in_part = true;
+    }
+
     /// Says that what follows was written after the store was asked.
     pub fn freeze(&mut self) {
         self.frozen = true;
@@ -141,7 +163,7 @@ impl Audit {
 
     fn settle(&mut self, settled: &SettleRow) {
         self.open.remove(&settled.id);
-        self.outcome.requests += u64::from(settled.rows.iter().any(|row| row.revision == 0));
+        self.outcome.requests += u64::from(settled.rows.iter().any(|row| row.revision == 0 && !row.is_rent()));
         let known = self.booked.get(&settled.id).copied().unwrap_or(0);
         let mut last = known;
         for row in &settled.rows {
@@ -152,6 +174,7 @@ impl Audit {
             {
                 self.outcome.tell(Finding::Twice(id_of(row)));
             }
+            self.rent(row);
             self.charge(row);
         }
         if last > known {
@@ -164,8 +187,13 @@ impl Audit {
 
     fn charge(&mut self, row: &Row) {
         let charge = i128::from(row.charge_nanousd);
-        self.outcome.rows += 1;
         self.outcome.charge += charge;
+        if row.is_rent() {
+            self.outcome.rent += if row.revision == 0 { i128::from(row.held_nanousd) } else { 0 };
+            self.outcome.unallocated += charge;
+            return;
+        }
+        self.outcome.rows += 1;
         let wrong = |booked: i64, computed: i64| Finding::WrongCharge { row: id_of(row), booked, computed };
         if row.swept || row.revision > 0 {
             let attempt = self.corrected.entry((row.request, row.attempt)).or_default();
@@ -191,6 +219,30 @@ impl Audit {
             self.outcome.tell(wrong(row.charge_nanousd, money));
         } else if native != row.native_nano {
             self.outcome.tell(wrong(row.native_nano, native));
+        }
+    }
+
+    fn rent(&mut self, row: &Row) {
+        let hour = RentHour::of(row);
+        if row.is_rent() && row.revision == 0 {
+            *self.rents.entry(hour.clone()).or_default() += i128::from(row.held_nanousd);
+        }
+        *self.charged.entry(hour).or_default() += i128::from(row.charge_nanousd);
+    }
+
+    /// What is booked at a backend in an hour, the unpaid rest included, is the rent of the hour.
+    fn compare_rents(&mut self) {
+        if self.in_part {
+            return;
+        }
+        for (RentHour { hour, backend }, due) in &self.rents {
+            let booked =
+                self.charged.get(&RentHour { hour: *hour, backend: Arc::clone(backend) }).copied().unwrap_or(0);
+            self.outcome.rents += 1;
+            if booked != *due {
+                let backend = Arc::clone(backend);
+                self.outcome.tell(Finding::RentDiffers { backend, hour: *hour, rent: *due, books: booked });
+            }
         }
     }
 
@@ -239,6 +291,7 @@ impl Audit {
                 self.outcome.tell(Finding::WrongCharge { row, booked, computed });
             }
         }
+        self.compare_rents();
         let mut standing: Vec<_> = self.standing.iter().collect();
         standing.sort_by_key(|(fence, _)| Arc::clone(fence));
         for (fence, accounts) in standing {

@@ -10,7 +10,8 @@
 //! 5. prompts cached (and written to caches, and spoken) to the second's shares;
 //! 6. the second's list prices, in the vendors' currencies, calendars and tiers included; 7. its exchange rates;
 //! 8. what the second's retries and hedges cost; 9. what its estimated, swept and corrected rows add;
-//! 10. what is left: each attempt's charge is rounded up to a nano-dollar, and so are these parts to the nearest.
+//! 10. rent that no request paid for, which is no request's cost and scales with none;
+//! 11. what is left: each attempt's charge is rounded up to a nano-dollar, and so are these parts to the nearest.
 //!
 //! Steps 2 to 7 look at serving attempts that were measured, group by group (model, backend). A group that is in one
 //! stretch only has the same tokens and prices in both, so that all of it is mix. A later step sees what earlier ones
@@ -47,13 +48,15 @@ pub enum Part {
     Retries,
     /// Rows that were estimated, swept or corrected.
     Estimates,
+    /// Rent that no request paid for.
+    Rent,
     /// What rounding leaves.
     Rounding,
 }
 
 impl Part {
     /// All of them, in the order of their steps.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Volume,
         Self::Mix,
         Self::InputTokens,
@@ -63,6 +66,7 @@ impl Part {
         Self::ExchangeRate,
         Self::Retries,
         Self::Estimates,
+        Self::Rent,
         Self::Rounding,
     ];
 
@@ -78,6 +82,7 @@ impl Part {
             Self::ExchangeRate => "exchange_rate",
             Self::Retries => "retries_and_hedges",
             Self::Estimates => "estimates",
+            Self::Rent => "unallocated_rent",
             Self::Rounding => "rounding",
         }
     }
@@ -94,6 +99,7 @@ impl Part {
             Self::ExchangeRate => "exchange rates",
             Self::Retries => "attempts beyond the serving one",
             Self::Estimates => "estimated, swept and corrected",
+            Self::Rent => "rent that no request paid for",
             Self::Rounding => "rounding to the nano-dollar",
         }
     }
@@ -107,7 +113,7 @@ pub struct Why {
     /// What the second cost.
     pub after: i128,
     /// The parts in their order; they sum to the difference.
-    pub parts: [(Part, i128); 10],
+    pub parts: [(Part, i128); 11],
 }
 
 /// Splits what `after` cost more than `before`.
@@ -115,7 +121,8 @@ pub fn explain(before: &Side, after: &Side) -> Why {
     let (n0, n1) = (i128::from(before.requests), i128::from(after.requests));
     // Without requests to begin with nothing can be scaled: all of it is volume.
     let scaled = |amount: i128| if n0 == 0 { 0 } else { divided(amount.saturating_mul(n1), n0) };
-    let volume = if n0 == 0 { after.charge - before.charge } else { scaled(before.charge) - before.charge };
+    let (used, used_before) = (after.charge - after.rent, before.charge - before.rent);
+    let volume = if n0 == 0 { used - used_before } else { scaled(used_before) - used_before };
     let mut parts = Part::ALL.map(|part| (part, 0));
     parts[0].1 = volume;
     if n0 > 0 {
@@ -128,7 +135,8 @@ pub fn explain(before: &Side, after: &Side) -> Why {
             parts[index + 1].1 = chain::difference(pair[0], pair[1]);
         }
     }
+    parts[9].1 = after.rent - before.rent;
     let told: i128 = parts.iter().map(|(_, amount)| amount).sum();
-    parts[9].1 = after.charge - before.charge - told;
+    parts[10].1 = after.charge - before.charge - told;
     Why { before: before.charge, after: after.charge, parts }
 }

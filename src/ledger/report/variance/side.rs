@@ -19,6 +19,8 @@ pub(super) const OF_INPUT: usize = 4;
 pub struct Side {
     /// What was charged in all, in nano-USD.
     pub charge: i128,
+    /// Of this, rent that no request paid for.
+    pub(super) rent: i128,
     /// Requests.
     pub requests: u64,
     /// Charged for attempts beyond the serving one: retries and hedges.
@@ -66,6 +68,10 @@ impl Side {
         for row in settled.rows.iter().filter(|row| stretch.has(row) && filter.lets(row, zone)) {
             let charge = i128::from(row.charge_nanousd);
             self.charge += charge;
+            if row.is_rent() {
+                self.rent += charge;
+                continue;
+            }
             let serves = row.revision == 0 && serving == Some(row.attempt);
             self.requests += u64::from(serves);
             // What another node has swept is no request of its own once its owner has told of it.

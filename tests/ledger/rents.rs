@@ -1,0 +1,167 @@
+//! The rent of servers that several gateways share: each hour is booked by one of them, and every one knows of it.
+
+use std::path::Path;
+
+use jiff::{Timestamp, ToSpan};
+use turnpike::{
+    admin::books,
+    base::store::RedisConfig,
+    ledger::{
+        Rented,
+        journal::{Position, Reader, Reading},
+        mirror_folder,
+        report::{
+            ask::Ask,
+            audit::{Audit, Finding},
+        },
+        row::{Entry, Row, Served},
+    },
+};
+
+use crate::{
+    node::{Node, row, until},
+    server::Server,
+};
+
+const DOLLAR: i64 = 1_000_000_000;
+
+fn plain(server: &Server) -> RedisConfig {
+    let mut config = server.config();
+    config.lease.share_ppm = 0;
+    config
+}
+
+/// Two servers at two dollars an hour each.
+fn gpu() -> [Rented; 1] {
+    let (rent_nano, exchange_nanousd) = (2 * DOLLAR, DOLLAR);
+    [Rented { backend: "gpu".into(), provider: "vllm".into(), servers: 2, rent_nano, exchange_nanousd }]
+}
+
+/// A request that is charged so much for the servers.
+async fn pay(node: &Node, charge: i64, at: Timestamp) {
+    let mut hold = node.hold(&[], charge).await.unwrap();
+    let served = Served { backend: "gpu".into(), ..Served::default() };
+    hold.charge(Row { served, at_ms: at.as_millisecond(), ..row(charge) });
+    hold.settle();
+}
+
+/// Charge, rest of rents and requests of all nodes, as the books in `folder` say.
+fn all(folder: &Path) -> (i128, i128, u64) {
+    let pairs = [("since", "1970-01-01"), ("until", "2100-01-01")];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let ask = Ask::read(&pairs, Timestamp::now()).unwrap();
+    let none = turnpike::config::from_texts(&[], &|_| None, Timestamp::now()).unwrap();
+    let total = books::answer(folder, &ask, &none.policies).unwrap().total;
+    (total.charge_usd.nano(), total.unallocated_usd.nano(), total.requests)
+}
+
+/// Hours whose rent was compared, and those that differ.
+fn audited(folder: &Path) -> (u64, usize) {
+    let mut audit = Audit::default();
+    let mut each = |folder: &Path, take: &mut dyn FnMut(&mut Audit, Entry)| {
+        for reading in Reader::open(folder, Position::default()).unwrap() {
+            if let Reading::Entry(entry, _) = reading.unwrap() {
+                take(&mut audit, *entry);
+            }
+        }
+    };
+    each(&mirror_folder(folder), &mut |audit, entry| {
+        if let Entry::Told(told) = entry {
+            told.settled.iter().for_each(|settled| audit.elsewhere(settled));
+        }
+    });
+    each(folder, &mut |audit, entry| audit.add(&entry));
+    let outcome = audit.finish(0);
+    let differ = outcome.findings.iter().filter(|finding| matches!(finding, Finding::RentDiffers { .. })).count();
+    (outcome.rents, differ)
+}
+
+#[tokio::test]
+async fn of_several_nodes_one_books_the_rent_of_an_hour_with_what_all_were_paid() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let now = Timestamp::now();
+    for node in [&a, &b] {
+        node.ledger.keep_rent(&gpu(), now).await.unwrap();
+    }
+    pay(&a, 300, now).await;
+    pay(&b, 70, now).await;
+    a.caught_up().await;
+    b.caught_up().await;
+    let later = now + 2.hours();
+    let (one, other) = tokio::join!(a.ledger.keep_rent(&[], later), b.ledger.keep_rent(&[], later));
+    one.unwrap();
+    other.unwrap();
+    let rent = i128::from(4 * DOLLAR);
+    let both = (rent, rent - 370, 2);
+    let (here, there) = (a.folder.path().to_owned(), b.folder.path().to_owned());
+    until("the hour is not booked once", || all(&here) == both && all(&there) == both).await;
+    assert_eq!((audited(&here), audited(&there)), ((1, 0), (1, 0)));
+    // Once more, and after a restart.
+    let a = a.again(plain(&server)).await;
+    a.wait_up().await;
+    for node in [&a, &b] {
+        node.ledger.keep_rent(&[], later + 1.hours()).await.unwrap();
+        node.caught_up().await;
+    }
+    pay(&b, 1, later + 5.hours()).await;
+    let more = (rent + 1, rent - 370, 3);
+    until("it is booked again", || all(&here) == more && all(&there) == more).await;
+}
+
+#[tokio::test]
+async fn a_node_that_ended_before_it_booked_what_it_was_to_book_does_so_when_it_is_back() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let (now, rent) = (Timestamp::now(), i128::from(4 * DOLLAR));
+    for node in [&a, &b] {
+        node.ledger.keep_rent(&gpu(), now).await.unwrap();
+    }
+    let later = now + 2.hours();
+    let hour = a.ledger.books().rents_over(later).remove(0);
+    let store = a.ledger.store().unwrap();
+    assert_eq!(store.claim_rent(&hour).await.unwrap(), store.node());
+    let Node { ledger, folder, .. } = a;
+    drop(ledger);
+    b.ledger.keep_rent(&[], later).await.unwrap();
+    assert_eq!(
+        (all(b.folder.path()), b.ledger.books().rents_over(later)),
+        ((0, 0, 0), vec![]),
+        "it is not its to book"
+    );
+    let a = Node::over(folder, plain(&server)).await;
+    a.wait_up().await;
+    a.ledger.keep_rent(&[], later).await.unwrap();
+    let there = b.folder.path().to_owned();
+    until("it is never booked", || all(&there) == (rent, rent, 0)).await;
+}
+
+#[tokio::test]
+async fn without_the_store_an_hour_waits_and_a_store_that_forgot_does_not_book_it_twice() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let (now, rent) = (Timestamp::now(), i128::from(4 * DOLLAR));
+    for node in [&a, &b] {
+        node.ledger.keep_rent(&gpu(), now).await.unwrap();
+    }
+    let later = now + 2.hours();
+    server.signal("-STOP");
+    a.wait_down().await;
+    a.ledger.keep_rent(&[], later).await.unwrap();
+    assert_eq!((all(a.folder.path()), a.ledger.books().rents_over(later).len()), ((0, 0, 0), 1));
+    server.signal("-CONT");
+    for node in [&a, &b] {
+        node.wait_up().await;
+    }
+    a.ledger.keep_rent(&[], later).await.unwrap();
+    let there = b.folder.path().to_owned();
+    until("the other does not hear of it", || all(&there) == (rent, rent, 0)).await;
+    server.tell("FLUSHALL").await;
+    b.ledger.keep_rent(&[], later).await.unwrap();
+    for node in [&a, &b] {
+        node.wait_up().await;
+    }
+    b.ledger.keep_rent(&[], later).await.unwrap();
+    b.caught_up().await;
+    assert_eq!(all(&there), (rent, rent, 0));
+}
