@@ -24,7 +24,7 @@ use crate::{
         self, Loaded, ServerConfig,
         watch::{Seen, Watcher},
     },
-    ledger::{Ledger, keys::KeyStore, outbox::Outbox},
+    ledger::{BooksError, Ledger, keys::KeyStore, outbox::Outbox},
     net::{
         listener::{self, Limits},
         pool::Pool,
@@ -137,6 +137,9 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         return run::until_signalled(doors, state).await;
     }
     let (outbox, pool) = (Arc::new(Outbox::open(&server.journal)?), Pool::new(tls::client_config(None)?));
+    let journal = server.journal.clone();
+    gateway.recall_splits(&journal);
+    beside.spawn(proxy::keep_splits(Arc::clone(&gateway), journal.clone()));
     beside.spawn(watch(gateway, server, loaded.sources));
     beside.spawn(admin::keep_uses(Arc::clone(&state)));
     beside.spawn(proxy::keep_rent(Arc::clone(&state.gateway)));
@@ -144,6 +147,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     let code = run::until_signalled(doors, Arc::clone(&state)).await;
     beside.abort_all();
     admin::flush_uses(&state);
+    proxy::keep_splits_now(&state.gateway, &journal);
     code
 }
 
@@ -158,7 +162,7 @@ fn tell(loaded: &Loaded) {
 }
 
 /// Waits a moment for the budget store, if there is one.
-async fn reach(ledger: &Ledger) {
+pub(super) async fn reach(ledger: &Ledger) {
     if let Some(store) = ledger.store()
         && !store.wait(STORE_WAIT).await
     {
@@ -167,7 +171,7 @@ async fn reach(ledger: &Ledger) {
 }
 
 /// Shares what operators do with the other gateways, and waits a moment for what they have done.
-async fn share(gateway: &Arc<Gateway>, keys: Option<&Arc<KeyStore>>) {
+pub(super) async fn share(gateway: &Arc<Gateway>, keys: Option<&Arc<KeyStore>>) {
     if let Some(store) = gateway.ledger().store() {
         store.hint(proxy::Hints::new(gateway));
     }
@@ -184,7 +188,10 @@ async fn share(gateway: &Arc<Gateway>, keys: Option<&Arc<KeyStore>>) {
 }
 
 /// Opens the books, and says what was found in them.
-fn open_books(server: &ServerConfig) -> anyhow::Result<Ledger> {
+///
+/// # Errors
+/// [`BooksError`].
+pub(super) fn open_books(server: &ServerConfig) -> Result<Ledger, BooksError> {
     let folder = server.journal.join("books");
     let (ledger, found) = match &server.store {
         StoreConfig::Embedded => Ledger::embedded(&folder, Timestamp::now())?,

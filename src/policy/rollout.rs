@@ -72,6 +72,10 @@ impl fmt::Display for Breach {
     }
 }
 
+/// One slot of a window as it is kept: requests, failed ones, streams with a first token, late ones of them; the sum of the
+/// costs in nano-USD, and of their squares.
+pub type KeptTally = ([u32; 4], [f64; 2]);
+
 /// The watch over one guarded split.
 #[derive(Clone, Debug)]
 pub struct Rollout {
@@ -131,6 +135,22 @@ impl Rollout {
         if arm.requests < guard.min_requests { None } else { guard.breach(&arm, &control) }
     }
 
+    /// What was seen of each guarded arm, to be kept: its slots, then those of the control beside it.
+    pub fn kept(&self) -> Vec<(&RouteName, Vec<KeptTally>)> {
+        let all = |window: &Window| window.arm.iter().chain(&window.control).map(Tally::kept).collect();
+        self.arms.iter().map(|(arm, window)| (arm, all(window))).collect()
+    }
+
+    /// Takes up what was kept of an arm; slots that are too many or too few, or that no requests give, are not.
+    pub fn restore(&mut self, arm: &str, slots: &[KeptTally]) {
+        let Some((_, window)) = self.arms.iter_mut().find(|(name, _)| name.as_str() == arm) else { return };
+        let Some(slots) = slots.iter().map(Tally::of_kept).collect::<Option<Vec<_>>>() else { return };
+        if slots.len() == 2 * SLOTS {
+            window.arm.copy_from_slice(&slots[..SLOTS]);
+            window.control.copy_from_slice(&slots[SLOTS..]);
+        }
+    }
+
     /// Forgets what was seen of an arm: it begins anew.
     pub fn reset(&mut self, arm: &str) {
         for (_, window) in self.arms.iter_mut().filter(|(name, _)| name.as_str() == arm) {
@@ -155,6 +175,17 @@ impl Window {
 }
 
 impl Tally {
+    fn kept(&self) -> KeptTally {
+        ([self.requests, self.failed, self.timed, self.late], [self.cost, self.cost_squared])
+    }
+
+    /// `None` where the numbers contradict each other.
+    fn of_kept(&([requests, failed, timed, late], [cost, cost_squared]): &KeptTally) -> Option<Self> {
+        let sound =
+            failed <= requests && timed <= requests && late <= timed && cost.is_finite() && cost_squared.is_finite();
+        sound.then_some(Self { requests, failed, cost, cost_squared, timed, late })
+    }
+
     fn of(ended: &Ended, bound: Option<Duration>) -> Self {
         let cost = ended.cost.nanousd() as f64;
         let late = ended.first_token.zip(bound).is_some_and(|(first, bound)| first > bound);

@@ -4,11 +4,15 @@
 //! A switch is booked, shared with the other gateways and there again after a restart; this one bears the revision of the
 //! split, so that it ends when an operator edits the split or its arms, or switches the arm on again.
 
+mod kept;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+pub use kept::{keep_now, keep_splits};
 
 use super::{Gateway, code::Code, live::Live};
 use crate::{

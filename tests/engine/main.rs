@@ -13,6 +13,7 @@
 #[path = "../gateway/harness/mod.rs"]
 mod harness;
 mod pool;
+mod scored;
 mod table;
 
 use std::{

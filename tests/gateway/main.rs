@@ -48,6 +48,7 @@ mod redis_server;
 mod reload;
 mod rent;
 mod rollouts;
+mod scored;
 mod scripts;
 mod sdk;
 mod servers;

@@ -160,3 +160,62 @@ async fn what_one_gateway_withdraws_is_withdrawn_at_the_other() {
     until("the other knows", async || is_withdrawn(&two).await).await;
     assert_eq!(arms(&two).await, ["old-model"]);
 }
+
+/// The requests of the new arm that the guard has seen, by what is kept of them.
+fn kept(gateway: &Gateway) -> u64 {
+    let text = std::fs::read_to_string(gateway.site().path().join("data/rollouts.json")).unwrap_or_default();
+    let kept: Value = serde_json::from_str(&text).unwrap_or_default();
+    let slots = kept["splits"][0]["arms"][0]["slots"].as_array().cloned().unwrap_or_default();
+    slots.iter().take(8).map(|slot| slot[0][0].as_u64().unwrap()).sum()
+}
+
+/// Asks until so many requests were dealt to the new arm, which is judged from 40 on.
+async fn deal(gateway: &Gateway, mut wanted: u32) -> Vec<String> {
+    let mut arms = Vec::new();
+    while wanted > 0 {
+        let answer = gateway.client().post(PATH, &chat("canary")).await;
+        let arm = answer.header("x-turnpike-arm").to_owned();
+        wanted -= u32::from(arm == "new-model");
+        arms.push(arm);
+    }
+    arms
+}
+
+#[tokio::test]
+async fn what_a_guard_has_seen_outlives_restarts_and_kills() {
+    let (old, new) = upstreams().await;
+    new.always(Script::says(&"word ".repeat(200)));
+    let mut gateway = setup(&old, &new).start().await;
+    let site = gateway.site().clone();
+    deal(&gateway, 15).await;
+    gateway.terminate();
+    assert_eq!(gateway.exit_code().await, Some(0));
+    assert_eq!(kept(&gateway), 15);
+    drop(gateway);
+
+    let gateway = site.start().await;
+    deal(&gateway, 15).await;
+    until("all is kept", async || kept(&gateway) == 30).await;
+    // Dropping it kills it.
+    drop(gateway);
+
+    let gateway = site.start().await;
+    assert!(!is_withdrawn(&gateway).await);
+    deal(&gateway, 10).await;
+    assert!(is_withdrawn(&gateway).await, "{}", gateway.log());
+    assert!(gateway.log().contains("USD on average of 40, control"), "{}", gateway.log());
+    drop(gateway);
+
+    // A split that was edited meanwhile begins anew, and so does one whose file is damaged.
+    new.always(Script::says("new"));
+    site.save_policies(&setup(&old, &new).policy_file().replace(&split("60", "40"), &split("60", "41")));
+    let mut gateway = site.start().await;
+    assert!(!is_withdrawn(&gateway).await);
+    deal(&gateway, 3).await;
+    gateway.terminate();
+    gateway.exit_code().await;
+    assert_eq!(kept(&gateway), 3);
+    std::fs::write(site.path().join("data/rollouts.json"), "{\"v\": 1, \"splits\": [{\"route\": 7}]}").unwrap();
+    let gateway = site.start().await;
+    deal(&gateway, 1).await;
+}

@@ -248,13 +248,126 @@ async fn a_judge_decides_what_no_rule_can_and_its_part_is_paid_and_noted() {
     assert_eq!(nano(told["spent_usd"].as_str().unwrap()), billed(&upstream));
 }
 
+/// Lets the folder have a journal, and an operator's token.
+fn with_journal(folder: &Path) {
+    let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (clients, admin) = (listen(), listen());
+    let key = "keys: [{id: k, team: default, hash: \"sha256:4f2b5bd95f3b6ed1dd9c3c2f9b1fd8ff0e8b77e3e8b5e8f3f2b7a0a9d4f9f0a1\"}]\n";
+    fs::write(folder.join("turnpike.yaml"), format!("listen: {clients}\nadmin: {{listen: \"{admin}\"}}\n")).unwrap();
+    fs::write(folder.join("policies/keys.yaml"), key).unwrap();
+}
+
+/// Charge and requests of `@score`, and whether the books balance.
+async fn booked(folder: &Path) -> (u64, u64) {
+    let usage = run_other(folder, &["usage", "--team", "@score", "--by", "team", "--json"]).await;
+    let audit = run_other(folder, &["audit", "--json"]).await;
+    assert_eq!(audit["balanced"], true, "{audit}");
+    let total = &usage["total"];
+    (nano(&total["charge_usd"].to_string()), total["requests"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn what_a_run_spends_is_in_the_books_under_the_operators_own_name() {
+    let upstream = Upstream::start().await;
+    upstream.choose(obedient);
+    let folder = folder(&upstream, &numbers(12));
+    with_journal(folder.path());
+    let ask = ["--model", "m1", "--max-output", "8", "--concurrency", "3"];
+    let ran = run(folder.path(), &[&ask[..], &["--budget", "0.02 USD"]].concat()).await;
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let (charge, requests) = booked(folder.path()).await;
+    assert_eq!((charge, requests), (billed(&upstream), upstream.tally().requests as u64));
+    // What earlier runs spent stands in the books, and binds the next one only by the results file.
+    let ran = run(folder.path(), &[&ask[..], &["--budget", "1 USD"]].concat()).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(booked(folder.path()).await, (billed(&upstream), 12));
+    let by_team = run_other(folder.path(), &["usage", "--by", "team", "--json"]).await;
+    assert_eq!(by_team["lines"].as_array().unwrap().len(), 1, "no team has paid: {by_team}");
+    // A vendor's bill of the same day agrees.
+    let day = by_team["lines"][0].clone();
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let usd = billed(&upstream);
+    let bill = format!(
+        "date,model,input_tokens,cached_input_tokens,output_tokens,amount,currency\n{date},one,{},0,{},{}.{:09},USD\n",
+        day["input_tokens"],
+        day["output_tokens"],
+        usd / 1_000_000_000,
+        usd % 1_000_000_000
+    );
+    fs::write(folder.path().join("bill.csv"), bill).unwrap();
+    let agrees = run_other(folder.path(), &["audit", "--invoice", "bill.csv", "--backend", "up", "--json"]).await;
+    assert_eq!(agrees["agree"], true, "{agrees}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_killed_has_booked_no_less_than_it_spent() {
+    let upstream = Upstream::start().await;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    upstream.choose(move |received| {
+        let number: u32 = asked(received).strip_prefix("say ").unwrap().parse().unwrap();
+        if number < 4 { obedient(received) } else { obedient(received).behind(&held) }
+    });
+    let folder = folder(&upstream, &numbers(6));
+    with_journal(folder.path());
+    let child = command(folder.path(), &["--model", "m1", "--concurrency", "2"]).spawn().unwrap();
+    upstream.until(|tally| tally.requests == 6).await;
+    while results_or_torn(folder.path()) < 4 {
+        tokio::task::yield_now().await;
+    }
+    kill(child);
+    gate.release();
+    let ran = run(folder.path(), &["--model", "m1", "--concurrency", "2"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    // The two that were under way are charged as they were held, and asked again.
+    let (charge, requests) = booked(folder.path()).await;
+    assert!(requests == 8 && charge >= billed(&upstream), "{requests}: {charge}, {} billed", billed(&upstream));
+}
+
+#[tokio::test]
+async fn beside_a_gateway_that_runs_nothing_is_asked_but_through_it() {
+    let upstream = Upstream::start().await;
+    upstream.choose(obedient);
+    let folder = folder(&upstream, &numbers(4));
+    with_journal(folder.path());
+    fs::remove_file(folder.path().join("policies/keys.yaml")).unwrap();
+    let made = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+        command.args(["key", "create", "--team", "default"]).current_dir(folder.path()).env_clear().env("KEY", "sk-1");
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let key = made();
+    let mut serving = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    serving.arg("serve").current_dir(folder.path()).env_clear().env("KEY", "sk-1");
+    let gateway = serving.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let text = fs::read_to_string(folder.path().join("turnpike.yaml")).unwrap();
+    let listen = text.lines().next().unwrap().strip_prefix("listen: ").unwrap().to_owned();
+    while tokio::net::TcpStream::connect(&listen).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let refused = run(folder.path(), &["--model", "m1"]).await;
+    let hint = format!("`--through http://{listen}`");
+    assert!(refused.code == 1 && refused.stderr.contains(&hint), "{}", refused.stderr);
+    assert_eq!(upstream.tally().requests, 0);
+    let address = format!("http://{listen}");
+    let mut through = command(folder.path(), &["--model", "m1", "--through", &address]);
+    through.env("TURNPIKE_KEY", key.trim());
+    let ran = tokio::task::spawn_blocking(move || through.output()).await.unwrap().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    kill(gateway);
+    let spent: u64 = results(folder.path()).iter().map(|row| nano(row["cost_usd"].as_str().unwrap())).sum();
+    assert_eq!(spent, billed(&upstream));
+    let usage = run_other(folder.path(), &["usage", "--team", "default", "--json"]).await;
+    assert_eq!(nano(&usage["total"]["charge_usd"].to_string()), spent, "its own team has paid: {usage}");
+}
+
 #[tokio::test]
 async fn bad_usage_is_told_of_before_anything_is_asked() {
     let upstream = Upstream::start().await;
     let folder = folder(&upstream, &numbers(1));
     for (more, told) in [
         (&["--model", "m3"][..], "no model `m3`"),
-        (&["--model", "m1", "--budget", "2"][..], "`2` has no currency"),
+        (&["--model", "m1", "--budget", "2"][..], "twice"),
         (&["--model", "m1", "--suite", "nowhere.jsonl"][..], "twice"),
         (&["--model", "m1", "--judge", "m1"][..], "cannot judge itself"),
         (&["--model", "m1", "--out", "policies/a.yaml"][..], "does not look like one of `turnpike score`"),

@@ -2,20 +2,28 @@
 //!
 //! The gateway has the policies, and beside them a team, a key that nobody else knows, a budget for the run, and one
 //! route a model that leads to that model alone. So retries, failover, prices and holds are those of `serve`, and the
-//! budget is held before each question, exactly.
+//! budget is held before each question, exactly. What it costs is booked as the operator's own, under the team
+//! `@score`. Or a gateway that runs is asked, with a client's key.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use http::{Method, Request, Uri, header};
 use http_body_util::{BodyExt, Limited};
-use jiff::{SignedDuration, Timestamp};
-use secrecy::ExposeSecret;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 
+use super::books::{self, Till};
 use crate::{
-    base::hex,
+    base::{
+        fences::{Fence, Owner, Purpose, Unit},
+        hex,
+        money::Money,
+        names::KeyId,
+        tenants::{Key, OnStoreLoss, Period, Team},
+    },
     config::{self, Environment, Loaded},
     ledger::keys::{self, KeyOrder, KeySnapshot},
     net::{
@@ -24,11 +32,14 @@ use crate::{
         pool::Pool,
         tls,
     },
+    policy::Policies,
     proxy::{self, Bounds, Gateway, Settings},
 };
 
-/// The team, and the beginning of the routes' names.
+/// The beginning of the routes' names.
 const NAME: &str = "turnpike-score";
+/// Who pays, in the books.
+const TEAM: &str = "@score";
 /// The longest that one question may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 const CONNECT: Duration = Duration::from_secs(5);
@@ -74,8 +85,8 @@ pub enum NoAnswer {
 
 /// The policies of a run, and the key to them.
 pub struct Plan {
-    loaded: Loaded,
-    key: secrecy::SecretString,
+    policies: Arc<Policies>,
+    key: SecretString,
 }
 
 impl Plan {
@@ -92,15 +103,11 @@ impl Plan {
     ) -> anyhow::Result<Self> {
         let order = KeyOrder { team: NAME.into(), name: None, expires: None, explain: false };
         let made = keys::make(&order)?;
-        let budget = left_nanousd
-            .map(|left| format!("budgets: [{{name: run, limit: {} USD, per: month}}], ", super::nano(left)));
         let quoted = |text: &str| Value::from(text).to_string();
-        let routes: Vec<String> = models.iter().map(|model| route(model)).collect();
+        let id = &made.key.id;
         let mut text = format!(
-            "teams:\n  {NAME}: {{{}may_use: [{}]}}\nkeys:\n  - {{id: {}, team: {NAME}, hash: \"sha256:{}\"}}\nroutes:\n",
-            budget.unwrap_or_default(),
-            routes.iter().map(|route| quoted(route)).collect::<Vec<_>>().join(", "),
-            quoted(&made.key.id),
+            "teams:\n  {NAME}: {{}}\nkeys:\n  - {{id: {}, team: {NAME}, hash: \"sha256:{}\"}}\nroutes:\n",
+            quoted(id),
             hex::digits(&made.key.hash),
         );
         for model in models {
@@ -110,8 +117,44 @@ impl Plan {
         let more = vec![(PathBuf::from("turnpike score"), text)];
         let loaded = config::with_texts(loaded, more, env, Timestamp::now())
             .map_err(|faults| anyhow::anyhow!("the policies do not fit the run\n{faults}"))?;
-        Ok(Self { loaded, key: made.secret })
+        let mut policies = Arc::into_inner(loaded.policies).context("the policies are in use")?;
+        policies.teams.remove(NAME);
+        let key = policies.keys.get(id).map(|key| Key { team: TEAM.into(), ..Key::clone(key) });
+        policies.keys.extend(key.map(|key| (id.clone(), Arc::new(key))));
+        policies.teams.insert(TEAM.into(), Arc::new(team(models, budget(id, left_nanousd))));
+        Ok(Self { policies: Arc::new(policies), key: made.secret })
     }
+}
+
+/// Who pays: the operator, under a name that no team of the policies can have.
+fn team(models: &[String], fences: Arc<[Arc<Fence>]>) -> Team {
+    Team {
+        may_use: Some(models.iter().map(|model| route(model).into()).collect()),
+        on_store_loss: OnStoreLoss::Closed,
+        no_texts: true,
+        fences,
+        ..Team::named(TEAM)
+    }
+}
+
+/// The run's own budget: of another name than that of every run before, whose spend is in the books.
+fn budget(run: &KeyId, left_nanousd: Option<i128>) -> Arc<[Arc<Fence>]> {
+    let Some(left) = left_nanousd else { return Arc::default() };
+    let owner = Owner::Team(TEAM.into());
+    let name: Arc<str> = format!("run-{run}").into();
+    let fence = Fence {
+        id: Fence::id_of(&owner, &name),
+        owner,
+        name,
+        unit: Unit::Money,
+        purpose: Purpose::Budget,
+        cap: Money::saturating_from(left).nanousd(),
+        raised: 0,
+        per: Some(Period::Month),
+        zone: TimeZone::UTC,
+        warn_ppm: Arc::default(),
+    };
+    Arc::new([Arc::new(fence)])
 }
 
 /// The route that leads to one model alone.
@@ -119,16 +162,24 @@ fn route(model: &str) -> String {
     format!("{NAME}/{}", model.replace('@', "/at/"))
 }
 
-/// A running gateway of the process's own. Dropping it ends it.
+/// Who asks: through a gateway of the process's own, or one that runs. Dropping it ends the own one.
 pub struct Asker {
     pool: Pool,
     uri: Uri,
-    key: secrecy::SecretString,
+    key: SecretString,
+    /// The gateway of the process's own.
+    own: Option<Own>,
+    /// The cap on an answer's tokens that the request itself names; a route of the own gateway has it otherwise.
+    cap: Option<u64>,
+}
+
+struct Own {
+    gateway: Arc<Gateway>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
 }
 
-impl Drop for Asker {
+impl Drop for Own {
     fn drop(&mut self) {
         let _ = self.stop.send(true);
         self.listener.abort();
@@ -136,11 +187,11 @@ impl Drop for Asker {
 }
 
 impl Asker {
-    /// Starts it on a free port of this machine.
+    /// Starts a gateway on a free port of this machine, which books in `till`.
     ///
     /// # Errors
     /// The system's error.
-    pub async fn start(plan: Plan) -> anyhow::Result<Self> {
+    pub async fn start(plan: Plan, till: Till) -> anyhow::Result<Self> {
         let pool = Pool::new(tls::client_config(None)?);
         let settings = Settings {
             bounds: Bounds::default(),
@@ -148,25 +199,47 @@ impl Asker {
             stream_commit_after: PATIENCE,
             clock_offset: SignedDuration::ZERO,
         };
-        let Plan { loaded, key } = plan;
-        let gateway = Gateway::new(settings, loaded.policies, KeySnapshot::default(), Arc::default(), pool.clone())?;
+        let Plan { policies, key } = plan;
+        let gateway = Gateway::new(settings, policies, KeySnapshot::default(), Arc::clone(&till.ledger), pool.clone())?;
+        till.join(&gateway).await;
         let listening = listener::bind(([127, 0, 0, 1], 0).into()).await?;
         let uri = format!("http://{}/v1/chat/completions", listening.local_addr()?).parse()?;
         let (stop, stopped) = watch::channel(false);
+        let serving = Arc::clone(&gateway);
         let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-            let gateway = Arc::clone(&gateway);
+            let gateway = Arc::clone(&serving);
             async move { Ok::<_, std::convert::Infallible>(proxy::serve(gateway, request).await) }
         });
         let serving = listener::serve(listening, None, Limits::default(), stopped, Duration::ZERO, service);
         let listener = tokio::spawn(async move {
             serving.await;
         });
-        Ok(Self { pool, uri, key, stop, listener })
+        Ok(Self { pool, uri, key, own: Some(Own { gateway, stop, listener }), cap: None })
+    }
+
+    /// Asks the gateway at `address`, as any client does.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn through(address: &str, key: SecretString, max_output: u64) -> anyhow::Result<Self> {
+        let uri = format!("{}/v1/chat/completions", address.trim_end_matches('/').trim_end_matches("/v1")).parse()?;
+        Ok(Self { pool: Pool::new(tls::client_config(None)?), uri, key, own: None, cap: Some(max_output) })
+    }
+
+    /// Brings to the books and to their store what was settled.
+    pub async fn close(&self) {
+        if let Some(own) = &self.own {
+            books::close(own.gateway.ledger()).await;
+        }
     }
 
     /// Asks a model, again where the gateway says that it may be worth it, and tells what all tries took.
     pub async fn ask(&self, model: &str, mut body: Value) -> (Result<String, NoAnswer>, Spent) {
-        body["model"] = route(model).into();
+        body["model"] = if self.own.is_some() { route(model) } else { model.to_owned() }.into();
+        if let Some(cap) = self.cap.filter(|_| body["max_tokens"].is_null() && body["max_completion_tokens"].is_null())
+        {
+            body["max_completion_tokens"] = cap.into();
+        }
         let mut spent = Spent::default();
         for attempt in 1..=TRIES {
             let begun = tokio::time::Instant::now();
@@ -236,7 +309,7 @@ impl Asker {
             .header(header::CONTENT_TYPE, "application/json");
         let pieces = if body.is_empty() { Vec::new() } else { vec![body.into()] };
         let answer = self.pool.send(request.body(UpstreamBody::new(pieces))?, CONNECT).await;
-        let (head, body) = answer.context("this process's own gateway does not answer")?.into_parts();
+        let (head, body) = answer.context("the gateway does not answer")?.into_parts();
         let body = Limited::new(body, LONGEST).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
         Ok((head.status.as_u16(), head.headers, body.to_bytes()))

@@ -1,7 +1,10 @@
 //! `turnpike score`: a benchmark suite against models, through a gateway of its own before the configured backends.
 
 mod ask;
+mod books;
 mod grade;
+mod progress;
+mod report;
 mod results;
 mod rows;
 mod schema;
@@ -9,8 +12,7 @@ mod suite;
 
 use std::{
     collections::VecDeque,
-    io::{IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,25 +21,20 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use comfy_table::{CellAlignment, Table, presets};
-use jiff::Timestamp;
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use self::{
     ask::{Asker, NoAnswer, Plan, Spent, to_judge},
+    books::Till,
     grade::{Check, Verdict, first_json},
+    progress::Progress,
     results::{Done, Results},
-    rows::Row,
     suite::{Question, Suite},
 };
 use super::{flags, policies};
-use crate::{
-    base::{facts::Category, money::write_nano},
-    config::{self, Loaded},
-    policy::Policies,
-    telemetry,
-};
+use crate::{base::money::write_nano, config, policy::Policies, telemetry};
 
 /// Arguments of `score`.
 #[derive(Debug, clap::Args)]
@@ -69,6 +66,9 @@ pub struct Args {
     /// The server's file, or a folder of policies; `turnpike.yaml` unless named, else the folder `policies`.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask a gateway that runs, with the client key in `TURNPIKE_KEY`, whose team pays and whose budgets bind.
+    #[arg(long, value_name = "URL", value_parser = flags::gateway, conflicts_with_all = ["budget", "config"])]
+    through: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -88,16 +88,12 @@ pub fn nano(nano: i128) -> String {
 /// Runs the suite. Exit 1 when something was left unanswered.
 ///
 /// # Errors
-/// A suite or configuration at fault, files that cannot be written.
+/// A suite or configuration at fault, files that cannot be written, a gateway that has the books.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::log::start_at("error");
     let suite = Arc::new(Suite::read(&args.suite)?);
-    let path = policies::place(args.config.as_deref()).context("no policies are here\nhint: name them with `-c`")?;
-    let env = |name: &str| std::env::var(name).ok();
-    let loaded =
-        config::load(&path, &env).map_err(|faults| anyhow::anyhow!("the configuration is at fault\n{faults}"))?;
-    check(&args, &suite, &loaded.policies)?;
-    let budget = args.budget.map(i128::from);
+    check(&args, &suite)?;
+    let way = Way::find(&args)?;
     let place = args.results.clone().unwrap_or_else(|| {
         let stem = args.suite.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         PathBuf::from(format!("{stem}.results.jsonl"))
@@ -107,12 +103,63 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut results = Results::open(&place, &suite)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let stopped = runtime.block_on(drive(&args, &loaded, &suite, &mut results, budget))?;
-    finish(&args, &suite, &results, stopped.as_deref())
+    let stopped = runtime.block_on(drive(&args, &way, &suite, &mut results))?;
+    report::finish(&args, &suite, &results, stopped.as_deref())
 }
 
-/// Whether the models are there, and a judge where one is needed.
-fn check(args: &Args, suite: &Suite, policies: &Policies) -> anyhow::Result<()> {
+/// Whether there is a judge where one is needed, and only there where it may be.
+fn check(args: &Args, suite: &Suite) -> anyhow::Result<()> {
+    let judged = suite.questions.iter().find(|question| matches!(question.check, Check::Judge(_)));
+    match (judged, &args.judge) {
+        (Some(question), None) => bail!("`{}` is judged by a model\nhint: name one with `--judge`", question.id),
+        (_, Some(judge)) if args.model.contains(judge) => bail!("`{judge}` cannot judge itself"),
+        _ => Ok(()),
+    }
+}
+
+/// How the models are asked.
+enum Way {
+    /// Through a gateway of this process's own, by this configuration.
+    Own(Box<config::Loaded>, PathBuf),
+    /// Through one that runs, with a client key.
+    Through(String, SecretString),
+}
+
+impl Way {
+    fn find(args: &Args) -> anyhow::Result<Self> {
+        if let Some(address) = &args.through {
+            let key = std::env::var("TURNPIKE_KEY");
+            let key =
+                key.context("a gateway is asked with a client key\nhint: set `TURNPIKE_KEY` to one of its keys")?;
+            return Ok(Self::Through(address.clone(), key.trim().to_owned().into()));
+        }
+        let path =
+            policies::place(args.config.as_deref()).context("no policies are here\nhint: name them with `-c`")?;
+        let env = |name: &str| std::env::var(name).ok();
+        let loaded =
+            config::load(&path, &env).map_err(|faults| anyhow::anyhow!("the configuration is at fault\n{faults}"))?;
+        known(args, &loaded.policies)?;
+        Ok(Self::Own(Box::new(loaded), path))
+    }
+
+    /// Begins to ask; `left` = what may be spent, in nano-USD.
+    async fn start(&self, args: &Args, left: Option<i128>) -> anyhow::Result<Asker> {
+        match self {
+            Self::Through(address, key) => Asker::through(address, key.clone(), args.max_output),
+            Self::Own(loaded, path) => {
+                let mut models: Vec<String> = args.model.iter().chain(&args.judge).cloned().collect();
+                models.sort();
+                models.dedup();
+                let env = |name: &str| std::env::var(name).ok();
+                let plan = Plan::new(loaded, &models, left, args.max_output, &env)?;
+                Asker::start(plan, Till::open(path, &loaded.server)?).await
+            }
+        }
+    }
+}
+
+/// Whether the models are there.
+fn known(args: &Args, policies: &Policies) -> anyhow::Result<()> {
     for model in args.model.iter().chain(&args.judge) {
         let known = policies.models.contains_key(model.as_str());
         if !known && !policies.candidates.iter().any(|candidate| candidate.label() == *model) {
@@ -120,12 +167,7 @@ fn check(args: &Args, suite: &Suite, policies: &Policies) -> anyhow::Result<()> 
             bail!("no model `{model}`\nhint: {}", config::close_names(model, names, "define it under `models:`"));
         }
     }
-    let judged = suite.questions.iter().find(|question| matches!(question.check, Check::Judge(_)));
-    match (judged, &args.judge) {
-        (Some(question), None) => bail!("`{}` is judged by a model\nhint: name one with `--judge`", question.id),
-        (_, Some(judge)) if args.model.contains(judge) => bail!("`{judge}` cannot judge itself"),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// One question to one model.
@@ -136,20 +178,14 @@ struct Task {
 }
 
 /// Asks what has no verdict yet. What it gives says why it stopped before the end.
-async fn drive(
-    args: &Args,
-    loaded: &Loaded,
-    suite: &Arc<Suite>,
-    results: &mut Results,
-    budget: Option<i128>,
-) -> anyhow::Result<Option<String>> {
+async fn drive(args: &Args, way: &Way, suite: &Arc<Suite>, results: &mut Results) -> anyhow::Result<Option<String>> {
     let open = |results: &Results| -> VecDeque<Task> {
         let models = args.model.iter();
         let tasks = models
             .flat_map(|model| (0..suite.questions.len()).map(move |question| Task { question, model: model.clone() }));
         tasks.filter(|task| results.verdict(&task.model, &suite.questions[task.question].id).is_none()).collect()
     };
-    let left = budget.map(|budget| budget - results.spent_nanousd);
+    let left = args.budget.map(|budget| i128::from(budget) - results.spent_nanousd);
     let tasks = open(results);
     if tasks.is_empty() {
         return Ok(None);
@@ -157,12 +193,7 @@ async fn drive(
     if left.is_some_and(|left| left <= 0) {
         return Ok(Some("the budget is spent".to_owned()));
     }
-    let mut models: Vec<String> = args.model.iter().chain(&args.judge).cloned().collect();
-    models.sort();
-    models.dedup();
-    let env = |name: &str| std::env::var(name).ok();
-    let plan = Plan::new(loaded, &models, left, args.max_output, &env)?;
-    let asker = Arc::new(Asker::start(plan).await?);
+    let asker = Arc::new(way.start(args, left).await?);
     let mut progress = Progress::new(tasks.len());
     let many = usize::from(args.concurrency);
     let mut round = round(many, tasks, &asker, suite, args, results, &mut progress).await?;
@@ -171,6 +202,7 @@ async fn drive(
         round = self::round(1, round.refused, &asker, suite, args, results, &mut progress).await?;
     }
     progress.end();
+    asker.close().await;
     Ok((!round.refused.is_empty()).then(|| "the budget cannot pay for the next question".to_owned()))
 }
 
@@ -266,164 +298,4 @@ async fn judged(asker: &Asker, judge: &str, question: &Question, rubric: &str, a
         }
     }
     (None, spent)
-}
-
-/// A line on a terminal that says how far it is; nothing elsewhere.
-struct Progress {
-    shown: bool,
-    done: usize,
-    all: usize,
-    right: usize,
-}
-
-impl Progress {
-    fn new(all: usize) -> Self {
-        Self { shown: std::io::stderr().is_terminal(), done: 0, all, right: 0 }
-    }
-
-    fn count(&mut self, done: &Done, spent_nanousd: i128) {
-        self.done += 1;
-        self.right += usize::from(done.right == Some(true));
-        if self.shown {
-            let filled = 30 * self.done / self.all.max(1);
-            let bar = "█".repeat(filled) + &"░".repeat(30 - filled);
-            let (asked, all, right, spent) = (self.done, self.all, self.right, nano(spent_nanousd));
-            let mut stderr = std::io::stderr();
-            let _ = write!(stderr, "\r\x1b[K{bar} {asked}/{all}, {right} right, {spent} USD, {}", done.model);
-            let _ = stderr.flush();
-        }
-    }
-
-    fn end(&self) {
-        if self.shown {
-            let _ = writeln!(std::io::stderr());
-        }
-    }
-}
-
-/// What a model came to in one category.
-struct Line {
-    row: Row,
-    open: usize,
-    spent: Spent,
-}
-
-fn lines(args: &Args, suite: &Suite, results: &Results) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for model in &args.model {
-        for category in Category::ALL {
-            let verdicts: Vec<_> = suite.of(category).map(|question| results.verdict(model, &question.id)).collect();
-            if verdicts.is_empty() {
-                continue;
-            }
-            let known: Vec<_> = verdicts.iter().flatten().collect();
-            let count = |right: usize| u32::try_from(right).unwrap_or(u32::MAX);
-            let row = Row {
-                // A score belongs to the model, whoever served it.
-                model: model.split('@').next().unwrap_or(model).to_owned(),
-                category,
-                right: count(known.iter().filter(|(right, _)| *right).count()),
-                asked: count(known.len()),
-            };
-            let spent = known.iter().fold(Spent::default(), |sum, (_, spent)| sum.and(*spent));
-            lines.push(Line { row, open: verdicts.len() - known.len(), spent });
-        }
-    }
-    lines
-}
-
-/// Prints what came of it, and appends the scores of categories that were answered in full.
-fn finish(args: &Args, suite: &Suite, results: &Results, stopped: Option<&str>) -> anyhow::Result<ExitCode> {
-    let lines = lines(args, suite, results);
-    let whole: Vec<Row> = lines.iter().filter(|line| line.open == 0).map(|line| line.row.clone()).collect();
-    let now = Timestamp::now();
-    if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&as_json(suite, &lines, results, stopped))?);
-    } else if args.out.is_some() {
-        anstream::println!("{}", table(suite, &lines, results));
-    } else {
-        anstream::eprintln!("{}", table(suite, &lines, results));
-        if !whole.is_empty() {
-            anstream::print!("{}", rows::merged("", suite, &whole, now)?);
-        }
-    }
-    if let Some(path) = args.out.as_deref().filter(|_| !whole.is_empty()) {
-        rows::append(path, suite, &whole, now)?;
-        told(path, whole.len());
-    }
-    let open: usize = lines.iter().map(|line| line.open).sum();
-    if open == 0 {
-        return Ok(ExitCode::SUCCESS);
-    }
-    let why = stopped.map_or_else(|| "see the notes in the results file".to_owned(), str::to_owned);
-    anstream::eprintln!("{open} questions are open: {why}\nhint: run it again to go on where it was");
-    Ok(ExitCode::FAILURE)
-}
-
-fn told(path: &Path, rows: usize) {
-    anstream::eprintln!(
-        "{rows} scores are in `{}`; in a folder of policies they count from the next load on",
-        path.display()
-    );
-}
-
-fn as_json(suite: &Suite, lines: &[Line], results: &Results, stopped: Option<&str>) -> Value {
-    let row = |line: &Line| {
-        let (share, low, high) = line.row.share();
-        serde_json::json!({
-            "model": line.row.model,
-            "benchmark": suite.benchmark(line.row.category),
-            "right": line.row.right,
-            "asked": line.row.asked,
-            "open": line.open,
-            "percent": share,
-            "interval": [low, high],
-            "cost_usd": nano(line.spent.nanousd),
-            "output_tokens": line.spent.output,
-        })
-    };
-    serde_json::json!({
-        "suite": suite.name,
-        "digest": suite.digest,
-        "scores": lines.iter().map(row).collect::<Vec<_>>(),
-        "spent_usd": nano(results.spent_nanousd),
-        "stopped": stopped,
-    })
-}
-
-fn table(suite: &Suite, lines: &[Line], results: &Results) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "model",
-        "benchmark",
-        "right",
-        "of",
-        "%",
-        "95 % interval",
-        "USD",
-        "tokens out",
-        "s each",
-        "open",
-    ]);
-    for line in lines {
-        let (share, low, high) = line.row.share();
-        let each = line.spent.ms.checked_div(u64::from(line.row.asked)).unwrap_or(0);
-        table.add_row([
-            line.row.model.clone(),
-            suite.benchmark(line.row.category),
-            line.row.right.to_string(),
-            line.row.asked.to_string(),
-            share,
-            format!("{low}–{high}"),
-            nano(line.spent.nanousd),
-            line.spent.output.to_string(),
-            format!("{}.{}", each / 1000, each % 1000 / 100),
-            line.open.to_string(),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    format!("{table}\n{} USD in all", nano(results.spent_nanousd))
 }
