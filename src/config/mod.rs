@@ -13,7 +13,7 @@ use std::{
 use jiff::{Timestamp, civil};
 use sha2::{Digest, Sha256};
 
-use crate::policy::Policies;
+use crate::{base::store::StoreConfig, policy::Policies};
 
 mod allowances;
 pub mod cases;
@@ -244,6 +244,9 @@ fn lower_texts(
     let mut work = lower::Work { report: &mut report, sections: &sections, catalog, newest, secrets, now };
     let policies = lower::lower(&mut work, hash);
     let hidden = lower::warnings::hidden_prices(&work, &policies);
+    if matches!(server.store, StoreConfig::Redis(_)) {
+        lower::warnings::counted_apart(&mut work);
+    }
     check_pin(&mut report, &server, places.catalog, &hidden, now);
     if texts.is_empty() && server.policies.is_dir() {
         let title = format!("no policies are in `{}`", server.policies.display());

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{super::diagnostic::Span, Work, models::catalog_prices, prices::Own};
+use super::{
+    super::{diagnostic::Span, tree::Node},
+    Work,
+    models::catalog_prices,
+    prices::Own,
+};
 use crate::{
     base::{
         catalog::{Candidate, CandidateId},
@@ -29,6 +34,19 @@ pub fn note(work: &mut Work<'_, '_>, policies: &Policies, own: &Own) {
         if !used.contains(key.text.as_str()) {
             let warning = work.report.warning(key.span, format!("no model uses backend `{}`", key.text));
             warning.label("never called").hint("name it under a model's `backends:`, or take it out");
+        }
+    }
+}
+
+/// With a store that several gateways share, limits of accounts are not counted in it.
+pub fn counted_apart(work: &mut Work<'_, '_>) {
+    let sections = work.sections;
+    for (key, node) in sections.table("backends") {
+        let accounts = node.get("accounts").map(Node::items).unwrap_or_default();
+        if let Some(limits) = accounts.iter().find_map(|account| account.get("limits")) {
+            let title = format!("`limits` of accounts of `{}` hold for each gateway, not for all together", key.text);
+            let warning = work.report.warning(limits.span, title).label("not counted in `store`");
+            warning.hint("write what the vendor allows, divided by the number of gateways");
         }
     }
 }
