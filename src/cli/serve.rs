@@ -88,13 +88,8 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     let ledger = if from_file { open_books(&server)? } else { Ledger::default() };
     reach(&ledger).await;
     let tls = server.tls.as_ref().map(|tls| ServerTls::load(&tls.cert, &tls.key)).transpose()?;
-    let settings = Settings {
-        body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
-        stream_commit_after: server.stream_commit_after,
-        bounds: Bounds { in_flight: server.limits.in_flight, wait: server.limits.queue_wait, lag: server.limits.lag },
-        clock_offset: SignedDuration::ZERO,
-    };
-    let gateway = Gateway::new(settings, policies, stored, Arc::new(ledger), Pool::new(tls::client_config(None)?))?;
+    let gateway =
+        Gateway::new(settings(&server), policies, stored, Arc::new(ledger), Pool::new(tls::client_config(None)?))?;
     share(&gateway, keys.as_ref()).await;
     if stale {
         gateway.reload_failed();
@@ -149,6 +144,16 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     admin::flush_uses(&state);
     proxy::keep_splits_now(&state.gateway, &journal);
     code
+}
+
+/// What `turnpike.yaml` says of requests.
+fn settings(server: &ServerConfig) -> Settings {
+    Settings {
+        body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
+        stream_commit_after: server.stream_commit_after,
+        bounds: Bounds { in_flight: server.limits.in_flight, wait: server.limits.queue_wait, lag: server.limits.lag },
+        clock_offset: SignedDuration::ZERO,
+    }
 }
 
 /// Logs what is odd about the configuration, and what is not served yet.
