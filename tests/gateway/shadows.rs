@@ -155,4 +155,6 @@ async fn why_shows_what_a_shadow_came_to_in_numbers_and_a_replay_passes_it_over(
     let replayed = site.run(&["replay", "--policies", "policies", "data/records", "--json"]).json();
     assert_eq!((&replayed["requests"], &replayed["shadows"]), (&1.into(), &1.into()), "{replayed}");
     assert_eq!(replayed["old"]["cost_nanousd"].as_u64(), Some(billed(&one)));
+    let text = site.run(&["replay", "--policies", "policies", "data/records"]).done();
+    assert!(text.contains("are left out: 1"), "{text}");
 }

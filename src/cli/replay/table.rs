@@ -18,6 +18,9 @@ fn unread(text: &mut String, answer: &ReplayAnswer) {
     for (many, what) in lost.into_iter().filter(|(many, _)| *many > 0) {
         let _ = writeln!(text, "{many} {what} could not be read: damaged, no record, or of a later version");
     }
+    if answer.shadows > 0 {
+        let _ = writeln!(text, "records of shadows, which no client asked for, are left out: {}", answer.shadows);
+    }
     if answer.open_bytes > 0 {
         let _ = writeln!(text, "a file is being written, or was cut off: what is whole of its end was read");
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{escape, minute};
 use crate::{
@@ -20,6 +20,8 @@ const SIZES: [Size; 2] = [
 /// What a letter of a label takes at most, and what a line of them does.
 const LETTER: i64 = 8;
 const LINE: i64 = 16;
+/// What a sum of the answer is of.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// The most points of a line.
 const POINTS: usize = 400;
 
@@ -32,16 +34,15 @@ struct Size {
     ticks: usize,
 }
 
-/// Both costs as they add up over time; nothing where there is one hour only.
+/// Both costs as they add up over time, from nothing at the first hour's beginning.
 pub(super) fn costs(page: &mut String, answer: &ReplayAnswer) {
-    if answer.hours.len() < 2 {
-        return;
-    }
+    let Some((first, _)) = answer.hours.first_key_value() else { return };
     let mut sums = [0_i128; 2];
-    let mut points: Vec<(Timestamp, [i128; 2])> = Vec::with_capacity(answer.hours.len());
+    let mut points: Vec<(Timestamp, [i128; 2])> = Vec::with_capacity(answer.hours.len() + 1);
+    points.push((*first, sums));
     for (at, costs) in &answer.hours {
         (0..2).for_each(|side| sums[side] += i128::from(costs[side]));
-        points.push((*at, sums));
+        points.push((at.checked_add(HOUR).unwrap_or(*at), sums));
     }
     let (every, last) = (points.len().div_ceil(POINTS), points.len() - 1);
     let kept = points.into_iter().enumerate().filter(|(at, _)| at % every == 0 || *at == last);
