@@ -11,6 +11,7 @@ mod lengths;
 pub mod seen;
 pub mod servers;
 pub mod warm;
+mod watching;
 
 use std::{
     collections::HashMap,
@@ -34,25 +35,22 @@ use self::{
     lengths::Lengths,
     warm::{Place, Turn, Warm},
 };
-use super::{lineup::Lineup, rollouts::Rollouts, switches, toll::Hedges, users::Users};
+use super::{lineup::Lineup, rollouts::Rollouts, toll::Hedges, users::Users};
 use crate::{
     base::{
         catalog::{Backend, Candidate},
-        facts::Facts,
         failure::Fault,
         names::{BackendName, ModelName, RouteName},
         priority::Priority,
     },
-    ledger::switches::Known,
     net::pool::Pool,
     policy::{
-        Choice, Decision, Observations, Policies, Seen, Unavailable, account,
+        Decision, Observations, Policies, Unavailable, account,
         balance::ReplicaId,
         breaker::{Breaker, BreakerState, Outcome},
         observe::Meter,
         queue::Line,
         retry::RetryBudget,
-        value,
     },
 };
 
@@ -99,16 +97,6 @@ impl Default for CandidateState {
             in_flight: AtomicU32::new(0),
         }
     }
-}
-
-/// What has been seen, as one turn of a conversation finds it.
-pub struct Watching<'a> {
-    live: &'a Live,
-    last: Option<Place>,
-    facts: Option<&'a Facts>,
-    switches: Option<(Arc<Known>, Timestamp)>,
-    /// The arm that the request was dealt to.
-    arm: Option<&'a RouteName>,
 }
 
 /// The lock of what has been seen.
@@ -222,11 +210,6 @@ impl Live {
         routes.chain(self.policies.aliases.keys().map(String::as_str))
     }
 
-    /// What has been seen of every candidate, with what this conversation left warm at one of them.
-    pub fn watching(&self, turn: Turn) -> Watching<'_> {
-        Watching { live: self, last: self.warm.find(turn), facts: None, switches: None, arm: None }
-    }
-
     /// The right to send one request to a candidate, on an endpoint that it has not tried if there is one.
     pub fn board(&self, candidate: &Candidate, route: &RouteName, asked: &Boarding<'_>) -> Option<Flight> {
         let now = self.elapsed();
@@ -338,104 +321,6 @@ impl Live {
             Some(BreakerState::HalfOpen) => 1,
             Some(BreakerState::Open) => 2,
         }
-    }
-}
-
-impl Live {
-    /// What has been seen of a candidate, for a request with these facts.
-    fn look(&self, candidate: &Candidate, facts: Option<&Facts>) -> Seen {
-        let Some(state) = self.candidates.get(candidate.id.0 as usize) else { return Seen::default() };
-        let now = self.elapsed();
-        let backend = self.backends.get(&candidate.backend.name);
-        let (mut seen, broken) = {
-            let watched = lock(&state.seen);
-            (watched.meter.seen(now, None), watched.breaker.broken_for(now))
-        };
-        let tokens = facts.map_or(0, |facts| tokens(candidate, facts, &seen));
-        let closed = || backend.and_then(|backend| backend.closed(candidate, tokens, now));
-        let not_ready = || backend.is_some_and(|backend| backend.servers.none_ready()).then_some(Unavailable::NotReady);
-        // Who is parked or full cannot be tried at all; who is broken or not ready may, where nobody else is left.
-        seen.unavailable = broken.map(Unavailable::Broken).or_else(closed).or_else(not_ready);
-        seen.servers = backend.and_then(|backend| u32::try_from(backend.servers.count()).ok());
-        seen.line = backend.map(|backend| backend.line(now)).unwrap_or_default();
-        seen
-    }
-}
-
-/// Tokens that a request is expected to use.
-fn tokens(candidate: &Candidate, facts: &Facts, seen: &Seen) -> u64 {
-    let answer = value::expected_output(&candidate.model, seen, facts.max_output.unwrap_or(u64::MAX));
-    facts.input_for(candidate.model.tokenizer).saturating_add(answer.saturating_mul(facts.answers.max(1)))
-}
-
-impl Observations for Live {
-    fn seen(&self, candidate: &Candidate) -> Seen {
-        self.look(candidate, None)
-    }
-
-    fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
-        self.lengths.of(route, candidate.id)?.p90()
-    }
-}
-
-impl<'a> Watching<'a> {
-    /// The same for a request with these facts: whether an account takes it depends on its size.
-    #[must_use]
-    pub fn of(self, facts: &'a Facts) -> Self {
-        Self { facts: Some(facts), ..self }
-    }
-
-    /// The same, heeding what operators have switched off.
-    #[must_use]
-    pub fn heeding(self, switches: Arc<Known>, now: Timestamp) -> Self {
-        Self { switches: Some((switches, now)), ..self }
-    }
-
-    /// The same for a request that has been dealt to `arm` already: it stays there.
-    #[must_use]
-    pub fn dealt(self, arm: Option<&'a RouteName>) -> Self {
-        Self { arm, ..self }
-    }
-}
-
-impl Observations for Watching<'_> {
-    fn seen(&self, candidate: &Candidate) -> Seen {
-        let seen = self.live.look(candidate, self.facts);
-        let Some(last) = &self.last else { return seen };
-        let here = self.live.candidates.get(candidate.id.0 as usize);
-        if here.is_none_or(|here| !Arc::ptr_eq(here, &last.candidate)) {
-            return seen;
-        }
-        let backend = self.live.backends.get(&candidate.backend.name);
-        let tokens = backend.map_or(0, |backend| {
-            let now = self.live.elapsed();
-            // A cache belongs to an account.
-            let passage = backend.passage(candidate, 0);
-            let kept = last.seat.as_ref().is_none_or(|seat| backend.accounts.keeps(seat, &passage, now));
-            if kept { last.tokens_at(now, backend.provider.prompt_cache()) } else { 0 }
-        });
-        Seen { warm_tokens: tokens, ..seen }
-    }
-
-    fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
-        self.live.answer_p90(candidate, route)
-    }
-
-    fn off(&self, candidate: &Candidate) -> Option<Arc<str>> {
-        let (switches, now) = self.switches.as_ref()?;
-        switches::off(switches, candidate, *now).map(|row| switches::told(row).into())
-    }
-
-    fn withdrawn(&self, route: &RouteName, arm: &RouteName) -> Option<Arc<str>> {
-        if let Some(dealt) = self.arm {
-            return (dealt != arm).then(|| "another was dealt".into());
-        }
-        let (switches, now) = self.switches.as_ref()?;
-        if switches.is_empty() {
-            return None;
-        }
-        let Choice::Split { revision, .. } = &self.live.policies.routes.get(route)?.choice else { return None };
-        switches.withdrawn(route, arm, revision, *now).map(|row| row.reason().into())
     }
 }
 
