@@ -195,11 +195,11 @@ impl Leg {
         };
         let mut left = Aftermath::default();
         let race = match ended {
-            First::Lead(Ok(Err(failed))) if failed.leaves_others() => {
+            First::Lead(ended) if leaves_rival(&ended) => {
                 drop(first);
                 taken.cost_nothing();
-                let elapsed = till.close(lane, failed.outcome.clone());
-                left.lead_failed(failed.seen(&lead.ranked, elapsed), lead.endpoint, elsewhere);
+                let elapsed = till.close(lane, over(&ended));
+                left.lead_failed(&ended, &lead, elapsed, elsewhere);
                 let ended = alone(&mut rival.cut, other).await;
                 self.toll.promote();
                 Race::of(ended, rival)
@@ -253,11 +253,16 @@ struct Aftermath {
 }
 
 impl Aftermath {
-    /// The first failed and the second is left, on another server or by another decision.
-    fn lead_failed(&mut self, seen: Option<AttemptSeen>, endpoint: ReplicaId, elsewhere: Option<Arc<Decision>>) {
+    /// The first failed or was ended and the second is left, on another server or by another decision.
+    fn lead_failed(&mut self, ended: &Ended, lead: &Entrant, elapsed: Duration, elsewhere: Option<Arc<Decision>>) {
         self.word = "saved";
-        self.seen = seen;
-        self.tried = Some(endpoint);
+        match ended {
+            Ok(Err(failed)) => {
+                self.seen = failed.seen(&lead.ranked, elapsed);
+                self.tried = Some(lead.endpoint);
+            }
+            Ok(Ok(_)) | Err(_) => self.missed = Some(lead.ranked.candidate.id),
+        }
         self.decision = elsewhere;
     }
 
@@ -268,6 +273,16 @@ impl Aftermath {
             Ok(Err(failed)) => self.seen = failed.seen(ranked, elapsed),
             Ok(Ok(_)) | Err(_) => self.missed = Some(ranked.candidate.id),
         }
+    }
+}
+
+/// Whether an attempt that ended so leaves the other one to answer: it gave nothing, and that is no verdict on the
+/// request, nor on who asks.
+fn leaves_rival(ended: &Ended) -> bool {
+    match ended {
+        Ok(Ok(_)) => false,
+        Ok(Err(failed)) => failed.leaves_others(),
+        Err(row) => !switches::is_of_caller(row),
     }
 }
 

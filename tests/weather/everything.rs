@@ -10,13 +10,12 @@ use tokio::task::JoinSet;
 
 use crate::{
     harness::{Chance, Client, Setup, chat, streamed, until},
-    sky::{PATH, PAYER, balances, billed, counted_prompt, setup},
+    sky::{PATH, PAYER, balances, billed, counted_prompt, setup, switch},
     upstream::{Script, Upstream},
 };
 
 const REQUESTS: u64 = 3_000;
 const AT_ONCE: u64 = 16;
-const OPS: &str = "token-of-the-operators";
 
 /// Two versions of the policies: in turn each of the two that fail is the first.
 fn policies(upstreams: &[Upstream; 3], swapped: bool) -> Setup {
@@ -27,7 +26,6 @@ fn policies(upstreams: &[Upstream; 3], swapped: bool) -> Setup {
         .backend_with("b", &upstreams[1].base_url(), &format!("{flaky}, max_in_flight: 4"))
         .backend("c", &upstreams[2].base_url())
         .policies(&format!("routes: {{all: {{order: [{order}], attempts: 4, hedge: {{after: 400ms, spend: 100%}}}}}}"))
-        .token("ops", OPS, "read, switch")
 }
 
 /// What a candidate that is not well does with a request; `unbilled` counts prompts that it reads and never answers.
@@ -91,14 +89,12 @@ async fn faults_of_all_kinds_at_once_are_nobodys_who_asks() {
     for worker in 0..AT_ONCE {
         asking.spawn(ask(gateway.client_with(PAYER), worker, Arc::clone(&done)));
     }
-    let admin = gateway.admin().header("authorization", &format!("Bearer {OPS}"));
     for turn in 0..REQUESTS / 100 - 1 {
         until("they go on", async || done.load(Ordering::Relaxed) >= (turn + 1) * 100).await;
         gateway.save_policies(&policies(&upstreams, turn % 2 == 1).policy_file());
         // Off for one turn, in turn.
         let target = if turn % 4 < 2 { "backend:a" } else { "backend:b" };
-        let row = serde_json::json!({"target": target, "off": turn % 2 == 0, "why": "a rehearsal"});
-        assert_eq!(admin.post("/api/v1/switches", &row).await.status, 201);
+        switch(&gateway, target, turn % 2 == 0, false).await;
     }
     let failed: Vec<String> = asking.join_all().await.into_iter().flatten().collect();
     let calls: u64 = upstreams.iter().map(|upstream| upstream.tally().requests).sum::<u64>() - 1;

@@ -4,7 +4,7 @@
 use crate::{
     harness::{Gateway, KEY, Setup, Stream, chat, streamed, until},
     raw::Raw,
-    sky::{PATH, PAYER, Sky, audited, balances, billed, counted_prompt, setup},
+    sky::{PATH, PAYER, Sky, audited, balances, billed, counted_prompt, setup, switch},
     upstream::{Fault, Gate, Script, Upstream},
 };
 
@@ -153,13 +153,18 @@ async fn recovers(odd: &Odd) {
 }
 
 #[tokio::test]
-async fn a_whole_answer_where_a_stream_was_asked_for_is_charged_as_it_says() {
+async fn a_whole_answer_for_a_stream_and_a_stream_for_a_whole_answer_are_charged_as_they_say() {
     let odd = Odd::new().await;
     let body = odd.whole();
     let head = "content-type: application/json\r\n";
     odd.first.says(format!("HTTP/1.1 200 OK\r\n{head}content-length: {}\r\n\r\n{body}", body.len()));
     odd.stream().await.says("whole answer");
     odd.balances(odd.prompt * READ + 3 * WRITTEN).await;
+    let events = odd.events();
+    let head = format!("content-type: text/event-stream\r\ncontent-length: {}", events.len());
+    odd.first.says(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{events}"));
+    odd.plain().await.says("whole answer");
+    odd.balances(2 * (odd.prompt * READ + 3 * WRITTEN)).await;
 }
 
 #[tokio::test]
@@ -179,13 +184,19 @@ async fn no_retry_after_keeps_a_request_or_an_account_for_ever() {
     }
 }
 
-/// Hedged streams after enough whole answers to pay for them.
-async fn hedging() -> Sky {
+/// A route that hedges, after enough whole answers to pay for that.
+async fn earned() -> Sky {
     let sky = Sky::with("", ", hedge: {after: 20ms, spend: 100%}").await;
     sky.first.always(Script::says("first answer").prompt_tokens(sky.prompt));
     for _ in 0..30 {
         sky.ask().await.says("first answer");
     }
+    sky
+}
+
+/// The same with a first candidate that reads the next prompt and says nothing.
+async fn hedging() -> Sky {
+    let sky = earned().await;
     sky.first.push(Script::says("late").prompt_tokens(sky.prompt).after_events(0, Fault::Stall));
     sky
 }
@@ -211,6 +222,27 @@ async fn a_hedge_that_won_and_dies_is_told_and_both_are_paid() {
     stream.ends_with_error("upstream_error");
     assert_eq!((stream.content().as_str(), sky.calls()), ("one two ", 32));
     sky.balances(0).await;
+}
+
+/// An operator cuts off one of two attempts: the other one, which may be about to answer, is left.
+#[tokio::test]
+async fn a_switch_that_cuts_one_of_two_attempts_leaves_the_other() {
+    for (target, text) in [("backend:first", "whole answer"), ("backend:second", "first answer")] {
+        let sky = earned().await;
+        let gate = Gate::closed();
+        sky.first.push(Script::says("first answer").prompt_tokens(sky.prompt).behind(&gate));
+        sky.second.push(Script::says("whole answer").prompt_tokens(sky.prompt).behind(&gate));
+        let client = sky.client();
+        let asking = tokio::spawn(async move { client.post_stream(PATH, &streamed("chain")).await.transcript().await });
+        sky.second.until(|tally| tally.open == 1).await;
+        switch(&sky.gateway, target, true, true).await;
+        let cut = if target == "backend:first" { &sky.first } else { &sky.second };
+        cut.until(|tally| tally.hung_up == 1).await;
+        gate.release();
+        asking.await.unwrap().says(text);
+        assert_eq!(sky.calls(), 32, "{target}");
+        sky.balances(1).await;
+    }
 }
 
 /// A request goes on under the policies that it began under, whoever has left them since.
@@ -261,7 +293,6 @@ async fn taken(gateway: &Gateway, key: &str, one: &Upstream, gate: &Gate, prompt
 /// A switch that cuts is for those, too, who wait for a place: they go elsewhere, or are told.
 #[tokio::test]
 async fn a_switch_that_cuts_finds_those_who_wait_in_line() {
-    const OPS: &str = "token-of-the-operators";
     let (one, two) = (Upstream::start().await, Upstream::start().await);
     let narrow = "provider: openai, max_in_flight: 1";
     let gateway = setup()
@@ -269,18 +300,12 @@ async fn a_switch_that_cuts_finds_those_who_wait_in_line() {
         .backend_with("two", &two.base_url(), narrow)
         .policies("routes: {both: {order: [one-model, two-model]}}")
         .server("limits: {queue_wait: 60s}")
-        .token("ops", OPS, "read, switch")
         .start()
         .await;
     let prompt = counted_prompt(&gateway, &two, "two-model").await;
     for upstream in [&one, &two] {
         upstream.always(Script::says("whole answer").prompt_tokens(prompt));
     }
-    let cut = async |target: &str| {
-        let row = serde_json::json!({"target": target, "off": true, "cut": true, "why": "an incident"});
-        let admin = gateway.admin().header("authorization", &format!("Bearer {OPS}"));
-        assert_eq!(admin.post("/api/v1/switches", &row).await.status, 201);
-    };
     let in_flight = async |count: f64| {
         until("they wait", async || gateway.metric("turnpike_in_flight", &[]).await == count).await;
     };
@@ -293,7 +318,7 @@ async fn a_switch_that_cuts_finds_those_who_wait_in_line() {
     let second = taken(&gateway, KEY, &two, &gates[1], prompt).await;
     let waits = ask();
     in_flight(3.0).await;
-    cut("backend:one").await;
+    switch(&gateway, "backend:one", true, true).await;
     first.transcript().await.ends_with_error("switched_off");
     gates[1].release();
     assert!(second.transcript().await.is_done());
@@ -305,7 +330,7 @@ async fn a_switch_that_cuts_finds_those_who_wait_in_line() {
     let third = taken(&gateway, KEY, &two, &gate, prompt).await;
     let waits = ask();
     in_flight(2.0).await;
-    cut("team:payer").await;
+    switch(&gateway, "team:payer", true, true).await;
     waits.await.unwrap().is_refused(403, "switched_off");
     gate.release();
     assert!(third.transcript().await.is_done());

@@ -13,6 +13,8 @@ pub const LIMIT: u64 = 1_000_000_000_000;
 pub const PATH: &str = "/v1/chat/completions";
 /// The token of somebody who may read the books.
 pub const READER: &str = "token-of-an-auditor";
+/// The token of somebody who may switch things off.
+pub const OPS: &str = "token-of-the-operators";
 /// Nano-dollars for a token read and for one written.
 const READ: u64 = 2_000;
 const WRITTEN: u64 = 8_000;
@@ -84,7 +86,15 @@ impl Sky {
 /// A gateway's setup with the team and the token that these tests want.
 pub fn setup() -> Setup {
     let team = "{budgets: [{name: month, limit: 1000 USD, per: month}]}";
-    Setup::new().team("payer", PAYER, team).token("auditor", READER, "read")
+    Setup::new().team("payer", PAYER, team).token("auditor", READER, "read").token("ops", OPS, "read, switch")
+}
+
+/// Switches `target` (`backend:NAME`, `team:NAME` …) off or on.
+pub async fn switch(gateway: &Gateway, target: &str, off: bool, cut: bool) {
+    let row = serde_json::json!({"target": target, "off": off, "cut": cut, "why": "a rehearsal"});
+    let admin = gateway.admin().header("authorization", &format!("Bearer {OPS}"));
+    let done = admin.post("/api/v1/switches", &row).await;
+    assert_eq!(done.status, 201, "{done:?}");
 }
 
 /// What the gateway counts the prompt of [`chat`] as: the cost of an answer whose upstream tells no usage, and tallies no

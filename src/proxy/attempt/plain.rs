@@ -9,11 +9,31 @@ use crate::{
     net::body,
     provider::Provider,
     proxy::toll::{Bill, Lane},
-    wire::answer::read_answer,
+    wire::{
+        answer::{Data, read_answer, read_event},
+        sse::Framer,
+    },
 };
 
 /// The longest answer that is taken whole.
 const MAX_ANSWER: usize = 64 << 20;
+
+/// Meters a stream that came where a whole answer was asked for: it is billed as it says.
+fn meter_stream(body: &Bytes, provider: &'static dyn Provider, lane: &mut Lane) {
+    let mut framer = Framer::default();
+    if framer.push(body.clone()).is_err() {
+        return;
+    }
+    while let Some(event) = framer.next_event() {
+        if let Some(Data::Chunk(reading)) = event.data.as_ref().map(read_event) {
+            lane.saw(reading.text_bytes);
+            lane.served_at(reading.tier);
+            if let Some(usage) = reading.usage.as_deref().and_then(|raw| provider.usage(raw)) {
+                lane.report(usage);
+            }
+        }
+    }
+}
 
 /// Reads a whole answer.
 pub(super) async fn read(
@@ -26,6 +46,7 @@ pub(super) async fn read(
     let whole = whole.map_err(|_| Failed::backend("cut", "the answer broke off or is too long", Bill::Metered))?;
     let body = whole.to_bytes();
     let Some(reading) = read_answer(&body) else {
+        meter_stream(&body, provider, lane);
         return Err(Failed::backend("garbage", "the answer is not a JSON object", Bill::Metered));
     };
     if let Some(error) = &reading.error {
