@@ -30,7 +30,7 @@ use crate::{
         pool::Pool,
         tls::{self, ServerTls},
     },
-    proxy::{self, Bounds, Gateway, Settings},
+    proxy::{self, Bounds, Gateway, KeptSplits, Settings},
     telemetry::{self, record::keep::Keeper},
 };
 
@@ -132,9 +132,9 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
         return run::until_signalled(doors, state).await;
     }
     let (outbox, pool) = (Arc::new(Outbox::open(&server.journal)?), Pool::new(tls::client_config(None)?));
-    let journal = server.journal.clone();
-    gateway.recall_splits(&journal);
-    beside.spawn(proxy::keep_splits(Arc::clone(&gateway), journal.clone()));
+    let splits = Arc::new(KeptSplits::new(server.journal.clone()));
+    splits.recall(&gateway);
+    beside.spawn(Arc::clone(&splits).keep(Arc::clone(&gateway)));
     beside.spawn(watch(gateway, server, loaded.sources));
     beside.spawn(admin::keep_uses(Arc::clone(&state)));
     beside.spawn(proxy::keep_rent(Arc::clone(&state.gateway)));
@@ -142,7 +142,7 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     let code = run::until_signalled(doors, Arc::clone(&state)).await;
     beside.abort_all();
     admin::flush_uses(&state);
-    proxy::keep_splits_now(&state.gateway, &journal);
+    splits.save(&state.gateway);
     code
 }
 

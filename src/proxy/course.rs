@@ -406,6 +406,7 @@ impl Leg {
         self.toll.settle(refusal.code.as_str(), "failed");
         Refusal { attempts, ..refusal }
             .standing(self.standing)
+            .of_arm(self.decision.arm.as_ref().map(|arm| arm.shared()))
             .explained(explain::header(&self.ask, Some(&self.decision)))
     }
 }

@@ -72,7 +72,7 @@ pub use notices::deliver as deliver_notices;
 pub use prober::keep_servers;
 pub use refusal::Refusal;
 pub use rents::keep_rent;
-pub use rollouts::{keep_now as keep_splits_now, keep_splits};
+pub use rollouts::KeptSplits;
 pub use serve::serve;
 pub use users::Users;
 

@@ -1,6 +1,6 @@
 //! Refusals: every error that Turnpike itself answers with, in the shape that OpenAI's clients understand.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -44,6 +44,8 @@ pub struct Refusal {
     pub empty: Option<Box<Refused>>,
     /// The decision, for who asked to see it.
     pub decision: Option<Box<HeaderValue>>,
+    /// The arm of a split that failed.
+    pub arm: Option<Arc<str>>,
 }
 
 /// The wait that a 503 names when nothing better is known.
@@ -77,6 +79,7 @@ impl Refusal {
             standing: None,
             empty: None,
             decision: None,
+            arm: None,
         }
     }
 
@@ -119,6 +122,13 @@ impl Refusal {
     #[must_use]
     pub fn explained(mut self, decision: Option<HeaderValue>) -> Self {
         self.decision = decision.map(Box::new);
+        self
+    }
+
+    /// The same, of an arm.
+    #[must_use]
+    pub fn of_arm(mut self, arm: Option<Arc<str>>) -> Self {
+        self.arm = arm;
         self
     }
 
@@ -229,6 +239,10 @@ impl Refusal {
         headers.insert("x-should-retry", HeaderValue::from_static(should_retry));
         if self.attempts > 0 {
             headers.insert("x-turnpike-attempts", HeaderValue::from(self.attempts));
+        }
+        // Names come from the operator's files and may hold letters that a header cannot.
+        if let Some(arm) = self.arm.as_deref().and_then(|arm| HeaderValue::from_str(arm).ok()) {
+            headers.insert("x-turnpike-arm", arm);
         }
         if let Some(decision) = &self.decision {
             headers.insert("x-turnpike-decision", decision.as_ref().clone());

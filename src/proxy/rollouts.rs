@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-pub use kept::{keep_now, keep_splits};
+pub use kept::KeptSplits;
 
 use super::{Gateway, code::Code, live::Live};
 use crate::{

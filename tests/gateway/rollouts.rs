@@ -161,6 +161,28 @@ async fn what_one_gateway_withdraws_is_withdrawn_at_the_other() {
     assert_eq!(arms(&two).await, ["old-model"]);
 }
 
+#[tokio::test]
+async fn an_arm_that_is_mended_and_switched_while_its_gateway_is_down_begins_anew() {
+    let (old, new) = upstreams().await;
+    new.always(Script::error(500, "internal", "down"));
+    let site = setup(&old, &new).site();
+    let mut gateway = site.start().await;
+    // The failures, too, say which arm they are of.
+    deal(&gateway, 30).await;
+    gateway.terminate();
+    assert_eq!(gateway.exit_code().await, Some(0));
+    assert_eq!(kept(&gateway), 30);
+    drop(gateway);
+    for (act, why) in [("off", "being mended"), ("on", "mended")] {
+        site.run(&[act, "arm:new-model@canary", "--why", why]).done();
+    }
+    new.always(Script::says("new"));
+    let gateway = site.start().await;
+    deal(&gateway, 20).await;
+    assert!(!is_withdrawn(&gateway).await, "{}", gateway.log());
+    until("what is kept is of after the switch", async || kept(&gateway) == 20).await;
+}
+
 /// The requests of the new arm that the guard has seen, by what is kept of them.
 fn kept(gateway: &Gateway) -> u64 {
     let text = std::fs::read_to_string(gateway.site().path().join("data/rollouts.json")).unwrap_or_default();

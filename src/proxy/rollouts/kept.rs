@@ -2,19 +2,26 @@
 //! arm else.
 //!
 //! One small file in the journal's folder, written anew each second in which something was seen: a process that is
-//! killed loses the last second. It has room for what is watched now and nothing else, so it does not grow.
+//! killed loses the last second. It has room for what is watched now and nothing else, so it does not grow. What was seen
+//! of an arm before it was last switched, off or on, is not taken up: it may have been mended since.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use super::super::Gateway;
-use crate::{base::names::RouteName, policy::rollout::KeptTally};
+use crate::{
+    base::names::RouteName,
+    ledger::{row::switches::SwitchKind, switches::arm_name},
+    policy::rollout::KeptTally,
+};
 
 /// The file's name.
 const FILE: &str = "rollouts.json";
@@ -23,9 +30,17 @@ const EVERY: Duration = Duration::from_secs(1);
 /// A file of another version tells nothing.
 const VERSION: u64 = 1;
 
+/// Keeps what guards have seen in a file.
+#[derive(Debug)]
+pub struct KeptSplits {
+    folder: PathBuf,
+    /// What the file says of splits. Locked from the look to the end of the writing, so that the last word is the newest.
+    written: Mutex<Value>,
+}
+
 impl Gateway {
-    /// What was seen of all guarded splits, as one text.
-    fn seen_of_splits(&self) -> String {
+    /// What was seen of all guarded splits.
+    fn seen_of_splits(&self) -> Value {
         let live = self.live();
         let mut watched: Vec<_> = live.rollouts.0.values().collect();
         watched.sort_by(|a, b| a.route.cmp(&b.route));
@@ -38,17 +53,23 @@ impl Gateway {
             let arms: Vec<Value> = arms.collect();
             json!({"route": watched.route.as_str(), "revision": &*watched.revision, "arms": arms})
         };
-        json!({"v": VERSION, "splits": watched.iter().map(split).collect::<Vec<_>>()}).to_string()
+        watched.iter().map(split).collect()
+    }
+}
+
+impl KeptSplits {
+    /// In the journal's folder.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder, written: Mutex::default() }
     }
 
-    /// Takes up what the process before this one has seen; splits that were edited since begin anew.
-    pub fn recall_splits(&self, journal: &Path) {
-        let text = fs::read_to_string(journal.join(FILE)).unwrap_or_default();
+    /// Takes up what the process before this one has seen; splits that were edited since begin anew, and so do arms that
+    /// were switched since.
+    pub fn recall(&self, gateway: &Gateway) {
+        let text = fs::read_to_string(self.folder.join(FILE)).unwrap_or_default();
         let kept: Value = serde_json::from_str(&text).unwrap_or_default();
-        if kept["v"] != VERSION {
-            return;
-        }
-        let live = self.live();
+        let Some(at_ms) = kept["at_ms"].as_i64().filter(|_| kept["v"] == VERSION) else { return };
+        let (live, switches) = (gateway.live(), gateway.ledger().books().switches().load());
         for split in kept["splits"].as_array().into_iter().flatten() {
             let route = split["route"].as_str().map(RouteName::from);
             let watched = route.and_then(|route| live.rollouts.of(&route));
@@ -56,11 +77,45 @@ impl Gateway {
             let mut state = watched.state.lock().unwrap_or_else(PoisonError::into_inner);
             for arm in split["arms"].as_array().into_iter().flatten() {
                 let slots: Option<Vec<KeptTally>> = arm["slots"].as_array().into_iter().flatten().map(tally).collect();
-                if let (Some(name), Some(slots)) = (arm["arm"].as_str(), slots) {
+                let Some((name, slots)) = arm["arm"].as_str().zip(slots) else { continue };
+                let switched = switches.newest(SwitchKind::Arm, &arm_name(watched.route.as_str(), name));
+                if switched.is_none_or(|row| row.from_ms < at_ms) {
                     state.restore(name, &slots);
                 }
             }
         }
+    }
+
+    /// Keeps what is seen until it is dropped; [`Self::save`] is for the end.
+    pub async fn keep(self: Arc<Self>, gateway: Arc<Gateway>) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let (kept, gateway) = (Arc::clone(&self), Arc::clone(&gateway));
+            // A panic in it is told by its hook; the next second tries anew.
+            let _ = tokio::task::spawn_blocking(move || kept.save(&gateway)).await;
+        }
+    }
+
+    /// Keeps what was seen so far.
+    pub fn save(&self, gateway: &Gateway) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the look: what is switched between the two counts as later.
+        let at_ms = gateway.now().as_millisecond();
+        let seen = gateway.seen_of_splits();
+        if *written == seen {
+            return;
+        }
+        match self.write(&json!({"v": VERSION, "at_ms": at_ms, "splits": &seen}).to_string()) {
+            Ok(()) => *written = seen,
+            Err(error) => tracing::warn!(%error, "what guards have seen cannot be kept"),
+        }
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        let new = self.folder.join("rollouts.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(new, self.folder.join(FILE))
     }
 }
 
@@ -68,35 +123,4 @@ fn tally(slot: &Value) -> Option<KeptTally> {
     let count = |index: usize| u32::try_from(slot[0][index].as_u64()?).ok();
     let cost = |index: usize| slot[1][index].as_f64();
     Some(([count(0)?, count(1)?, count(2)?, count(3)?], [cost(0)?, cost(1)?]))
-}
-
-/// Keeps what is seen until it is dropped; [`keep_now`] is for the end.
-pub async fn keep_splits(gateway: Arc<Gateway>, journal: PathBuf) {
-    let mut written = String::new();
-    loop {
-        tokio::time::sleep(EVERY).await;
-        let seen = gateway.seen_of_splits();
-        if seen == written {
-            continue;
-        }
-        let (folder, text) = (journal.clone(), seen.clone());
-        match tokio::task::spawn_blocking(move || write(&folder, &text)).await {
-            Ok(Ok(())) => written = seen,
-            Ok(Err(error)) => tracing::warn!(%error, "what guards have seen cannot be kept"),
-            Err(_) => {}
-        }
-    }
-}
-
-/// Keeps what was seen so far.
-pub fn keep_now(gateway: &Gateway, journal: &Path) {
-    if let Err(error) = write(journal, &gateway.seen_of_splits()) {
-        tracing::warn!(%error, "what guards have seen cannot be kept");
-    }
-}
-
-fn write(journal: &Path, text: &str) -> io::Result<()> {
-    let new = journal.join("rollouts.new");
-    fs::write(&new, text)?;
-    fs::rename(new, journal.join(FILE))
 }
