@@ -132,7 +132,8 @@ pub fn order(
     if why.is_empty() || why.len() > MAX_WHY || why.chars().any(char::is_control) {
         return unfit("a switch needs a reason of at most 500 bytes on one line");
     }
-    if wanted.until.is_some_and(|until| until <= now) {
+    let until = end(wanted, now)?;
+    if until.is_some_and(|until| until <= now) {
         return unfit("the end lies in the past");
     }
     if wanted.cut && kind == SwitchKind::Arm {
@@ -141,7 +142,7 @@ pub fn order(
     let known = books.switches().load().newest(kind, name).cloned();
     if wanted.off {
         exists(policies, has_key, kind, name)?;
-    } else if wanted.until.is_some() || wanted.cut {
+    } else if until.is_some() || wanted.cut {
         return unfit("what is switched on stays on and cuts nothing\nhint: `turnpike off` takes an end and `--cut`");
     } else if !known.as_ref().is_some_and(|row| row.is_off(now) && holds(policies, row)) {
         let of_policies = kind == SwitchKind::Backend && policies.backends.get(name).is_some_and(|it| it.off.is_some());
@@ -161,11 +162,23 @@ pub fn order(
         cut: wanted.cut,
         // Newer than what it builds on, whatever the clock says.
         from_ms: known.map_or(millis, |row| millis.max(row.from_ms + 1)),
-        until_ms: wanted.until.map(Timestamp::as_millisecond),
+        until_ms: until.map(Timestamp::as_millisecond),
         revision: None,
         who: who.to_owned(),
         why: why.to_owned(),
     })
+}
+
+/// When it ends by itself: a length counts from `now`, on the clock by which its end will be looked at.
+fn end(wanted: &Switch, now: Timestamp) -> Result<Option<Timestamp>, SwitchError> {
+    let Some(length) = &wanted.length else { return Ok(wanted.until) };
+    if wanted.until.is_some() {
+        return Err(SwitchError::Unfit("`for` and `until` both say when it ends\nhint: write one of them".to_owned()));
+    }
+    let length = config::duration(length)
+        .map_err(|it| SwitchError::Unfit(format!("`for`: {}\nhint: {}", it.problem, it.hint)))?;
+    let until = jiff::SignedDuration::try_from(length).ok().and_then(|length| now.checked_add(length).ok());
+    until.map(Some).ok_or_else(|| SwitchError::Unfit("`for` is longer than any calendar".to_owned()))
 }
 
 /// The kind and the name that a text such as `backend:qwen` is made of.

@@ -78,8 +78,8 @@ pub fn off(args: Off) -> anyhow::Result<ExitCode> {
     }
     let till = Till::find(&args.server)?;
     let (Some(target), Some(why)) = (args.target, args.why) else { return list(&till, args.json) };
-    let until = args.length.map(|length| length.after(Timestamp::now())).transpose()?;
-    switch(&till, &Switch { target, off: true, until, cut: args.cut, why }, args.json)
+    let length = args.length.map(|length| length.text);
+    switch(&till, &Switch { target, off: true, until: None, length, cut: args.cut, why }, args.json)
 }
 
 /// Switches something on again.
@@ -88,7 +88,7 @@ pub fn off(args: Off) -> anyhow::Result<ExitCode> {
 /// Whatever keeps it from being done.
 pub fn on(args: On) -> anyhow::Result<ExitCode> {
     let till = Till::find(&args.server)?;
-    let wanted = Switch { target: args.target, off: false, until: None, cut: false, why: args.why };
+    let wanted = Switch { target: args.target, off: false, until: None, length: None, cut: false, why: args.why };
     switch(&till, &wanted, args.json)
 }
 

@@ -96,7 +96,7 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
     standing = self::standing(&gateway, &ask);
     let (decision, hold) = held.map_err(|refusal| {
         report::refused(&gateway, &ask.id, &team.name, &ask.route.name, &refusal, Some(&ask));
-        refusal.standing(standing).explained(explain::header(&ask, None))
+        refusal.standing(standing).decided(None, explain::header(&ask, None))
     })?;
     let hedges = ask.live.hedges(&decision.route).cloned();
     let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold, hedges));
@@ -404,9 +404,9 @@ impl Leg {
         self.toll.first_byte(refusal.status().as_u16());
         let attempts = self.toll.attempts();
         self.toll.settle(refusal.code.as_str(), "failed");
-        Refusal { attempts, ..refusal }
-            .standing(self.standing)
-            .of_arm(self.decision.arm.as_ref().map(|arm| arm.shared()))
-            .explained(explain::header(&self.ask, Some(&self.decision)))
+        Refusal { attempts, ..refusal }.standing(self.standing).decided(
+            self.decision.arm.as_ref().map(|arm| arm.shared()),
+            explain::header(&self.ask, Some(&self.decision)),
+        )
     }
 }

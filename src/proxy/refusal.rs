@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -42,10 +42,17 @@ pub struct Refusal {
     pub standing: Option<Box<Standing>>,
     /// The budget that has too little left.
     pub empty: Option<Box<Refused>>,
-    /// The decision, for who asked to see it.
-    pub decision: Option<Box<HeaderValue>>,
+    /// What had been decided, once something had.
+    pub decided: Option<Box<Decided>>,
+}
+
+/// What an error says of the decision before it.
+#[derive(Clone, Debug)]
+pub struct Decided {
     /// The arm of a split that failed.
     pub arm: Option<Arc<str>>,
+    /// The decision, for who asked to see it.
+    pub decision: Option<HeaderValue>,
 }
 
 /// The wait that a 503 names when nothing better is known.
@@ -78,8 +85,7 @@ impl Refusal {
             team: None,
             standing: None,
             empty: None,
-            decision: None,
-            arm: None,
+            decided: None,
         }
     }
 
@@ -118,17 +124,10 @@ impl Refusal {
         self
     }
 
-    /// The same with the decision, for who asked to see it.
+    /// The same with what had been decided.
     #[must_use]
-    pub fn explained(mut self, decision: Option<HeaderValue>) -> Self {
-        self.decision = decision.map(Box::new);
-        self
-    }
-
-    /// The same, of an arm.
-    #[must_use]
-    pub fn of_arm(mut self, arm: Option<Arc<str>>) -> Self {
-        self.arm = arm;
+    pub fn decided(mut self, arm: Option<Arc<str>>, decision: Option<HeaderValue>) -> Self {
+        self.decided = Some(Box::new(Decided { arm, decision }));
         self
     }
 
@@ -240,12 +239,12 @@ impl Refusal {
         if self.attempts > 0 {
             headers.insert("x-turnpike-attempts", HeaderValue::from(self.attempts));
         }
-        // Names come from the operator's files and may hold letters that a header cannot.
-        if let Some(arm) = self.arm.as_deref().and_then(|arm| HeaderValue::from_str(arm).ok()) {
-            headers.insert("x-turnpike-arm", arm);
-        }
-        if let Some(decision) = &self.decision {
-            headers.insert("x-turnpike-decision", decision.as_ref().clone());
+        if let Some(decided) = &self.decided {
+            // Names come from the operator's files and may hold letters that a header cannot.
+            let arm = decided.arm.as_deref().and_then(|arm| HeaderValue::from_str(arm).ok());
+            headers.extend(arm.map(|arm| (HeaderName::from_static("x-turnpike-arm"), arm)));
+            let decision = decided.decision.clone();
+            headers.extend(decision.map(|it| (HeaderName::from_static("x-turnpike-decision"), it)));
         }
         if let Some(standing) = &self.standing {
             standing.write(headers);

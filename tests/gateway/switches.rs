@@ -213,6 +213,9 @@ async fn the_commands_work_with_a_gateway_and_without_one() {
     let list = run(&["off", "--list", "--json"]).json();
     assert_eq!(list["switches"].as_array().unwrap().len(), 2, "{list}");
     assert_ne!(list["switches"][0]["who"], "ops", "{list}");
+    let at = |name: &str| list["switches"][1][name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    // Who books it says from when to when: the clocks of operators differ.
+    assert_eq!(at("until").duration_since(at("since")), jiff::SignedDuration::from_hours(4), "{list}");
     run(&["on", "backend:one", "--why", "over"]).done();
     run(&["on", "backend:one", "--why", "over"]).failed(1, &["is not switched off"]);
     ask(&gateway, KEY, "one-model").await.says("hello");

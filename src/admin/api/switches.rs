@@ -44,6 +44,9 @@ pub struct Switch {
     /// When it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Instead, after how long (`4h`), on the clock of who books it.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub length: Option<String>,
     /// End what is under way too.
     #[serde(default)]
     pub cut: bool,

@@ -1,7 +1,7 @@
 //! Phase two, for clients that want a whole answer: it is read to its end and looked at before it counts.
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::Failed;
@@ -35,6 +35,14 @@ fn meter_stream(body: &Bytes, provider: &'static dyn Provider, lane: &mut Lane) 
     }
 }
 
+/// Which encoding an answer has that nobody asked for.
+fn encoded(headers: &HeaderMap) -> Option<String> {
+    let encoding = headers.get(header::CONTENT_ENCODING)?.to_str().ok()?;
+    let is_word = encoding.len() <= 16 && encoding.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (is_word && encoding != "identity")
+        .then(|| format!("the answer is encoded as `{encoding}`, which was not asked for"))
+}
+
 /// Reads a whole answer.
 pub(super) async fn read(
     response: Response<body::Answer>,
@@ -47,7 +55,8 @@ pub(super) async fn read(
     let body = whole.to_bytes();
     let Some(reading) = read_answer(&body) else {
         meter_stream(&body, provider, lane);
-        return Err(Failed::backend("garbage", "the answer is not a JSON object", Bill::Metered));
+        let what = encoded(&head.headers).unwrap_or_else(|| "the answer is not a JSON object".to_owned());
+        return Err(Failed::backend("garbage", what, Bill::Metered));
     };
     if let Some(error) = &reading.error {
         let failure = provider.classify(StatusCode::OK, &head.headers, error);
@@ -67,4 +76,19 @@ pub(super) async fn read(
     }
     lane.arrived();
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoding_that_nobody_asked_for_is_named() {
+        let of = |value: &'static str| {
+            encoded(&HeaderMap::from_iter([(header::CONTENT_ENCODING, http::HeaderValue::from_static(value))]))
+        };
+        assert_eq!(of("gzip").unwrap(), "the answer is encoded as `gzip`, which was not asked for");
+        assert_eq!((of("identity"), of("a b"), of("seventeen-letters")), (None, None, None));
+        assert_eq!(encoded(&HeaderMap::new()), None);
+    }
 }
