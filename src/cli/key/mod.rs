@@ -53,7 +53,7 @@ struct Create {
     /// When it ends (`2027-01-01` or an instant).
     #[arg(long, value_name = "TIME", value_parser = flags::end)]
     expires: Option<Timestamp>,
-    /// It may ask why, once a later version answers that.
+    /// It may ask why: `x-turnpike-explain: true` is answered with the decision.
     #[arg(long)]
     explain: bool,
     /// Why it is made; booked.
