@@ -80,9 +80,9 @@ pub fn category(text: &str) -> Result<Category, String> {
 
 /// The address of a running gateway.
 pub fn gateway(text: &str) -> Result<String, String> {
-    let fits = text.parse::<http::Uri>().is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some());
-    let hint = "write `http://HOST:PORT`, as in `admin.listen`";
-    if fits { Ok(text.to_owned()) } else { Err(format!("it is not an address\nhint: {hint}")) }
+    let ours = |uri: http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    let hint = "write `http://HOST:PORT` or `https://HOST:PORT`, as in `listen` and `admin.listen`";
+    if text.parse().is_ok_and(ours) { Ok(text.to_owned()) } else { Err(format!("it is not an address\nhint: {hint}")) }
 }
 
 #[cfg(test)]
@@ -99,6 +99,7 @@ mod tests {
             (usd("3").unwrap_err(), "write `3 USD`"),
             (category("maths").unwrap_err(), "did you mean `math`?"),
             (gateway("localhost:9090").unwrap_err(), "http://HOST:PORT"),
+            (gateway("ftp://localhost:9090").unwrap_err(), "https://HOST:PORT"),
         ] {
             assert!(told.contains(part), "{told}");
         }

@@ -5,6 +5,9 @@
 #[allow(unused_imports, reason = "each target that includes the module uses a part of it")]
 mod upstream;
 
+mod bounds;
+mod files;
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -29,7 +29,7 @@ use crate::{
     net::{
         body::UpstreamBody,
         listener::{self, Limits},
-        pool::Pool,
+        pool::{Pool, SendError},
         tls,
     },
     policy::Policies,
@@ -79,8 +79,21 @@ impl Spent {
 pub enum NoAnswer {
     /// The budget cannot pay for it.
     Budget,
+    /// The gateway refuses for good, or is not there: nothing else that is asked has an answer either.
+    Final(String),
     /// Anything else, in words.
     Failed(String),
+}
+
+impl NoAnswer {
+    /// The words for it.
+    #[must_use]
+    pub fn note(&self) -> &str {
+        match self {
+            Self::Budget => "the budget was empty",
+            Self::Final(why) | Self::Failed(why) => why,
+        }
+    }
 }
 
 /// The policies of a run, and the key to them.
@@ -220,8 +233,10 @@ impl Asker {
     /// Asks the gateway at `address`, as any client does.
     ///
     /// # Errors
-    /// An address that is none.
+    /// An address that is none, a key that cannot be one.
     pub fn through(address: &str, key: SecretString, max_output: u64) -> anyhow::Result<Self> {
+        let sent = header::HeaderValue::from_str(key.expose_secret());
+        sent.ok().filter(|value| !value.is_empty()).context("`TURNPIKE_KEY` holds no key")?;
         let uri = format!("{}/v1/chat/completions", address.trim_end_matches('/').trim_end_matches("/v1")).parse()?;
         Ok(Self { pool: Pool::new(tls::client_config(None)?), uri, key, own: None, cap: Some(max_output) })
     }
@@ -248,13 +263,17 @@ impl Asker {
                 answered.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())));
             let Answered { status, wait, text, took } = match answered {
                 Ok(answered) => answered,
-                Err(error) => return (Err(NoAnswer::Failed(format!("{error:#}"))), spent),
+                Err(error) => return (Err(self.unanswered(&error)), spent),
             };
             let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             spent = spent.and(Spent { ms, ..took });
             match status {
                 200 => return (Ok(text), spent),
                 402 => return (Err(NoAnswer::Budget), spent),
+                401 | 403 | 404 if self.own.is_none() => {
+                    let why = format!("the gateway answered {status}: {text}");
+                    return (Err(NoAnswer::Final(why)), spent);
+                }
                 408 | 429 | 500..=599 if attempt < TRIES => {
                     tokio::time::sleep(wait.unwrap_or(Duration::from_millis(500 << attempt))).await;
                 }
@@ -262,6 +281,16 @@ impl Asker {
             }
         }
         (Err(NoAnswer::Failed("no answer".to_owned())), spent)
+    }
+
+    /// Why there was no answer at all; a gateway that cannot be connected to will not be there for the next question.
+    fn unanswered(&self, error: &anyhow::Error) -> NoAnswer {
+        use SendError::{Connect, Origin, Timeout, Tls};
+        let why = format!("{error:#}");
+        match error.downcast_ref() {
+            Some(Connect(_) | Timeout | Tls(_) | Origin(_)) if self.own.is_none() => NoAnswer::Final(why),
+            _ => NoAnswer::Failed(why),
+        }
     }
 
     async fn once(&self, body: &Value) -> anyhow::Result<Answered> {

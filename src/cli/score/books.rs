@@ -29,7 +29,7 @@ impl Till {
     /// Opens the books of the configuration at `path`. Within a runtime.
     ///
     /// # Errors
-    /// Books that cannot be opened, or that a gateway has open.
+    /// Books that cannot be opened, or that a gateway or another run has open.
     pub fn open(path: &Path, server: &ServerConfig) -> anyhow::Result<Self> {
         if path.is_dir() {
             anstream::eprintln!(
@@ -39,8 +39,9 @@ impl Till {
         }
         let taken = || {
             anyhow::anyhow!(
-                "a gateway runs on the journal `{}`, so that nothing can be booked beside it\n\
-                 hint: `--through http://{}` asks that gateway, with the client key in `TURNPIKE_KEY`; its team pays",
+                "the journal in `{}` is in use by another process: a gateway, or another run of `score`\n\
+                 hint: wait for the end of that run; a gateway is asked with `--through http://{}` and the client key in \
+                 `TURNPIKE_KEY`, and its team pays",
                 server.journal.display(),
                 server.listen
             )

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::schema;
+use super::{keys, schema};
 use crate::config;
 
 /// How an answer is judged.
@@ -40,6 +40,8 @@ pub enum Verdict {
     Ask,
 }
 
+/// The ways to judge.
+const KINDS: [&str; 7] = ["exact", "choice", "number", "regex", "json", "schema", "judge"];
 /// The decimal places that numbers are compared to.
 const PLACES: usize = 9;
 /// The longest pattern once it is compiled, in bytes.
@@ -53,10 +55,7 @@ impl Check {
     /// # Errors
     /// What is wrong with it.
     pub fn read(node: &Value) -> anyhow::Result<Self> {
-        let known = ["exact", "choice", "number", "regex", "json", "schema", "judge"];
-        let Some(kind) = known.into_iter().find(|kind| node.get(kind).is_some()) else {
-            bail!("no known way to judge\nhint: it is one of {}", known.join(", "));
-        };
+        let kind = kind(node)?;
         let value = &node[kind];
         Ok(match kind {
             "exact" => {
@@ -146,6 +145,27 @@ impl Check {
         };
         Verdict::Read(right, read.chars().take(KEPT).collect())
     }
+}
+
+/// The one way to judge that a check names, with nothing beside it that does not belong to it.
+fn kind(node: &Value) -> anyhow::Result<&'static str> {
+    let named: Vec<&str> = KINDS.into_iter().filter(|kind| node.get(kind).is_some()).collect();
+    let fields = node.as_object();
+    let kind = match named[..] {
+        [kind] => kind,
+        [] => {
+            let word = fields.and_then(|fields| fields.keys().next()).map_or("", String::as_str);
+            bail!("no known way to judge\nhint: {}", config::close_names(word, KINDS, ""));
+        }
+        [first, second, ..] => bail!("both `{first}` and `{second}`\nhint: an answer is judged in one way"),
+    };
+    let fits: &[&str] = match kind {
+        "choice" => &["choice", "of"],
+        "number" => &["number", "tolerance"],
+        _ => &[kind],
+    };
+    fields.map_or(Ok(()), |fields| keys::known(fields, fits))?;
+    Ok(kind)
 }
 
 /// `{"number": "3.14", "tolerance": "0.01"}`, or a tolerance in per cent of the number.
@@ -346,6 +366,8 @@ mod tests {
             r#"{"regex": "("}"#,
             r#"{"schema": {"tpye": "x"}}"#,
             r#"{"judge": 1}"#,
+            r#"{"exact": "a", "of": 4}"#,
+            r#"{"number": "1", "exact": "1"}"#,
         ] {
             assert!(Check::read(&serde_json::from_str(check).unwrap()).is_err(), "{check}");
         }

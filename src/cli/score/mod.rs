@@ -3,37 +3,31 @@
 mod ask;
 mod books;
 mod grade;
+mod keys;
 mod progress;
 mod report;
 mod results;
+mod rounds;
 mod rows;
 mod schema;
 mod suite;
 
-use std::{
-    collections::VecDeque,
-    path::PathBuf,
-    process::ExitCode,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
-use serde_json::Value;
-use tokio::{sync::mpsc, task::JoinSet};
 
 use self::{
-    ask::{Asker, NoAnswer, Plan, Spent, to_judge},
+    ask::{Asker, Plan},
     books::Till,
-    grade::{Check, Verdict, first_json},
-    progress::Progress,
-    results::{Done, Results},
-    suite::{Question, Suite},
+    grade::Check,
+    results::Results,
+    suite::Suite,
 };
-use super::{flags, policies};
+use super::{
+    flags::{self, BadUsage},
+    policies,
+};
 use crate::{base::money::write_nano, config, policy::Policies, telemetry};
 
 /// Arguments of `score`.
@@ -88,9 +82,15 @@ pub fn nano(nano: i128) -> String {
 /// Runs the suite. Exit 1 when something was left unanswered.
 ///
 /// # Errors
-/// A suite or configuration at fault, files that cannot be written, a gateway that has the books.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+/// A suite or configuration at fault, files that cannot be written, a gateway that has the books or refuses for good.
+pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     telemetry::log::start_at("error");
+    let named = args.model.len();
+    let mut seen = std::collections::BTreeSet::new();
+    args.model.retain(|model| seen.insert(model.clone()));
+    if args.model.len() < named {
+        anstream::eprintln!("a model that is named twice is asked once");
+    }
     let suite = Arc::new(Suite::read(&args.suite)?);
     check(&args, &suite)?;
     let way = Way::find(&args)?;
@@ -99,16 +99,32 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         PathBuf::from(format!("{stem}.results.jsonl"))
     });
     if let Some(out) = &args.out {
-        rows::fits(out)?;
+        if std::path::absolute(out)? == std::path::absolute(&place)? {
+            bail!(BadUsage("`--out` and `--results` are one file\nhint: give each its own".to_owned()));
+        }
+        rows::fits(out, &suite, &args.model)?;
     }
     let mut results = Results::open(&place, &suite)?;
+    if results.unread > 0 {
+        anstream::eprintln!(
+            "`{}`: lines that are no results and are passed over: {}; what they cost is not counted, what they answered is \
+             asked again",
+            place.display(),
+            results.unread
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let stopped = runtime.block_on(drive(&args, &way, &suite, &mut results))?;
+    let stopped = runtime.block_on(rounds::drive(&args, &way, &suite, &mut results))?;
     report::finish(&args, &suite, &results, stopped.as_deref())
 }
 
-/// Whether there is a judge where one is needed, and only there where it may be.
+/// Whether there is a judge where one is needed, and only there where it may be; and whether names fit the way.
 fn check(args: &Args, suite: &Suite) -> anyhow::Result<()> {
+    let mut names = args.model.iter().chain(&args.judge);
+    if let Some(name) = names.find(|name| args.through.is_some() && name.contains('@')) {
+        let hint = "a gateway that runs knows models and routes; which backend answers is its own choice";
+        bail!(BadUsage(format!("`{name}` names a backend, which `--through` cannot\nhint: {hint}")));
+    }
     let judged = suite.questions.iter().find(|question| matches!(question.check, Check::Judge(_)));
     match (judged, &args.judge) {
         (Some(question), None) => bail!("`{}` is judged by a model\nhint: name one with `--judge`", question.id),
@@ -168,134 +184,4 @@ fn known(args: &Args, policies: &Policies) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// One question to one model.
-#[derive(Clone, Debug)]
-struct Task {
-    question: usize,
-    model: String,
-}
-
-/// Asks what has no verdict yet. What it gives says why it stopped before the end.
-async fn drive(args: &Args, way: &Way, suite: &Arc<Suite>, results: &mut Results) -> anyhow::Result<Option<String>> {
-    let open = |results: &Results| -> VecDeque<Task> {
-        let models = args.model.iter();
-        let tasks = models
-            .flat_map(|model| (0..suite.questions.len()).map(move |question| Task { question, model: model.clone() }));
-        tasks.filter(|task| results.verdict(&task.model, &suite.questions[task.question].id).is_none()).collect()
-    };
-    let left = args.budget.map(|budget| i128::from(budget) - results.spent_nanousd);
-    let tasks = open(results);
-    if tasks.is_empty() {
-        return Ok(None);
-    }
-    if left.is_some_and(|left| left <= 0) {
-        return Ok(Some("the budget is spent".to_owned()));
-    }
-    let asker = Arc::new(way.start(args, left).await?);
-    let mut progress = Progress::new(tasks.len());
-    let many = usize::from(args.concurrency);
-    let mut round = round(many, tasks, &asker, suite, args, results, &mut progress).await?;
-    // What others held while a question was refused may have been freed: the rest is asked one by one.
-    while !round.refused.is_empty() && round.answered > 0 {
-        round = self::round(1, round.refused, &asker, suite, args, results, &mut progress).await?;
-    }
-    progress.end();
-    asker.close().await;
-    Ok((!round.refused.is_empty()).then(|| "the budget cannot pay for the next question".to_owned()))
-}
-
-/// What came of a round.
-struct Round {
-    /// Questions that the budget could not pay for, and those behind them.
-    refused: VecDeque<Task>,
-    /// How many others there were.
-    answered: usize,
-}
-
-async fn round(
-    many: usize,
-    tasks: VecDeque<Task>,
-    asker: &Arc<Asker>,
-    suite: &Arc<Suite>,
-    args: &Args,
-    results: &mut Results,
-    progress: &mut Progress,
-) -> anyhow::Result<Round> {
-    let tasks = Arc::new(Mutex::new(tasks));
-    let (empty, (sender, mut receiver)) = (Arc::new(AtomicBool::new(false)), mpsc::channel::<Done>(many));
-    let mut workers = JoinSet::new();
-    for _ in 0..many {
-        let (tasks, empty, sender) = (Arc::clone(&tasks), Arc::clone(&empty), sender.clone());
-        let (asker, suite, judge) = (Arc::clone(asker), Arc::clone(suite), args.judge.clone());
-        workers.spawn(async move {
-            while !empty.load(Ordering::Acquire) {
-                let next = tasks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                let Some(task) = next else { break };
-                let question = &suite.questions[task.question];
-                match answer(&asker, &task, question, judge.as_deref()).await {
-                    Some(done) => {
-                        if sender.send(done).await.is_err() {
-                            break;
-                        }
-                    }
-                    None => {
-                        empty.store(true, Ordering::Release);
-                        tasks.lock().unwrap_or_else(PoisonError::into_inner).push_front(task);
-                    }
-                }
-            }
-        });
-    }
-    drop(sender);
-    let mut answered = 0;
-    while let Some(done) = receiver.recv().await {
-        results.append(suite, &done)?;
-        answered += 1;
-        progress.count(&done, results.spent_nanousd);
-    }
-    while workers.join_next().await.is_some() {}
-    let refused = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Round { refused, answered })
-}
-
-/// Asks one question and judges the answer; `None` = the budget cannot pay for it, and nothing was spent.
-async fn answer(asker: &Asker, task: &Task, question: &Question, judge: Option<&str>) -> Option<Done> {
-    let mut body = Value::Object(question.params.clone());
-    body["messages"] = question.messages.clone();
-    let (said, spent) = asker.ask(&task.model, body).await;
-    let done = |right, note: String, spent| {
-        Some(Done { question: task.question, model: task.model.clone(), right, note, spent })
-    };
-    let text = match said {
-        Ok(text) => text,
-        Err(NoAnswer::Budget) if spent.nanousd == 0 => return None,
-        Err(NoAnswer::Budget) => return done(None, "the budget was empty".to_owned(), spent),
-        Err(NoAnswer::Failed(why)) => return done(None, why.chars().take(500).collect(), spent),
-    };
-    match (question.check.grade(&text), judge, &question.check) {
-        (Verdict::Read(right, read), ..) => done(Some(right), read, spent),
-        (Verdict::Ask, Some(judge), Check::Judge(rubric)) => {
-            let (verdict, took) = judged(asker, judge, question, rubric, &text).await;
-            let note = if verdict.is_some() { format!("judged by {judge}") } else { format!("no verdict of {judge}") };
-            done(verdict, note, spent.and(took))
-        }
-        (Verdict::Ask, ..) => done(None, "no judge".to_owned(), spent),
-    }
-}
-
-/// A judge's verdict, asked for twice at most.
-async fn judged(asker: &Asker, judge: &str, question: &Question, rubric: &str, answer: &str) -> (Option<bool>, Spent) {
-    let mut spent = Spent::default();
-    for _ in 0..2 {
-        let body = serde_json::json!({"messages": to_judge(&question.messages, rubric, answer)});
-        let (said, took) = asker.ask(judge, body).await;
-        spent = spent.and(took);
-        let verdict = said.ok().and_then(|text| first_json(&text)?["right"].as_bool());
-        if verdict.is_some() {
-            return (verdict, spent);
-        }
-    }
-    (None, spent)
 }

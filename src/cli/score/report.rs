@@ -34,8 +34,7 @@ fn lines(args: &Args, suite: &Suite, results: &Results) -> Vec<Line> {
             let known: Vec<_> = verdicts.iter().flatten().collect();
             let count = |right: usize| u32::try_from(right).unwrap_or(u32::MAX);
             let row = Row {
-                // A score belongs to the model, whoever served it.
-                model: model.split('@').next().unwrap_or(model).to_owned(),
+                model: rows::bare(model).to_owned(),
                 category,
                 right: count(known.iter().filter(|(right, _)| *right).count()),
                 asked: count(known.len()),

@@ -86,13 +86,40 @@ pub fn merged(before: &str, suite: &Suite, rows: &[Row], at: Timestamp) -> anyho
     Ok(lines.join("\n") + "\n")
 }
 
-/// Whether rows can be appended to the file: known before anything is asked.
+/// Whether a run's rows can be appended to the file: known before anything is asked.
 ///
 /// # Errors
-/// A file that is another's, or cannot be read.
-pub fn fits(path: &Path) -> anyhow::Result<()> {
+/// A file that is another's, or cannot be read or written, or that would not load.
+pub fn fits(path: &Path, suite: &Suite, models: &[String]) -> anyhow::Result<()> {
+    let shown = path.display();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("`{shown}` cannot be written: there is no folder `{}`\nhint: make it first", folder.display());
+    }
     let before = read(path)?;
-    sections(&before).map(|_| ()).with_context(|| format!("`{}`", path.display()))
+    let covered = |category: &Category| suite.of(*category).next().is_some();
+    let row = |model: &String, category| Row { model: bare(model).to_owned(), category, right: 0, asked: 1 };
+    let rows = models.iter().flat_map(|model| {
+        Category::ALL.into_iter().filter(covered).map(move |category| row(model, category)).collect::<Vec<_>>()
+    });
+    let text = merged(&before, suite, &rows.collect::<Vec<_>>(), Timestamp::now());
+    text.and_then(|text| well_formed(&text)).with_context(|| format!("`{shown}`"))?;
+    let next = next(path);
+    let there = next.exists();
+    let tried = fs::OpenOptions::new().append(true).create(true).open(&next);
+    tried
+        .and_then(|_| if there { Ok(()) } else { fs::remove_file(&next) })
+        .with_context(|| format!("`{shown}` cannot be written"))
+}
+
+/// A model without the backend that it may be named with: a score belongs to the model, whoever served it.
+pub fn bare(model: &str) -> &str {
+    model.split('@').next().unwrap_or(model)
+}
+
+/// Where the file's next version is written.
+fn next(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.next", path.display()))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -128,7 +155,7 @@ pub fn append(path: &Path, suite: &Suite, rows: &[Row], at: Timestamp) -> anyhow
     let before = read(path)?;
     let text = merged(&before, suite, rows, at).with_context(|| format!("`{shown}` was left as it is"))?;
     well_formed(&text).with_context(|| format!("`{shown}` was left as it is"))?;
-    let next = PathBuf::from(format!("{}.next", path.display()));
+    let next = next(path);
     let mut file = fs::File::create(&next).with_context(|| format!("`{shown}` cannot be written"))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

@@ -5,6 +5,8 @@
 use anyhow::bail;
 use serde_json::Value;
 
+use super::keys;
+
 const KEYS: [&str; 13] = [
     "type",
     "const",
@@ -36,6 +38,7 @@ fn known(schema: &Value, depth: usize) -> anyhow::Result<()> {
     let Some(fields) = schema.as_object().filter(|_| depth < DEEPEST) else {
         bail!("a schema is a mapping, and not endless")
     };
+    keys::known(fields, &KEYS)?;
     for (key, value) in fields {
         match key.as_str() {
             "type" if !value.as_str().is_some_and(|name| TYPES.contains(&name)) => bail!("no type `{value}`"),
@@ -43,7 +46,6 @@ fn known(schema: &Value, depth: usize) -> anyhow::Result<()> {
                 value.as_object().into_iter().flatten().try_for_each(|(_, value)| known(value, depth + 1))?
             }
             "items" => known(value, depth + 1)?,
-            key if !KEYS.contains(&key) => bail!("`{key}` is not known here\nhint: known are {}", KEYS.join(", ")),
             _ => {}
         }
     }

@@ -11,13 +11,17 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::grade::Check;
+use super::{super::flags, grade::Check, keys};
 use crate::base::facts::Category;
 
 /// The largest suite, in bytes.
 const LONGEST: u64 = 64 << 20;
 /// The most questions of a suite.
 const MOST: usize = 100_000;
+/// Fields of a suite's head; `about` is for who reads it.
+const HEAD: [&str; 3] = ["suite", "version", "about"];
+/// Fields of a question.
+const FIELDS: [&str; 8] = ["id", "category", "prompt", "system", "messages", "params", "check", "about"];
 /// Fields of a request that are the run's own.
 const OURS: [&str; 5] = ["model", "messages", "stream", "n", "user"];
 
@@ -68,15 +72,16 @@ impl Suite {
     /// The same from its text; a fault comes with its line.
     fn parse(text: &str, stem: &str) -> Result<Self, (usize, anyhow::Error)> {
         let mut suite = Self { name: plain(stem), digest: digest(text), questions: Vec::new() };
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut headed) = (BTreeSet::new(), false);
         for (number, line) in (1..).zip(text.lines()) {
             if line.trim().is_empty() {
                 continue;
             }
             let fault = |error: anyhow::Error| (number, error);
             let row: Value = serde_json::from_str(line).map_err(|error| fault(anyhow::anyhow!("not JSON: {error}")))?;
-            if row.get("suite").is_some() && suite.questions.is_empty() {
+            if row.get("suite").is_some() && suite.questions.is_empty() && !headed {
                 suite.name = head(&row).map_err(fault)?;
+                headed = true;
                 continue;
             }
             let question = Question::read(&row, line).map_err(fault)?;
@@ -122,6 +127,7 @@ const EXAMPLE: &str =
     r#"write one a line, as in `{"id": "m1", "category": "math", "prompt": "6 × 7?", "check": {"number": "42"}}`"#;
 
 fn head(row: &Value) -> anyhow::Result<String> {
+    row.as_object().map_or(Ok(()), |fields| keys::known(fields, &HEAD))?;
     let (name, version) = (row["suite"].as_str(), row["version"].as_str().unwrap_or_default());
     let name = name.filter(|name| !name.is_empty()).context("`suite` is the suite's name")?;
     Ok(plain(&if version.is_empty() { name.to_owned() } else { format!("{name}-{version}") }))
@@ -139,20 +145,14 @@ fn digest(text: &str) -> String {
 
 impl Question {
     fn read(row: &Value, line: &str) -> anyhow::Result<Self> {
+        row.as_object().map_or(Ok(()), |fields| keys::known(fields, &FIELDS))?;
         let id = row["id"].as_str().filter(|id| !id.is_empty()).with_context(|| format!("no `id`\nhint: {EXAMPLE}"))?;
-        let category = row["category"].as_str().and_then(Category::parse).with_context(|| {
+        let category = row["category"].as_str().with_context(|| {
             let known: Vec<&str> = Category::ALL.iter().map(|category| category.as_str()).collect();
             format!("no `category`\nhint: it is one of {}", known.join(", "))
         })?;
-        let messages = match (&row["messages"], row["prompt"].as_str()) {
-            (Value::Array(messages), None) if !messages.is_empty() => Value::Array(messages.clone()),
-            (Value::Null, Some(prompt)) => {
-                let system = row["system"].as_str().map(|text| serde_json::json!({"role": "system", "content": text}));
-                let user = serde_json::json!({"role": "user", "content": prompt});
-                Value::Array(system.into_iter().chain([user]).collect())
-            }
-            _ => bail!("neither `prompt` nor `messages`, or both\nhint: {EXAMPLE}"),
-        };
+        let category = flags::category(category).map_err(anyhow::Error::msg)?;
+        let messages = messages(row)?;
         let params = row.get("params").map_or_else(|| Some(Map::new()), |params| params.as_object().cloned());
         let params = params.context("`params` is a mapping of fields, as in `{\"temperature\": 0}`")?;
         if let Some(ours) = OURS.iter().find(|key| params.contains_key(**key)) {
@@ -160,6 +160,25 @@ impl Question {
         }
         let check = Check::read(&row["check"]).with_context(|| format!("`check` of `{id}`"))?;
         Ok(Self { id: id.to_owned(), digest: digest(line.trim()), category, messages, params, check })
+    }
+}
+
+/// The messages of a question: its own, or its prompt.
+fn messages(row: &Value) -> anyhow::Result<Value> {
+    let message = |role: &str, content: &str| serde_json::json!({"role": role, "content": content});
+    match (&row["messages"], &row["prompt"], &row["system"]) {
+        (Value::Array(messages), Value::Null, Value::Null) if !messages.is_empty() => {
+            Ok(Value::Array(messages.clone()))
+        }
+        (Value::Null, Value::String(prompt), Value::Null) => Ok(Value::Array(vec![message("user", prompt)])),
+        (Value::Null, Value::String(prompt), Value::String(system)) => {
+            Ok(Value::Array(vec![message("system", system), message("user", prompt)]))
+        }
+        (Value::Null, Value::String(_), _) => bail!("`system` is a text"),
+        (Value::Array(_), Value::Null, system) if !system.is_null() => {
+            bail!("`system` beside `messages`\nhint: make it the first of the messages")
+        }
+        _ => bail!("neither `prompt` nor `messages`, or both\nhint: {EXAMPLE}"),
     }
 }
 
@@ -199,7 +218,24 @@ mod tests {
         for (line, told) in [
             ("{", "not JSON"),
             ("{}", "no `id`"),
-            (r#"{"id": "a", "category": "cooking", "prompt": "?"}"#, "no `category`"),
+            (r#"{"id": "a", "category": "cooking", "prompt": "?"}"#, "there is no category `cooking`"),
+            (r#"{"id": "a", "category": "maths", "prompt": "?"}"#, "did you mean `math`?"),
+            (
+                r#"{"id": "a", "categroy": "math", "prompt": "?"}"#,
+                "unknown field `categroy`\nhint: did you mean `category`?",
+            ),
+            (r#"{"id": "b", "category": "math", "prompt": "?", "parms": {}}"#, "did you mean `params`?"),
+            (r#"{"id": "b", "category": "math", "messages": [1], "system": "?"}"#, "`system` beside `messages`"),
+            (r#"{"id": "b", "category": "math", "prompt": "?", "check": {"nubmer": 1}}"#, "did you mean `number`?"),
+            (
+                r#"{"id": "b", "category": "math", "prompt": "?", "check": {"number": 1, "tolerence": 1}}"#,
+                "`check` of `b`: unknown field `tolerence`\nhint: did you mean `tolerance`?",
+            ),
+            (
+                r#"{"id": "b", "category": "math", "prompt": "?", "check": {"number": 1, "exact": "1"}}"#,
+                "both `exact` and `number`",
+            ),
+            (r#"{"suite": "again"}"#, "unknown field `suite`"),
             (r#"{"id": "b", "category": "code", "check": {"exact": "x"}}"#, "neither `prompt`"),
             (r#"{"id": "b", "category": "code", "prompt": "?", "check": {"guess": 1}}"#, "`check` of `b`"),
             (
@@ -212,5 +248,7 @@ mod tests {
             assert!(number == 2 && format!("{error:#}").contains(told), "{line}: {error:#}");
         }
         assert!(Suite::parse("", "x").is_err());
+        let (_, error) = Suite::parse("{\"suite\": \"x\", \"vresion\": \"1\"}", "x").unwrap_err();
+        assert!(error.to_string().contains("did you mean `version`?"), "{error}");
     }
 }
