@@ -24,7 +24,7 @@ use crate::{
     telemetry::record::{
         Line,
         evidence::{EvidenceLine, evidence},
-        read::{self, FindError, Found, Lost},
+        read::{self, FindError, Found, Missed},
     },
 };
 
@@ -34,7 +34,7 @@ pub struct Recorded {
     /// The request; `None` when nothing of it is there.
     pub answer: Option<DecisionAnswer>,
     /// What could not be read.
-    pub lost: Lost,
+    pub missed: Vec<Missed>,
 }
 
 /// What is recorded of a request in `folder`, its texts left out. Score rows and prices are read from the policies of
@@ -43,8 +43,8 @@ pub struct Recorded {
 /// # Errors
 /// [`FindError`].
 pub fn recorded(folder: &Path, id: &str, in_force: Option<&Policies>) -> Result<Recorded, FindError> {
-    let Found { line, lost } = read::find(folder, id)?;
-    let Some(line) = line else { return Ok(Recorded { answer: None, lost }) };
+    let Found { line, missed } = read::find(folder, id)?;
+    let Some(line) = line else { return Ok(Recorded { answer: None, missed }) };
     let evidence = match in_force.filter(|policies| policies.hash == line.policy) {
         Some(policies) => behind(policies, &line),
         None => {
@@ -53,8 +53,9 @@ pub fn recorded(folder: &Path, id: &str, in_force: Option<&Policies>) -> Result<
     };
     let shadow = line.shadow.clone().map(|id| read::find(folder, &id)).transpose()?.and_then(|found| found.line);
     let shadow = shadow.map(|line| Box::new(OutcomeLine::from(line)));
-    let damaged_bytes = lost.damaged;
-    Ok(Recorded { answer: Some(DecisionAnswer { shadow, damaged_bytes, ..DecisionAnswer::of(line, evidence) }), lost })
+    let damaged_bytes = missed.iter().map(Missed::damaged).sum();
+    let answer = DecisionAnswer { shadow, damaged_bytes, ..DecisionAnswer::of(line, evidence) };
+    Ok(Recorded { answer: Some(answer), missed })
 }
 
 fn behind(policies: &Policies, line: &Line) -> Vec<EvidenceLine> {
@@ -105,11 +106,12 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, headers: HeaderMap, Nam
     });
     match found.await {
         Ok(Ok(Recorded { answer: Some(answer), .. })) => Json(answer).into_response(),
-        Ok(Ok(Recorded { answer: None, lost })) => {
+        Ok(Ok(Recorded { answer: None, missed })) => {
             let mut message =
                 "no record of that request is kept here: it may be another gateway's, or too long ago".to_owned();
-            if lost.damaged > 0 {
-                message.push_str(&format!(", or among the {} bytes that are damaged", lost.damaged));
+            let damaged: u64 = missed.iter().map(Missed::damaged).sum();
+            if damaged > 0 {
+                message.push_str(&format!(", or among the {damaged} bytes that are damaged"));
             }
             error(StatusCode::NOT_FOUND, "unknown_request", &message)
         }
@@ -129,12 +131,12 @@ pub(super) async fn explain(State(admin): State<Arc<Admin>>, headers: HeaderMap,
     let answer = async {
         admin.authorise(&headers, Right::Read)?;
         let asked: ExplainRequest = body::json_of(body, LONGEST).await?;
-        let wanted = Wanted {
-            body: Bytes::from(asked.request.get().to_owned()),
-            route: asked.route,
-            team: asked.team,
-            at: asked.at,
-        };
+        let at = asked.at.as_deref().map(config::instant).transpose().map_err(|unfit| {
+            let message = format!("`at`: {}\nhint: {}", unfit.problem, unfit.hint);
+            Box::new(error(StatusCode::BAD_REQUEST, "invalid_request", &message))
+        })?;
+        let wanted =
+            Wanted { body: Bytes::from(asked.request.get().to_owned()), route: asked.route, team: asked.team, at };
         let gateway = Arc::clone(&admin.gateway);
         let explained = tokio::task::spawn_blocking(move || (gateway.explain(wanted), gateway.policies())).await;
         match explained {

@@ -9,6 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::explain::candidates_told;
 use crate::{
     base::{
         catalog::{Candidate, CandidateId},
@@ -21,6 +22,7 @@ use crate::{
     },
     policy::{Caller, Decision, Observations, Policies, Question, Seen},
     proxy::{self, Refusal},
+    telemetry::record::decided::DecidedLine,
 };
 
 /// What came of the tests.
@@ -229,15 +231,9 @@ fn table(case: &Case, decision: &Decision, refusal: Option<&Refusal>) -> String 
     if let Some(refusal) = refusal {
         let _ = write!(text, "\nthe client gets {}: {}", said(refusal), refusal.message.lines().next().unwrap_or(""));
     }
-    let rows = decision.explain();
-    let width = rows.iter().map(|row| row.candidate.len()).max().unwrap_or(0);
-    for row in rows {
-        let place = row.place.map_or_else(|| "-".to_owned(), |place| place.to_string());
-        let pays = row.break_even.map(|from| format!("its rent pays from {from}"));
-        let what = [row.rejection, row.terms, pays].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        let _ = write!(text, "\n{place:>3}  {:width$}  {what}", row.candidate);
-    }
-    text
+    text.push('\n');
+    candidates_told(&mut text, &DecidedLine::from(decision));
+    text.trim_end().to_owned()
 }
 
 /// What the tests have met.

@@ -290,7 +290,7 @@ fn weigh(candidate: &Arc<Candidate>, scale: &Scale<'_>) -> Result<Ranked, Reject
 /// What is compared, the least first. A candidate without a price comes after those whose cost is known, wherever
 /// cost is what decides: unknown is never counted as nothing.
 fn key(ranked: &Ranked, order: Ordering) -> [i64; 4] {
-    let unpriced = i64::from(ranked.price.is_none() && ranked.candidate.backend.rent.is_none());
+    let unpriced = i64::from(ranked.is_unpriced());
     let cost = ranked.terms.marginal.nanousd();
     let wrong = -i64::from(ranked.terms.right_ppm);
     let ms = i64::try_from(ranked.terms.expected_ms).unwrap_or(i64::MAX);

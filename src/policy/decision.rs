@@ -103,9 +103,12 @@ impl Ranked {
         let input = if self.stake.counted { self.stake.input } else { self.terms.input_tokens };
         input.saturating_add(output)
     }
-}
 
-impl Ranked {
+    /// Whether nobody knows what it costs. Servers that are rented need no price: their rent is paid anyway.
+    pub fn is_unpriced(&self) -> bool {
+        self.price.is_none() && self.candidate.backend.rent.is_none()
+    }
+
     /// Prompt and completion tokens that a request for so many answers is expected to use.
     pub fn expected_tokens(&self, answers: u64) -> u64 {
         self.terms.input_tokens.saturating_add(self.terms.output_tokens.saturating_mul(answers.max(1)))

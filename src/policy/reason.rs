@@ -1,4 +1,4 @@
-//! A decision in words: the one line of `x-turnpike-reason`, and the rows of a table.
+//! A decision in words: the one line of `x-turnpike-reason`.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -6,25 +6,13 @@ use super::{
     Decision, Ordering, Prefer, Ranked, Unavailable,
     decision::{Percent, Seconds},
 };
-use crate::base::{catalog::Candidate, money::Money};
+use crate::base::money::Money;
 
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 200;
 
-/// One candidate in the table of `explain`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Its place, from 1; `None` for a rejected one.
-    pub place: Option<usize>,
-    /// `model@backend`.
-    pub candidate: String,
-    /// The terms, where they were worked out.
-    pub terms: Option<String>,
-    /// Why it was rejected.
-    pub rejection: Option<String>,
-    /// For rented servers: from how many tokens an hour on they cost no more than whom.
-    pub break_even: Option<String>,
-}
+/// What is said of a candidate that would have to come later for want of a price, whatever its other terms.
+const UNPRICED: &str = "set back: its price is not known";
 
 impl Decision {
     /// The one line of `x-turnpike-reason`, ASCII, at most 200 bytes:
@@ -46,30 +34,6 @@ impl Decision {
             text.insert_str(0, &format!("answer capped at {} tokens for its budget; ", winner.max_output));
         }
         header_safe(&text)
-    }
-
-    /// Every candidate with its terms or its rejection, the best first.
-    pub fn explain(&self) -> Vec<Row> {
-        let ranked = self.ranked.iter().enumerate().map(|(place, ranked)| Row {
-            place: Some(place + 1),
-            candidate: ranked.candidate.label(),
-            terms: Some(ranked.terms.to_string()),
-            rejection: None,
-            break_even: self.break_even_of(&ranked.candidate),
-        });
-        let rejected = self.rejected.iter().map(|rejected| Row {
-            place: None,
-            candidate: rejected.candidate.label(),
-            terms: rejected.terms.map(|terms| terms.to_string()),
-            rejection: Some(rejected.why.to_string()),
-            break_even: self.break_even_of(&rejected.candidate),
-        });
-        ranked.chain(rejected).collect()
-    }
-
-    fn break_even_of(&self, candidate: &Candidate) -> Option<String> {
-        let found = self.break_even.iter().find(|found| found.candidate.id == candidate.id)?;
-        Some(format!("{} tokens an hour, against {}", found.tokens_per_hour, found.against.label()))
     }
 
     fn write_verdict(&self, text: &mut String) {
@@ -105,8 +69,8 @@ impl Decision {
         let (won, lost) = (&winner.terms, &second.terms);
         let _ = match self.order {
             Ordering::Listed => write!(text, "next"),
-            Ordering::Prefer(Prefer::Cheapest) if second.price.is_none() && second.candidate.backend.rent.is_none() => {
-                write!(text, "at an unknown price")
+            Ordering::Prefer(Prefer::Cheapest | Prefer::Worth { .. }) if second.is_unpriced() => {
+                write!(text, "{}", if winner.is_unpriced() { "at an unknown price, too" } else { UNPRICED })
             }
             Ordering::Prefer(Prefer::Cheapest) => write!(text, "{} USD", signed(lost.marginal - won.marginal)),
             Ordering::Prefer(Prefer::Fastest) => {

@@ -1,8 +1,5 @@
 //! The terms of a candidate's value, each in money or to be read beside it.
 
-use std::{fmt, time::Duration};
-
-use super::decision::{Percent, Seconds};
 use crate::base::{money::Money, tier::Tier};
 
 /// The terms of a candidate's value; every one is in money or can be read beside it.
@@ -32,44 +29,4 @@ pub struct Terms {
     /// The value, in nano-USD: what the ranked are sorted by under `prefer: {right_answer, second}`, and what
     /// `balanced` would make of the candidate under any other preference.
     pub value: Money,
-}
-
-/// ` (640 cached)`, or nothing.
-struct Cached(u64);
-
-impl fmt::Display for Cached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 > 0 { write!(f, " ({} cached)", self.0) } else { Ok(()) }
-    }
-}
-
-/// ` (0.0001 USD more if sent there)` where that is not the cost, or nothing.
-struct Marginal<'a>(&'a Terms);
-
-impl fmt::Display for Marginal<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Terms { cost, marginal, .. } = self.0;
-        if cost == marginal { Ok(()) } else { write!(f, " ({marginal} USD more if sent there)") }
-    }
-}
-
-impl fmt::Display for Terms {
-    /// One line: `right 71.2% (at least 68.0%, 14 rows), 2.41 s, 1210+380 tokens (640 cached), cost 0.0031 USD, value
-    /// 0.0110 USD`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = Seconds(Duration::from_millis(self.expected_ms));
-        write!(
-            f,
-            "right {} (at least {}, {} rows), {time}, {}+{} tokens{}, cost {} USD{}, value {} USD",
-            Percent(self.right_ppm),
-            Percent(self.right_low_ppm),
-            self.score_rows,
-            self.input_tokens,
-            self.output_tokens,
-            Cached(self.cached_tokens),
-            self.cost,
-            Marginal(self),
-            self.value
-        )
-    }
 }

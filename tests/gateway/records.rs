@@ -96,6 +96,11 @@ async fn live_dry_and_recorded_decisions_have_the_same_numbers() {
     assert_eq!(by_command["decisions"][0]["decided"], *decided);
     assert_eq!(dry["evidence"], recorded["evidence"]);
     assert_eq!(live.header("x-turnpike-reason"), recorded["reason"].as_str().unwrap());
+    let asked = json!({"request": ask(), "team": "paid", "at": "foo"});
+    let wrong = ops.post("/api/v1/explain", &asked).await;
+    let message = wrong.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(wrong.status, 400, "{message}");
+    assert!(message.starts_with("`at`: ") && message.contains("\nhint: ") && message.contains("2025-02-"), "{message}");
     // The command reads the same from the files.
     let from_files = gateway.site().run(&["why", &id, "--json"]).json();
     assert_eq!(from_files, recorded);

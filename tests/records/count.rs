@@ -213,9 +213,9 @@ impl Request<'_> {
             let known: Vec<&Value> = attempts.filter(|it| name(&it["candidate"]) == winner.label).collect();
             let served = Some(winner.label.clone());
             let Some(last) = known.last() else {
-                let output = self.expected(&winner);
-                let whole = winner.rates.cost(winner.input, winner.cached, output);
-                let of_answer = whole - winner.rates.cost(winner.input, winner.cached, 0);
+                let [input, cached, output] = self.expected(&winner);
+                let whole = winner.rates.cost(input, cached, output);
+                let of_answer = whole - winner.rates.cost(input, cached, 0);
                 return End { served, refused: String::new(), cost: cost + whole, estimated_output: Some(of_answer) };
             };
             cost += known.iter().map(|attempt| paid(attempt, winner.rates)).sum::<i128>();
@@ -230,15 +230,16 @@ impl Request<'_> {
         }
     }
 
-    /// Its expected length, scaled as the known answer strayed from its own.
-    fn expected(&self, winner: &Able) -> i128 {
+    /// Its expected prompt, cached part and answer, each scaled as the known bill strayed from what was expected of its own.
+    fn expected(&self, winner: &Able) -> [i128; 3] {
         let answered = array(&self.line["attempts"]).iter().rfind(|attempt| attempt["outcome"] == "ok");
-        let Some(answered) = answered else { return winner.output.max(1) };
+        let Some(answered) = answered else { return [winner.input, winner.cached, winner.output.max(1)] };
         let made = &self.line["decisions"][usize::try_from(number(&answered["decision"])).unwrap()];
         let mut ranked = array(&made["decided"]["ranked"]).iter();
-        let of = ranked.find(|ranked| ranked["candidate"] == answered["candidate"]).unwrap();
-        let scaled = winner.output.max(1) * number(&answered["output"]) / number(&of["terms"]["output"]).max(1);
-        scaled.clamp(1, winner.cap)
+        let of = &ranked.find(|ranked| ranked["candidate"] == answered["candidate"]).unwrap()["terms"];
+        let strayed = |what: i128, part: &str| what * number(&answered[part]) / number(&of[part]).max(1);
+        let output = strayed(winner.output.max(1), "output").clamp(1, winner.cap);
+        [strayed(winner.input, "input"), strayed(winner.cached, "input"), output]
     }
 
     /// Who is able, the best first, at the new prices and in the new order, without those that failed.

@@ -153,7 +153,7 @@ fn why_says_what_it_could_not_read_whether_it_found_the_request_or_not() {
     let (found, told) = why(folder.path(), &parts[0].0[3]);
     assert!(found && !told.contains("damaged"), "it is before the damage: {told}");
     let (found, told) = why(folder.path(), &parts[2].0[3]);
-    assert!(found && told.contains("warning: ") && told.contains("bytes amid the files are damaged"), "{told}");
+    assert!(found && told.contains("warning: ") && told.contains("bytes are damaged"), "{told}");
     let (found, told) = why(folder.path(), &parts[1].0[19]);
     assert!(!found, "{told}");
     for part in ["as far as they can be read", "are damaged", "were cut off", "hint: "] {

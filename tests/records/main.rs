@@ -14,6 +14,7 @@
 
 mod again;
 mod count;
+mod faults;
 mod fences;
 mod files;
 mod page;

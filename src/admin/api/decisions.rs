@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -27,9 +26,9 @@ pub struct ExplainRequest {
     /// Who pays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
-    /// The moment; absent = now.
+    /// The moment, as `explain --at` takes it; absent = now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Timestamp>,
+    pub at: Option<String>,
 }
 
 /// A request with its decisions: of one that was served, of one that is only asked about, of one from a file.

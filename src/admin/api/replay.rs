@@ -27,7 +27,7 @@ pub struct ReplayAnswer {
     pub old: SideLine,
     /// The new side.
     pub new: SideLine,
-    /// New cost less old, in nano-USD.
+    /// New cost less old, in nano-USD, of the requests whose cost is known on both sides.
     pub difference_nanousd: i64,
     /// What the replay does not follow, in words.
     #[serde(default)]
@@ -38,7 +38,7 @@ pub struct ReplayAnswer {
     pub moves: Vec<MoveLine>,
     /// The ten requests whose cost changed most.
     pub changed_most: Vec<ChangeLine>,
-    /// Cost by hour, `[old, new]`, in nano-USD.
+    /// Cost by hour, `[old, new]`, in nano-USD, of the requests whose cost is known on both sides.
     pub hours: BTreeMap<Timestamp, [i64; 2]>,
     /// Shadows among the records: no client asked for them, so they are left out.
     #[serde(default)]
@@ -47,7 +47,10 @@ pub struct ReplayAnswer {
     pub unreadable_lines: u64,
     /// Bytes that are damaged.
     pub lost_bytes: u64,
-    /// Bytes at the end of files that no frame closes: what is whole of them was read.
+    /// Files that are damaged, with how many bytes of each.
+    #[serde(default)]
+    pub damaged_files: BTreeMap<String, u64>,
+    /// Bytes at the end of the newest files that no frame closes: what is whole of them was read.
     pub open_bytes: u64,
 }
 
@@ -60,8 +63,14 @@ pub struct SideLine {
     pub known: u64,
     /// Of these, such that their answer had to be estimated.
     pub estimated: u64,
-    /// Cost of all requests, in nano-USD.
+    /// Cost of all requests, in nano-USD, without those attempts whose price is not known.
     pub cost_nanousd: i64,
+    /// Requests whose cost is not known, because one who served or tried them has no price.
+    #[serde(default)]
+    pub unpriced: u64,
+    /// Of these, how many each candidate without a price had a hand in.
+    #[serde(default)]
+    pub unpriced_by_candidate: BTreeMap<Label, u64>,
     /// The part of it that is estimated.
     pub estimated_nanousd: i64,
     /// Within which the cost is with 80 % probability; both the cost itself where nothing is estimated.
@@ -122,8 +131,11 @@ pub struct MoveLine {
     pub to: Option<Label>,
     /// How many.
     pub requests: u64,
-    /// What that changes in all, in nano-USD.
+    /// What that changes in all, in nano-USD, as far as costs are known.
     pub difference_nanousd: i64,
+    /// How many of them have a cost that is not known on one side or the other.
+    #[serde(default)]
+    pub unpriced: u64,
 }
 
 /// A request that changed.

@@ -35,7 +35,10 @@ use crate::{
         tls,
     },
     proxy::{Bounds, Gateway, Settings},
-    telemetry::{self, record::keep::Keeper},
+    telemetry::{
+        self,
+        record::{keep::Keeper, read},
+    },
 };
 
 /// Arguments of `demo`.
@@ -170,14 +173,20 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
     run::until_signalled(doors, Arc::new(state)).await
 }
 
+/// The folder of policies beside the records that a replay may try.
+const CHEAPEST: &str = "cheapest";
+
 /// Keeps records in the system's folder for temporary files, in one of the demo's own that others cannot look into.
 fn record(gateway: &Gateway, loaded: &Loaded, port: u16) -> Option<PathBuf> {
     let folder = std::env::temp_dir().join(format!("turnpike-demo-{port}"));
     let config = RecordsConfig { keep_bytes: 256 << 20, ..RecordsConfig::default() };
-    let keeper = own(&folder).and_then(|()| Keeper::start(&folder, config, gateway.metrics.records()));
+    let keeper = own(&folder)
+        .and_then(|()| empty(&folder))
+        .and_then(|()| Keeper::start(&folder, config, gateway.metrics.records()));
     let kept = keeper.and_then(|keeper| {
         gateway.record_with(keeper);
-        config::keep_recorded(&folder, loaded)
+        config::keep_recorded(&folder, loaded)?;
+        suggest(&folder, loaded)
     });
     match kept {
         Ok(()) => Some(folder),
@@ -199,14 +208,31 @@ fn own(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Takes out what an earlier demo on this port recorded: its traffic was another.
+fn empty(folder: &Path) -> io::Result<()> {
+    read::files_in(folder)?.into_iter().try_for_each(fs::remove_file)
+}
+
+/// Puts policies beside the records that would have chosen otherwise, for a replay to try: all routes take the cheapest.
+fn suggest(folder: &Path, loaded: &Loaded) -> io::Result<()> {
+    let folder = folder.join(CHEAPEST);
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    loaded.texts.iter().try_for_each(|(path, text)| {
+        let text = ["balanced", "fastest", "best"]
+            .iter()
+            .fold(text.clone(), |text, preference| text.replace(&format!("prefer: {preference}"), "prefer: cheapest"));
+        fs::write(folder.join(path), text)
+    })
+}
+
 fn records_told(folder: &Path) -> String {
     let folder = folder.display();
-    let tomorrow = jiff::Zoned::now().date().tomorrow().unwrap_or(jiff::civil::Date::MAX);
     format!(
-        "What was decided, and why (the id is `x-request-id`); and what other prices would have made of the traffic:\n\
+        "What was decided, and why (the id is `x-request-id`); and what the traffic would have come to if every route took \
+         the cheapest:\n\
          \n\
          \x20 turnpike why ID --records {folder}\n\
-         \x20 turnpike replay --prices-at {tomorrow} {folder}\n"
+         \x20 turnpike replay --policies {folder}/{CHEAPEST} {folder}\n"
     )
 }
 
@@ -233,4 +259,31 @@ fn welcome(args: &Args) -> String {
          Numbers: http://127.0.0.1:{admin}/metrics        End: ctrl-c\n",
         vendors_list = VENDORS.iter().map(|vendor| vendor.name).collect::<Vec<_>>().join(", "),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_begins_without_the_records_of_an_earlier_one_and_beside_policies_that_choose_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let earlier = folder.path().join("20260101T000000.000Z.jsonl.zst");
+        fs::write(&earlier, "traffic of then").unwrap();
+        empty(folder.path()).unwrap();
+        assert!(!earlier.exists());
+        for at in [None, Some("2025-02-15T00:00:00Z".parse().unwrap())] {
+            let loaded = policies(18_081, at).unwrap();
+            suggest(folder.path(), &loaded).unwrap();
+            let text = fs::read_to_string(folder.path().join(CHEAPEST).join("routes.yaml")).unwrap();
+            assert!(text.contains("prefer: cheapest") && text.matches("prefer: ").count() > 3, "{text}");
+            assert!(
+                ["balanced", "best", "fastest"].iter().all(|word| !text.contains(&format!("prefer: {word}"))),
+                "{text}"
+            );
+            let other = config::load_to_try(&folder.path().join(CHEAPEST), None);
+            let other = other.unwrap_or_else(|faults| panic!("{faults}"));
+            assert_ne!(other.policies.hash, loaded.policies.hash);
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 mod table;
 
+pub(super) use self::table::candidates_told;
+
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
@@ -18,7 +20,7 @@ use super::{
     books::configuration,
     flags::{self, BadUsage},
     policies,
-    records::{lost_told, records_folder},
+    records::{missed_told, records_folder},
     remote::{Remote, Server},
 };
 use crate::{
@@ -28,7 +30,7 @@ use crate::{
     },
     config,
     proxy::explain::Wanted,
-    telemetry::record::read::{self, Lost},
+    telemetry::record::read::{self, Missed},
 };
 
 /// The longest request that is read.
@@ -89,7 +91,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(address) => {
             let remote = Remote::new(address, args.server.token_file.as_deref())?;
             let request = RawValue::from_string(request).context("the request is not JSON")?;
-            let asked = ExplainRequest { request, route: args.route, team: args.team, at };
+            let asked = ExplainRequest { request, route: args.route, team: args.team, at: at.map(|at| at.to_string()) };
             remote.ask(Method::POST, "/api/v1/explain", Some(&asked))?
         }
         None => {
@@ -165,9 +167,10 @@ fn from_files(folder: &Path, args: &WhyArgs) -> anyhow::Result<DecisionAnswer> {
         std::thread::sleep(WRITTEN_AFTER);
         found = decisions::recorded(folder, &args.id, None)?;
     }
-    let Some(mut answer) = found.answer else { bail!("{}", not_found(folder, found.lost)) };
-    if found.lost.damaged > 0 {
-        anstream::eprintln!("warning: {}", lost_told(folder, found.lost));
+    let Some(mut answer) = found.answer else { bail!("{}", not_found(folder, &found.missed)) };
+    found.missed.retain(|missed| missed.damaged() > 0);
+    if !found.missed.is_empty() {
+        anstream::eprintln!("warning: {}", missed_told(&found.missed));
     }
     if args.content {
         answer.texts = read::find(folder, &args.id)?.line.and_then(|line| line.texts);
@@ -180,13 +183,13 @@ fn from_files(folder: &Path, args: &WhyArgs) -> anyhow::Result<DecisionAnswer> {
     Ok(answer)
 }
 
-fn not_found(folder: &Path, lost: Lost) -> String {
+fn not_found(folder: &Path, missed: &[Missed]) -> String {
     let hint = "it may be another gateway's, or have been refused before anything was decided, or be too long ago";
     let told = format!("no record of that request is in `{}`", folder.display());
-    if lost == Lost::default() {
+    if missed.is_empty() {
         return format!("{told}\nhint: {hint}");
     }
-    format!("{told}, as far as they can be read: {}\nhint: {hint}", lost_told(folder, lost))
+    format!("{told}, as far as they can be read: {}\nhint: {hint}", missed_told(missed))
 }
 
 fn print(answer: &DecisionAnswer, json: bool) -> anyhow::Result<ExitCode> {

@@ -136,7 +136,12 @@ fn decision_told(text: &mut String, decision: &DecisionLine, policy: &str) {
     for (arm, why) in &decided.withdrawn {
         let _ = writeln!(text, "withdrawn arm {arm}: {}", shown(why));
     }
-    let _ = writeln!(text, "{}", candidates(decided));
+    candidates_told(text, decided);
+}
+
+/// Every candidate with its terms or the number that failed, and from which load on the rented ones pay.
+pub(in crate::cli) fn candidates_told(text: &mut String, decided: &DecidedLine) {
+    candidates(decided).lines().for_each(|line| text.push_str(&format!("{}\n", line.trim_end())));
     for found in &decided.break_even {
         let (rented, sold, tokens) = (&found.candidate, &found.against, found.tokens_per_hour);
         let _ = writeln!(text, "the rent of {rented} pays from {tokens} tokens an hour on, against {sold}");
@@ -226,7 +231,12 @@ fn terms(terms: &TermsLine, priced: bool, prefer: PreferLine) -> [String; 7] {
             None if priced => usd(Money::from_nanousd(terms.cost_nanousd)),
             None => "?".to_owned(),
         },
-        usd(Money::from_nanousd(terms.value_nanousd)),
+        // A value without a cost would be too good.
+        if priced || terms.marginal_nanousd.is_some() {
+            usd(Money::from_nanousd(terms.value_nanousd))
+        } else {
+            "?".to_owned()
+        },
     ]
 }
 

@@ -1,8 +1,10 @@
 //! Recorded requests in order: one thread reads and decompresses, one parses, and the caller decides.
 
 use std::{
+    collections::HashSet,
     io::{self, IsTerminal, Write},
     ops::ControlFlow,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -11,7 +13,7 @@ use std::{
 
 use crate::telemetry::record::{
     Line, SCHEMA,
-    read::{Lost, each_chunk, files_in},
+    read::{Missed, each_chunk, files_in},
 };
 
 /// How many batches may wait between two threads: some megabytes.
@@ -22,26 +24,42 @@ const MOVES_EVERY: Duration = Duration::from_millis(100);
 const WHAT_RECORDS_ARE: &str = "name a folder of records, or files of them (`.jsonl.zst`)";
 
 /// What was not shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Passed {
     /// Lines that are no records, or of a later schema.
     pub(in crate::cli) unreadable: u64,
-    /// Bytes that are damaged.
-    pub(in crate::cli) lost_bytes: u64,
-    /// Bytes at the end of files that no frame closes.
-    pub(in crate::cli) open_bytes: u64,
+    /// Files of which something could not be read.
+    pub(in crate::cli) missed: Vec<Missed>,
 }
 
-/// The files behind what was named: folders stand for their files.
+impl Passed {
+    /// Bytes that are damaged.
+    pub(in crate::cli) fn lost_bytes(&self) -> u64 {
+        self.missed.iter().map(Missed::damaged).sum()
+    }
+
+    /// Bytes at the end of the newest files that no frame closes.
+    pub(in crate::cli) fn open_bytes(&self) -> u64 {
+        self.missed.iter().map(Missed::open).sum()
+    }
+}
+
+/// The files behind what was named: folders stand for their files. A file that is named twice, also by a link or by its
+/// folder, counts once.
 ///
 /// # Errors
 /// What cannot be read.
 pub(in crate::cli) fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+    let (mut files, mut known) = (Vec::new(), HashSet::new());
     for path in named {
         let found = if path.is_dir() { files_in(path) } else { path.metadata().map(|_| vec![path.clone()]) };
         let unread = |error| anyhow::anyhow!("`{}` cannot be read: {error}\nhint: {WHAT_RECORDS_ARE}", path.display());
-        files.extend(found.map_err(unread)?);
+        for file in found.map_err(unread)? {
+            let meta = file.metadata().map_err(unread)?;
+            if known.insert((meta.dev(), meta.ino())) {
+                files.push(file);
+            }
+        }
     }
     if files.is_empty() {
         anyhow::bail!("there are no records\nhint: {WHAT_RECORDS_ARE}");
@@ -80,8 +98,7 @@ pub(in crate::cli) fn each(files: &[PathBuf], mut show: impl FnMut(&Line)) -> an
         bar.end();
         passed.unreadable = parsing.join().unwrap_or(0);
         let read = reading.join().map_err(|_| anyhow::anyhow!("the files could not be read to their end"))?;
-        let lost = read.map_err(|(path, error)| anyhow::anyhow!("`{}`: {error}", path.display()))?;
-        (passed.lost_bytes, passed.open_bytes) = (lost.damaged, lost.torn);
+        passed.missed = read.map_err(|(path, error)| anyhow::anyhow!("`{}`: {error}", path.display()))?;
         Ok(passed)
     })
 }
@@ -102,8 +119,8 @@ pub(in crate::cli) fn last(path: &Path) -> anyhow::Result<Option<Line>> {
     Ok(serde_json::from_slice(&last).ok())
 }
 
-fn read<'a>(files: &'a [PathBuf], chunks: &SyncSender<Chunk>) -> Result<Lost, (&'a Path, io::Error)> {
-    let mut all = Lost::default();
+fn read<'a>(files: &'a [PathBuf], chunks: &SyncSender<Chunk>) -> Result<Vec<Missed>, (&'a Path, io::Error)> {
+    let mut all = Vec::new();
     for path in files {
         let mut before = 0;
         let lost = each_chunk(path, |text, so_far| {
@@ -112,8 +129,7 @@ fn read<'a>(files: &'a [PathBuf], chunks: &SyncSender<Chunk>) -> Result<Lost, (&
             if chunks.send(chunk).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         let lost = lost.map_err(|error| (path.as_path(), error))?;
-        all.torn += lost.torn;
-        all.damaged += lost.damaged;
+        all.extend(Missed::of(path, lost));
     }
     Ok(all)
 }

@@ -2,13 +2,14 @@
 //!
 //! As long as decisions have the recorded winner, the record is followed: what was tried, used and waited for is known,
 //! and only prices may differ. From the first other winner on, what the record knows of a candidate still counts (it
-//! failed on this request, or answered with so many tokens); of one that was not asked, the expected answer is taken,
-//! scaled by how the known answer's length differed from what was expected of it.
+//! failed on this request, or answered with so many tokens); of one that was not asked, the expected prompt and answer are
+//! taken, each scaled by how the bill of the known answer differed from what was expected of whoever gave it. What somebody
+//! without a price uses costs nobody knows what: it is left out of the sums, and told.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    fate::{Estimate, Fate, times, why},
+    fate::{Estimate, Fate, times, uses_tokens, why},
     fences::{Around, Before, Fences, Short, Spent, still_exhausted, was_refused},
 };
 use crate::{
@@ -58,10 +59,12 @@ impl<'p> Side<'p> {
             around,
             before,
             spent: Vec::with_capacity(line.attempts.len().max(1)),
+            unpriced: Vec::new(),
             ms: 0,
         };
         let fate = course.run();
-        let Course { again, around, spent, .. } = course;
+        let Course { again, around, spent, unpriced, .. } = course;
+        let fate = Fate { unpriced, ..fate };
         self.fences.spent(&again, &around, &spent);
         fate
     }
@@ -74,6 +77,8 @@ struct Course<'b, 'a> {
     around: Around,
     before: Option<&'b Before>,
     spent: Vec<Spent>,
+    /// Who used tokens at a price that is not known.
+    unpriced: Vec<Label>,
     ms: u64,
 }
 
@@ -270,38 +275,53 @@ impl Course<'_, '_> {
     /// Takes in what a known attempt cost and took.
     fn pay(&mut self, ranked: &Ranked, attempt: &AttemptLine) {
         self.ms += attempt.total_ms;
-        let thinking = value::thinks(&ranked.candidate.model, self.again.facts());
-        let price = ranked.price.as_ref();
-        let money = price.map_or(Money::ZERO, |price| price.charge(&attempt.usage(), thinking).money);
+        let money = if uses_tokens(attempt) { self.charge(ranked, &attempt.usage()) } else { Money::ZERO };
         let used = Demand { money, tokens: attempt.input.saturating_add(attempt.output) };
         self.spent.push(Spent { by: ranked.candidate.id, used });
+    }
+
+    /// What that use costs; where no price is known, nothing, and that is noted. Servers that are rented need none: their
+    /// rent is paid anyway.
+    fn charge(&mut self, ranked: &Ranked, usage: &Usage) -> Money {
+        if let Some(price) = &ranked.price {
+            return price.charge(usage, value::thinks(&ranked.candidate.model, self.again.facts())).money;
+        }
+        let label = Label::of(&ranked.candidate);
+        if ranked.is_unpriced() && !self.unpriced.contains(&label) {
+            self.unpriced.push(label);
+        }
+        Money::ZERO
     }
 
     /// What is expected of a candidate that was not asked.
     fn estimate(&mut self, winner: &Ranked) -> Fate {
         let terms = &winner.terms;
         let expected = terms.output_tokens.max(1);
-        let output = self.known_ratio().map_or(expected, |(known, of)| {
-            let scaled = u128::from(expected) * u128::from(known) / u128::from(of.max(1));
-            u64::try_from(scaled).unwrap_or(u64::MAX).clamp(1, winner.max_output.max(1))
+        let known = self.known();
+        let output = known.as_ref().map_or(expected, |known| {
+            scaled(expected, known.output, known.of_output).clamp(1, winner.max_output.max(1))
         });
+        // A bill that says nothing of the prompt is no measure of it.
+        let prompt = |tokens: u64| match &known {
+            Some(known) if known.input > 0 => scaled(tokens, known.input, known.of_input),
+            Some(_) | None => tokens,
+        };
+        let (input, cached_input) = (prompt(terms.input_tokens), prompt(terms.cached_tokens));
         let usage = |output: u64| Usage {
-            input: terms.input_tokens,
-            cached_input: terms.cached_tokens,
+            input,
+            cached_input,
             output: output.saturating_mul(self.answers()),
             tier: if terms.tier == Tier::Unknown { Tier::Standard } else { terms.tier },
             estimated: true,
             ..Usage::default()
         };
-        let thinking = value::thinks(&winner.candidate.model, self.again.facts());
-        let charge =
-            |usage: &Usage| winner.price.as_ref().map_or(0, |price| price.charge(usage, thinking).money.nanousd());
-        let (whole, without) = (charge(&usage(output)), charge(&usage(0)));
+        let (whole, prompt_alone) = (usage(output), usage(0));
+        let [whole, without] = [whole, prompt_alone].map(|usage| self.charge(winner, &usage).nanousd());
         let first = value::first_token(&winner.candidate, &winner.seen);
         let writing = Duration::from_millis(terms.expected_ms).saturating_sub(first).as_millis();
         let writing = writing * u128::from(output) / u128::from(expected);
         let (first_ms, writing_ms) = (millis(first.as_millis()), millis(writing));
-        let tokens = terms.input_tokens.saturating_add(output.saturating_mul(self.answers()));
+        let tokens = input.saturating_add(output.saturating_mul(self.answers()));
         let used = Demand { money: Money::from_nanousd(whole), tokens };
         self.spent.push(Spent { by: winner.candidate.id, used });
         Fate {
@@ -315,19 +335,38 @@ impl Course<'_, '_> {
         }
     }
 
-    /// Tokens of the recorded answer, and how many had been expected of whoever gave it.
-    fn known_ratio(&self) -> Option<(u64, u64)> {
+    /// What the bill of the recorded answer says, and what had been expected of whoever gave it.
+    fn known(&self) -> Option<Known> {
         let line = self.again.line;
         let served = line.served.as_ref()?;
         let answered = line.attempts.iter().rfind(|attempt| attempt.is_ok() && !attempt.estimated)?;
         let decision = line.decisions.get(answered.decision as usize)?;
         let ranked = decision.decided.ranked.iter().find(|ranked| ranked.candidate == *served)?;
-        Some((answered.output / self.answers(), ranked.terms.output))
+        Some(Known {
+            input: answered.input,
+            of_input: ranked.terms.input,
+            output: answered.output / self.answers(),
+            of_output: ranked.terms.output,
+        })
     }
 
     fn answers(&self) -> u64 {
         self.again.facts().answers.max(1)
     }
+}
+
+/// Tokens that were billed, and those that had been expected.
+struct Known {
+    input: u64,
+    of_input: u64,
+    output: u64,
+    of_output: u64,
+}
+
+/// `tokens`, as far off as `known` is from what was expected.
+fn scaled(tokens: u64, known: u64, expected: u64) -> u64 {
+    let scaled = u128::from(tokens) * u128::from(known) / u128::from(expected.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
 /// What the fences say of an attempt.

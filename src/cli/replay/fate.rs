@@ -3,7 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::telemetry::record::{Line, line::Label};
+use crate::{
+    base::usage::Usage,
+    policy::Policies,
+    telemetry::record::{
+        Line,
+        line::{AttemptLine, Label},
+    },
+};
 
 /// What became of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,8 +19,10 @@ pub(super) struct Fate {
     pub(super) served: Option<Label>,
     /// Why nobody did; empty when somebody did.
     pub(super) refused: Arc<str>,
-    /// What it cost.
+    /// What it cost, without what those of `unpriced` did.
     pub(super) cost_nanousd: i64,
+    /// Who used tokens at a price that is not known.
+    pub(super) unpriced: Vec<Label>,
     /// What was not recorded and had to be estimated.
     pub(super) estimate: Option<Estimate>,
     /// The chance of a right answer.
@@ -34,8 +43,8 @@ pub(super) struct Estimate {
 }
 
 impl Fate {
-    /// As it is recorded.
-    pub(super) fn recorded(line: &Line) -> Self {
+    /// As it is recorded. `before`: the policies that it was recorded under, where they are known.
+    pub(super) fn recorded(line: &Line, before: Option<&Policies>) -> Self {
         let mut all = line.decisions.iter().rev().flat_map(|decision| &decision.decided.ranked);
         let ranked = |label: &Label| all.find(|ranked| ranked.candidate == *label);
         let served = line.served.clone();
@@ -45,6 +54,7 @@ impl Fate {
         Self {
             refused: if served.is_none() { why(line) } else { "".into() },
             cost_nanousd: line.cost_nanousd,
+            unpriced: unpriced(line, before),
             estimate: None,
             right_ppm: terms.map_or(0, |terms| terms.right_ppm),
             first_token_ms,
@@ -58,6 +68,29 @@ impl Fate {
     pub(super) fn nobody(why: &str, cost_nanousd: i64) -> Self {
         Self { refused: why.into(), cost_nanousd, ..Self::default() }
     }
+}
+
+/// Whom no price was known of when they used tokens. Servers that are rented need none: their rent is paid anyway.
+fn unpriced(line: &Line, before: Option<&Policies>) -> Vec<Label> {
+    let rented = |label: &Label| {
+        let mut all = before.into_iter().flat_map(|policies| &policies.candidates);
+        all.any(|candidate| candidate.backend.rent.is_some() && label.is(candidate))
+    };
+    let mut found = Vec::new();
+    for attempt in &line.attempts {
+        let label = &attempt.candidate;
+        // What is charged is told as the vendor bills it, be it nothing.
+        if attempt.native.is_empty() && uses_tokens(attempt) && !found.contains(label) && !rented(label) {
+            found.push(label.clone());
+        }
+    }
+    found
+}
+
+/// Whether there is something to pay for.
+pub(super) fn uses_tokens(attempt: &AttemptLine) -> bool {
+    let Usage { input, output, reasoning, audio_input, audio_output, .. } = attempt.usage();
+    [input, output, reasoning, audio_input, audio_output].iter().any(|tokens| *tokens > 0)
 }
 
 /// Why nobody answered.

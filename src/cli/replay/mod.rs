@@ -10,6 +10,8 @@ mod tally;
 
 use std::{
     collections::HashMap,
+    fs,
+    io::Read,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -24,7 +26,10 @@ use self::{
     fences::{Before, Exhausted},
     tally::{Changes, Tally},
 };
-use super::{flags, records::stream};
+use super::{
+    flags::{self, BadUsage},
+    records::{self, stream},
+};
 use crate::{
     admin::api::{ReplayAnswer, VerifiedLine},
     base::price::{PriceRow, in_force},
@@ -37,11 +42,14 @@ use crate::{
     },
 };
 
+/// So many bytes of a file tell whether it is a report: more than a report has before its title.
+const BEGIN: u64 = 1024;
+
 /// Arguments of `replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The new policies: a folder, or a `turnpike.yaml`. Those of the latest record, if only prices are to change.
-    #[arg(long, value_name = "NEW", required_unless_present = "prices_at")]
+    #[arg(long, value_name = "NEW")]
     policies: Option<PathBuf>,
     /// Compare with these policies instead of with what was recorded.
     #[arg(long, value_name = "OLD")]
@@ -55,7 +63,7 @@ pub struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Also write a report that any browser shows, without a network.
+    /// Also write a report that any browser shows, without a network; an earlier report there is replaced.
     #[arg(long, value_name = "FILE.html")]
     html: Option<PathBuf>,
 }
@@ -66,6 +74,10 @@ pub struct Args {
 /// Policies or records that cannot be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let prices_at = args.prices_at;
+    if args.policies.is_none() && prices_at.is_none() {
+        let hint = "name other policies with `--policies NEW`, or the prices of a date with `--prices-at DATE`";
+        bail!(BadUsage(format!("nothing is to be other than it was\nhint: {hint}")));
+    }
     if let Some(path) = &args.html {
         has_a_place(path)?;
     }
@@ -90,9 +102,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let passed = stream::each(&files, |line| replay.add(line))?;
     let mut answer = replay.finish();
     (answer.unreadable_lines, answer.prices_at) = (passed.unreadable, prices_at);
-    (answer.lost_bytes, answer.open_bytes) = (passed.lost_bytes, passed.open_bytes);
+    (answer.lost_bytes, answer.open_bytes) = (passed.lost_bytes(), passed.open_bytes());
+    let damaged = passed.missed.iter().filter(|missed| missed.damaged() > 0);
+    answer.damaged_files = damaged.map(|missed| (missed.file.display().to_string(), missed.damaged())).collect();
+    records::warn(&passed);
+    for told in table::unpriced(&answer) {
+        anstream::eprintln!("warning: {told}");
+    }
     if let Some(path) = &args.html {
-        let written = std::fs::write(path, html::page(&answer));
+        let written = fs::write(path, html::page(&answer));
         written.with_context(|| format!("`{}` cannot be written", path.display()))?;
     }
     if args.json {
@@ -103,11 +121,29 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if answer.requests == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The page is written at the end: a folder that is not there is told before.
+/// The page is written at the end: what keeps it from being written is told before.
 fn has_a_place(page: &Path) -> anyhow::Result<()> {
+    let hint = "`--html` writes a file whose name ends in `.html`, as in `report.html`";
+    if page.extension().is_none_or(|extension| extension != "html") {
+        bail!(BadUsage(format!("`{}` is no name of a page\nhint: {hint}", page.display())));
+    }
     let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if page.is_dir() || !folder.is_dir() {
         bail!("`{}` cannot be written\nhint: `--html` names a file in a folder that is there", page.display());
+    }
+    if !page.exists() {
+        return Ok(());
+    }
+    let hint = "only an earlier report is replaced: name another file, or move this one";
+    let other = || anyhow::anyhow!("`{}` is there, and is no report of a replay\nhint: {hint}", page.display());
+    if !page.is_file() {
+        return Err(other());
+    }
+    let mut begin = Vec::new();
+    let read = fs::File::open(page).and_then(|file| file.take(BEGIN).read_to_end(&mut begin));
+    read.with_context(|| format!("`{}` is there and cannot be read", page.display()))?;
+    if !begin.is_empty() && !html::is_ours(&begin) {
+        return Err(other());
     }
     Ok(())
 }
@@ -252,7 +288,7 @@ impl<'p> Replay<'p> {
             Some(old) => old.fate(line, &self.lately, before),
             None => {
                 fences::note_exhausted(&mut self.recorded_budgets, line, before);
-                Fate::recorded(line)
+                Fate::recorded(line, before.map(|before| before.policies.as_ref()))
             }
         };
         let new = self.new.fate(line, &self.lately, before);
@@ -272,7 +308,7 @@ impl<'p> Replay<'p> {
         let exhausted = self.old.map_or(self.recorded_budgets, |old| old.fences.exhausted);
         answer.old = old.finish(exhausted, &lengths);
         answer.new = new.finish(self.new.fences.exhausted, &lengths);
-        answer.difference_nanousd = answer.new.cost_nanousd.saturating_sub(answer.old.cost_nanousd);
+        answer.difference_nanousd = self.changes.difference;
         (answer.moves, answer.changed_most, answer.hours) = self.changes.finish();
         answer
     }

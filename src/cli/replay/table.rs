@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::super::books::{shown, time};
 use crate::{
-    admin::api::{ReplayAnswer, SideLine},
+    admin::api::{MoveLine, ReplayAnswer, SideLine},
     base::money::Money,
     telemetry::record::line::Label,
 };
@@ -18,14 +18,23 @@ fn unread(text: &mut String, answer: &ReplayAnswer) {
     for (many, what) in lost.into_iter().filter(|(many, _)| *many > 0) {
         let _ = writeln!(text, "{many} {what} could not be read: damaged, no record, or of a later version");
     }
+    for (file, bytes) in answer.damaged_files.iter().take(FILES_SHOWN) {
+        let _ = writeln!(text, "  {bytes} bytes of {}", shown(file));
+    }
+    let more = answer.damaged_files.len().saturating_sub(FILES_SHOWN);
+    if more > 0 {
+        let _ = writeln!(text, "  and of {more} files more; all with --json");
+    }
     if answer.shadows > 0 {
         let _ = writeln!(text, "records of shadows, which no client asked for, are left out: {}", answer.shadows);
     }
     if answer.open_bytes > 0 {
-        let _ = writeln!(text, "a file is being written, or was cut off: what is whole of its end was read");
+        let _ = writeln!(text, "the newest file is being written, or was cut off: what is whole of its end was read");
     }
 }
 
+/// How many damaged files are shown.
+const FILES_SHOWN: usize = 10;
 /// How many rows of moves are shown.
 const MOVES_SHOWN: usize = 20;
 /// How many budgets are.
@@ -46,6 +55,9 @@ pub(super) fn text(answer: &ReplayAnswer) -> String {
     let _ = writeln!(text, "{}", verified(answer));
     unread(&mut text, answer);
     let _ = writeln!(text, "{}", sides(answer));
+    for told in unpriced(answer) {
+        let _ = writeln!(text, "{told}");
+    }
     exhausted_told(&mut text, answer);
     for what in &answer.not_followed {
         let _ = writeln!(text, "not followed: {what}");
@@ -76,6 +88,38 @@ pub(super) fn verified(answer: &ReplayAnswer) -> String {
     told
 }
 
+/// Whose costs are not known, side by side: such requests are in no sum.
+pub(super) fn unpriced(answer: &ReplayAnswer) -> Vec<String> {
+    let mut told = Vec::new();
+    for (side, line) in [("old", &answer.old), ("new", &answer.new)] {
+        if line.unpriced == 0 {
+            continue;
+        }
+        let by: Vec<String> = line
+            .unpriced_by_candidate
+            .iter()
+            .map(|(label, many)| format!("{} {many}", shown(&label.to_string())))
+            .collect();
+        told.push(format!(
+            "the cost of {} requests is not known on the {side} side, whose sum is without it: no price is known of {}",
+            line.unpriced,
+            by.join(", ")
+        ));
+    }
+    if !told.is_empty() {
+        told.push("differences are those of the requests whose cost is known on both sides".to_owned());
+    }
+    told
+}
+
+/// ` (+12.3 %)` of all costs, where all are known.
+pub(super) fn percent_told(answer: &ReplayAnswer) -> String {
+    if answer.old.unpriced + answer.new.unpriced > 0 {
+        return String::new();
+    }
+    percent_change(answer.old.cost_nanousd, answer.new.cost_nanousd)
+}
+
 fn sides(answer: &ReplayAnswer) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
@@ -97,13 +141,16 @@ pub(super) fn rows(answer: &ReplayAnswer, money: fn(i64) -> String) -> Vec<(Stri
     let mut row = |name: &str, old: String, new: String, difference: String| {
         rows.push((name.to_owned(), [old, new, difference]));
     };
-    let percent = percent_change(old.cost_nanousd, new.cost_nanousd);
+    let percent = percent_told(answer);
     row(
         "cost, USD",
         money(old.cost_nanousd),
         money(new.cost_nanousd),
         format!("{}{percent}", signed_as(answer.difference_nanousd, money)),
     );
+    if old.unpriced + new.unpriced > 0 {
+        row("  not known, requests", old.unpriced.to_string(), new.unpriced.to_string(), String::new());
+    }
     row("  of it estimated", part(old, money), part(new, money), String::new());
     row("  within (80 %)", interval(old, money), interval(new, money), String::new());
     row("P(right), mean", ppm(old.right_ppm), ppm(new.right_ppm), points(old.right_ppm, new.right_ppm));
@@ -138,7 +185,7 @@ fn part(side: &SideLine, money: fn(i64) -> String) -> String {
 
 fn interval(side: &SideLine, money: fn(i64) -> String) -> String {
     if side.estimated == 0 {
-        return "exact".to_owned();
+        return if side.unpriced == 0 { "exact" } else { "exact, of those known" }.to_owned();
     }
     format!("{} – {}", money(side.cost_low_nanousd), money(side.cost_high_nanousd))
 }
@@ -192,7 +239,7 @@ fn moves(answer: &ReplayAnswer) -> Table {
     table.set_header(["from", "to", "requests", "USD"]);
     for line in answer.moves.iter().take(MOVES_SHOWN) {
         let requests = line.requests.to_string();
-        table.add_row([who(&line.from), who(&line.to), requests, signed(line.difference_nanousd)]);
+        table.add_row([who(&line.from), who(&line.to), requests, moved(line, usd)]);
     }
     let more = answer.moves.len().saturating_sub(MOVES_SHOWN);
     if more > 0 {
@@ -219,6 +266,15 @@ fn changed(answer: &ReplayAnswer) -> Table {
     table
 }
 
+/// What a move changes; what is not known of it is no nothing.
+pub(super) fn moved(line: &MoveLine, money: fn(i64) -> String) -> String {
+    match (line.unpriced, line.requests) {
+        (0, _) => signed_as(line.difference_nanousd, money),
+        (unpriced, requests) if unpriced == requests => "?".to_owned(),
+        (unpriced, _) => format!("{} (+ ? of {unpriced})", signed_as(line.difference_nanousd, money)),
+    }
+}
+
 /// Who answers.
 pub(super) fn who(label: &Option<Label>) -> String {
     label.as_ref().map_or_else(|| "nobody".to_owned(), |label| shown(&label.to_string()))
@@ -229,18 +285,13 @@ pub(super) fn usd(nano: i64) -> String {
     Money::from_nanousd(nano).to_string()
 }
 
-/// Dollars with their sign.
-fn signed(nano: i64) -> String {
-    signed_as(nano, usd)
-}
-
-/// The same, written by `money`.
+/// Dollars with their sign, written by `money`.
 pub(super) fn signed_as(nano: i64, money: fn(i64) -> String) -> String {
     if nano > 0 { format!("+{}", money(nano)) } else { money(nano) }
 }
 
 /// ` (+12.3 %)`, or nothing where there was nothing.
-pub(super) fn percent_change(old: i64, new: i64) -> String {
+fn percent_change(old: i64, new: i64) -> String {
     let change = (i128::from(new) - i128::from(old)) * 1000;
     match change.checked_div(i128::from(old)) {
         Some(permille) => {

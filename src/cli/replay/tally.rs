@@ -44,6 +44,10 @@ impl Tally {
     pub(super) fn add(&mut self, fate: &Fate) {
         let line = &mut self.line;
         line.cost_nanousd = line.cost_nanousd.saturating_add(fate.cost_nanousd);
+        line.unpriced += u64::from(!fate.unpriced.is_empty());
+        for label in &fate.unpriced {
+            *line.unpriced_by_candidate.entry(label.clone()).or_default() += 1;
+        }
         let Some(served) = &fate.served else {
             *line.refused.entry(fate.refused.clone()).or_default() += 1;
             return;
@@ -151,15 +155,37 @@ impl Lengths {
 /// What changes between two sides.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    moves: HashMap<(Option<Label>, Option<Label>), (u64, i64)>,
+    moves: HashMap<(Option<Label>, Option<Label>), Moved>,
+    /// New cost less old.
+    pub(super) difference: i64,
     most: Vec<ChangeLine>,
     pub(super) hours: BTreeMap<Timestamp, [i64; 2]>,
     hour: Option<(i64, Timestamp)>,
 }
 
+/// Requests of one move.
+#[derive(Debug, Default)]
+struct Moved {
+    requests: u64,
+    difference: i64,
+    unpriced: u64,
+}
+
 impl Changes {
     /// Takes in a request of both sides.
     pub(super) fn add(&mut self, line: &Line, old: &Fate, new: &Fate) {
+        let is_known = old.unpriced.is_empty() && new.unpriced.is_empty();
+        let difference = if is_known { new.cost_nanousd.saturating_sub(old.cost_nanousd) } else { 0 };
+        self.difference = self.difference.saturating_add(difference);
+        if old.served != new.served {
+            let moved = self.moves.entry((old.served.clone(), new.served.clone())).or_default();
+            moved.requests += 1;
+            moved.difference = moved.difference.saturating_add(difference);
+            moved.unpriced += u64::from(!is_known);
+        }
+        if !is_known {
+            return;
+        }
         let hour = line.at.as_second().div_euclid(3600);
         let at = match self.hour {
             Some((known, at)) if known == hour => at,
@@ -169,12 +195,6 @@ impl Changes {
         let costs = self.hours.entry(at).or_default();
         costs[0] = costs[0].saturating_add(old.cost_nanousd);
         costs[1] = costs[1].saturating_add(new.cost_nanousd);
-        let difference = new.cost_nanousd.saturating_sub(old.cost_nanousd);
-        if old.served != new.served {
-            let moved = self.moves.entry((old.served.clone(), new.served.clone())).or_default();
-            moved.0 += 1;
-            moved.1 = moved.1.saturating_add(difference);
-        }
         let least = self.most.last().map_or(0, size);
         if difference == 0 || (self.most.len() == LISTED && difference.unsigned_abs() <= least) {
             return;
@@ -195,7 +215,13 @@ impl Changes {
 
     /// The moves, the most first, and the requests that changed most.
     pub(super) fn finish(self) -> (Vec<MoveLine>, Vec<ChangeLine>, BTreeMap<Timestamp, [i64; 2]>) {
-        let line = |((from, to), (requests, difference_nanousd))| MoveLine { from, to, requests, difference_nanousd };
+        let line = |((from, to), Moved { requests, difference, unpriced })| MoveLine {
+            from,
+            to,
+            requests,
+            difference_nanousd: difference,
+            unpriced,
+        };
         let mut moves: Vec<MoveLine> = self.moves.into_iter().map(line).collect();
         moves.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| (&a.from, &a.to).cmp(&(&b.from, &b.to))));
         (moves, self.most, self.hours)

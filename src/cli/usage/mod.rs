@@ -143,9 +143,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         [] => ask(&args.server, &pairs)?,
         named => recorded::ask(&args.server, named, &pairs)?,
     };
-    if answer.damaged_bytes > 0 && !args.records.is_empty() {
-        anstream::eprintln!("warning: {} bytes of the records cannot be read", answer.damaged_bytes);
-    } else if answer.damaged_bytes > 0 {
+    if answer.damaged_bytes > 0 && args.records.is_empty() {
         anstream::eprintln!(
             "warning: {} bytes of the journal cannot be read; see `turnpike audit`",
             answer.damaged_bytes

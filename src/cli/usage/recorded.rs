@@ -9,7 +9,10 @@ use uuid::Uuid;
 use super::super::{
     books::configuration,
     flags::BadUsage,
-    records::stream::{self, Passed},
+    records::{
+        self,
+        stream::{self, Passed},
+    },
     remote::Server,
 };
 use crate::{
@@ -43,11 +46,9 @@ pub(super) fn ask(server: &Server, named: &[PathBuf], pairs: &[(String, String)]
     let mut passed = Passed::default();
     let answer = books::answer_of(&ask, policies.as_deref(), |_, show| {
         passed = stream::each(&files, |line| show(&settled(line))).map_err(io::Error::other)?;
-        Ok(passed.lost_bytes)
+        Ok(passed.lost_bytes())
     })?;
-    if passed.unreadable > 0 {
-        anstream::eprintln!("warning: {} lines are no records, or of a later version", passed.unreadable);
-    }
+    records::warn(&passed);
     Ok(answer)
 }
 

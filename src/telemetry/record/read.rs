@@ -1,7 +1,7 @@
 //! Reading records: files or folders of them, whole or torn, plain or compressed.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -27,8 +27,60 @@ pub struct Lost {
     /// Bytes at the end that no frame closes: what a killed process leaves, or one that is writing. What is whole of
     /// them was read.
     pub torn: u64,
-    /// Bytes amid the file.
+    /// Bytes that are damaged.
     pub damaged: u64,
+    /// There are bytes, and not one whole frame or line of ours among them.
+    pub nothing_whole: bool,
+}
+
+/// A file of which something could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// The file.
+    pub file: PathBuf,
+    /// What of it.
+    pub lost: Lost,
+    /// It is the newest of its folder, to which a gateway may be writing: others were closed.
+    pub newest: bool,
+}
+
+impl Missed {
+    /// What is missing of a file; `None` = nothing.
+    pub fn of(file: &Path, lost: Lost) -> Option<Self> {
+        let missed = lost.torn > 0 || lost.damaged > 0;
+        missed.then(|| Self { file: file.to_owned(), lost, newest: is_newest(file) })
+    }
+
+    /// Bytes that are damaged: an open end is none in the newest file of a folder, and damage in any other.
+    pub fn damaged(&self) -> u64 {
+        self.lost.damaged.saturating_add(if self.newest { 0 } else { self.lost.torn })
+    }
+
+    /// Bytes of an open end, as a gateway that is writing leaves it.
+    pub fn open(&self) -> u64 {
+        if self.newest { self.lost.torn } else { 0 }
+    }
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (file, Lost { torn, damaged, nothing_whole }) = (self.file.display(), self.lost);
+        if nothing_whole && self.damaged() > 0 {
+            return write!(f, "`{file}`: nothing of its {} bytes can be read as records", damaged.saturating_add(torn));
+        }
+        let what = if self.newest { "are being written, or were cut off" } else { "were cut off" };
+        match (damaged, torn) {
+            (0, torn) => write!(f, "`{file}`: {torn} bytes at its end {what}"),
+            (damaged, 0) => write!(f, "`{file}`: {damaged} bytes are damaged"),
+            (damaged, torn) => write!(f, "`{file}`: {damaged} bytes are damaged, and {torn} at its end {what}"),
+        }
+    }
+}
+
+/// Names tell when files were begun, so the newest of a folder is the last.
+fn is_newest(file: &Path) -> bool {
+    let last = |file: PathBuf| files_in(file.parent()?).ok()?.pop().filter(|last| last.file_name() == file.file_name());
+    file.canonicalize().ok().and_then(last).is_some()
 }
 
 /// The files of records in `folder`, the oldest first; those under way are among them.
@@ -59,13 +111,15 @@ pub fn each_chunk(path: &Path, mut show: impl FnMut(&[u8], u64) -> ControlFlow<(
         let end = data.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let _ = show(&data[..end], data.len() as u64);
         lost.torn = (data.len() - end) as u64;
+        lost.nothing_whole = end == 0 && !data.is_empty();
         return Ok(lost);
     }
+    let mut whole = false;
     while at < data.len() {
         match frame(&data, at, &mut text, &mut show)? {
-            Frame::Whole(end) => at = end,
+            Frame::Whole(end) => (at, whole) = (end, true),
             Frame::Enough => return Ok(lost),
-            Frame::Broken => {
+            broken @ (Frame::Open | Frame::Broken) => {
                 // What began a line in the broken frame does not end in the next one.
                 text.clear();
                 match next_frame(&data, at + 1) {
@@ -74,7 +128,13 @@ pub fn each_chunk(path: &Path, mut show: impl FnMut(&[u8], u64) -> ControlFlow<(
                         at = next;
                     }
                     None => {
-                        lost.torn = (data.len() - at) as u64;
+                        let rest = (data.len() - at) as u64;
+                        if matches!(broken, Frame::Open) {
+                            lost.torn = rest
+                        } else {
+                            lost.damaged += rest
+                        }
+                        lost.nothing_whole = !whole;
                         return Ok(lost);
                     }
                 }
@@ -86,6 +146,8 @@ pub fn each_chunk(path: &Path, mut show: impl FnMut(&[u8], u64) -> ControlFlow<(
 
 enum Frame {
     Whole(usize),
+    /// The file ends before it does.
+    Open,
     Broken,
     Enough,
 }
@@ -98,12 +160,16 @@ fn frame(
     show: &mut impl FnMut(&[u8], u64) -> ControlFlow<()>,
 ) -> io::Result<Frame> {
     if !data[at..].starts_with(&MAGIC) {
-        return Ok(Frame::Broken);
+        return Ok(if MAGIC.starts_with(&data[at..]) { Frame::Open } else { Frame::Broken });
     }
     let mut decoder = Decoder::with_buffer(&data[at..])?.single_frame();
     let mut chunk = vec![0; CHUNK];
     loop {
-        let Ok(read) = io::Read::read(&mut decoder, &mut chunk) else { return Ok(Frame::Broken) };
+        let read = match io::Read::read(&mut decoder, &mut chunk) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Frame::Open),
+            Err(_) => return Ok(Frame::Broken),
+        };
         if read == 0 {
             return Ok(Frame::Whole(data.len() - decoder.finish().len()));
         }
@@ -128,20 +194,13 @@ fn name_says_compressed(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "zst")
 }
 
-impl Lost {
-    /// Both together with what another file has lost.
-    fn plus(self, other: Self) -> Self {
-        Self { torn: self.torn.saturating_add(other.torn), damaged: self.damaged.saturating_add(other.damaged) }
-    }
-}
-
 /// What a search came upon.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The record.
     pub line: Option<Line>,
     /// What could not be read of the files that were looked at.
-    pub lost: Lost,
+    pub missed: Vec<Missed>,
 }
 
 /// Why a request is not found.
@@ -158,8 +217,8 @@ pub enum FindError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// The record of one request among those in `folder`, and what could not be read on the way. Ids tell when the request came, and names of files when they were
-/// begun, so that few files are read.
+/// The record of one request among those in `folder`, and what could not be read on the way. Ids tell when the request
+/// came, and names of files when they were begun, so that few files are read.
 ///
 /// # Errors
 /// [`FindError`].
@@ -169,7 +228,7 @@ pub fn find(folder: &Path, id: &str) -> Result<Found, FindError> {
     let needle = format!("\"id\":\"{}\"", uuid.hyphenated());
     let files = files_in(folder)?;
     let begun: Vec<Option<Timestamp>> = files.iter().map(|path| begun_at(path)).collect();
-    let mut lost = Lost::default();
+    let mut missed = Vec::new();
     for (index, path) in files.iter().enumerate() {
         let next = begun.get(index + 1).copied().flatten();
         let over = next.is_some_and(|next| next + SignedDuration::from_secs(1) < came);
@@ -178,7 +237,7 @@ pub fn find(folder: &Path, id: &str) -> Result<Found, FindError> {
             continue;
         }
         let mut found = None;
-        let missed = each_chunk(path, |lines, _| match memchr::memmem::find(lines, needle.as_bytes()) {
+        let lost = each_chunk(path, |lines, _| match memchr::memmem::find(lines, needle.as_bytes()) {
             None => ControlFlow::Continue(()),
             Some(at) => {
                 let from = memchr::memrchr(b'\n', &lines[..at]).map_or(0, |before| before + 1);
@@ -187,12 +246,12 @@ pub fn find(folder: &Path, id: &str) -> Result<Found, FindError> {
                 ControlFlow::Break(())
             }
         })?;
-        lost = lost.plus(missed);
+        missed.extend(Missed::of(path, lost));
         if let Some(line) = found {
-            return Ok(Found { line: Some(serde_json::from_slice(&line)?), lost });
+            return Ok(Found { line: Some(serde_json::from_slice(&line)?), missed });
         }
     }
-    Ok(Found { line: None, lost })
+    Ok(Found { line: None, missed })
 }
 
 fn came_at(uuid: &Uuid) -> Option<Timestamp> {

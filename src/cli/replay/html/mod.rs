@@ -7,13 +7,21 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::table::{exhausted, percent_change, rows, signed_as, verified, who};
+use super::table::{exhausted, moved, percent_told, rows, unpriced, verified, who};
 use crate::{
     admin::api::{ReplayAnswer, SideLine},
     telemetry::record::line::Label,
 };
 
 const STYLE: &str = include_str!("report.css");
+
+/// With this a page of ours begins, up to its title.
+const TITLE: &str = "<title>Turnpike replay</title>";
+
+/// Whether a file's beginning is that of such a page, which another may replace.
+pub(super) fn is_ours(begin: &[u8]) -> bool {
+    begin.starts_with(b"<!doctype html>") && memchr::memmem::find(begin, TITLE.as_bytes()).is_some()
+}
 
 /// The page.
 pub(super) fn page(answer: &ReplayAnswer) -> String {
@@ -22,7 +30,7 @@ pub(super) fn page(answer: &ReplayAnswer) -> String {
         page,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<meta http-equiv=\"content-security-policy\" \
-         content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>Turnpike replay</title>\n<style>{STYLE}</style>\n\
+         content=\"default-src 'none'; style-src 'unsafe-inline'\">\n{TITLE}\n<style>{STYLE}</style>\n\
          </head>\n<body>\n<main>\n"
     );
     head(&mut page, answer);
@@ -36,14 +44,14 @@ pub(super) fn page(answer: &ReplayAnswer) -> String {
 }
 
 fn head(page: &mut String, answer: &ReplayAnswer) {
-    let (old, new) = (answer.old.cost_nanousd, answer.new.cost_nanousd);
-    let percent = percent_change(old, new);
-    let word = if new < old { "less" } else { "more" };
-    let verdict = if new == old {
-        "It would have cost the same.".to_owned()
+    let (difference, percent) = (answer.difference_nanousd, percent_told(answer));
+    let word = if difference < 0 { "less" } else { "more" };
+    let known = if answer.old.unpriced + answer.new.unpriced == 0 { "" } else { ", as far as costs are known" };
+    let verdict = if difference == 0 {
+        format!("It would have cost the same{known}.")
     } else {
-        let size = answer.difference_nanousd.unsigned_abs().min(i64::MAX as u64) as i64;
-        format!("It would have cost {} USD {word}{percent}.", dollars(size))
+        let size = difference.unsigned_abs().min(i64::MAX as u64) as i64;
+        format!("It would have cost {} USD {word}{percent}{known}.", dollars(size))
     };
     let stretch = match (answer.since, answer.until) {
         (Some(since), Some(until)) => format!("{} to {}", minute(since), minute(until)),
@@ -68,6 +76,9 @@ fn summary(page: &mut String, answer: &ReplayAnswer) {
     let rows = rows(answer, dollars).into_iter();
     let rows = rows.map(|(name, [old, new, difference])| vec![name, old, new, difference]);
     table(page, "", &["", "before", "after", "difference"], rows);
+    for told in unpriced(answer) {
+        let _ = writeln!(page, "<p class=\"note\">{}.</p>", escape(&told));
+    }
     for what in &answer.not_followed {
         let _ = writeln!(page, "<p class=\"note\">Not followed: {}.</p>", escape(what));
     }
@@ -122,9 +133,11 @@ fn moves(page: &mut String, answer: &ReplayAnswer) {
     if answer.moves.is_empty() {
         page.push_str("<p>Every request is answered by who answered it.</p>");
     } else {
-        let rows = answer.moves.iter().take(50).map(|line| {
-            vec![who(&line.from), who(&line.to), line.requests.to_string(), signed_as(line.difference_nanousd, dollars)]
-        });
+        let rows = answer
+            .moves
+            .iter()
+            .take(50)
+            .map(|line| vec![who(&line.from), who(&line.to), line.requests.to_string(), moved(line, dollars)]);
         table(page, "stack", &["from", "to", "requests", "USD"], rows);
     }
     page.push_str("</section>\n");
