@@ -189,8 +189,8 @@ fn each_settled(folder: &Path, since: Timestamp, own: bool, mut show: impl FnMut
 pub struct Against {
     standing: Vec<Standing>,
     end: Position,
-    /// All is known here that other nodes have booked.
-    whole: bool,
+    /// All rows of other nodes are known here that were settled after this instant, in milliseconds since 1970.
+    rows_since_ms: i64,
 }
 
 impl From<Checkpoint> for Against {
@@ -203,7 +203,7 @@ impl From<Checkpoint> for Against {
             at_least: false,
         };
         let end = Position { segment: summed_up.segment, offset: summed_up.offset };
-        Self { standing: summed_up.settled.into_iter().map(standing).collect(), end, whole: false }
+        Self { standing: summed_up.settled.into_iter().map(standing).collect(), end, rows_since_ms: i64::MAX }
     }
 }
 
@@ -214,9 +214,13 @@ impl From<Checkpoint> for Against {
 pub fn balance(folder: &Path, store: Option<Against>, now: Timestamp) -> io::Result<AuditAnswer> {
     let end = store.as_ref().map(|store| store.end);
     let others = mirror_folder(folder);
-    let whole = !others.is_dir() || store.as_ref().is_some_and(|store| store.whole);
+    let known = store.as_ref().map_or(i64::MAX, |store| store.rows_since_ms);
+    let rows_since_ms = if others.is_dir() { known } else { i64::MIN };
     let mut audit = Audit::against(store.into_iter().flat_map(|store| store.standing));
-    if whole {
+    if rows_since_ms > i64::MIN {
+        audit.knows_rows_since(rows_since_ms);
+    }
+    if rows_since_ms < i64::MAX {
         for reading in Reader::since(&others, Timestamp::MIN)? {
             if let Reading::Entry(entry, _) = reading?
                 && let Entry::Told(told) = *entry
@@ -224,8 +228,6 @@ pub fn balance(folder: &Path, store: Option<Against>, now: Timestamp) -> io::Res
                 told.settled.iter().for_each(|settled| audit.elsewhere(settled));
             }
         }
-    } else {
-        audit.knows_in_part();
     }
     for reading in Reader::open(folder, Position::default())? {
         match reading? {
@@ -258,6 +260,7 @@ fn told(outcome: Outcome) -> AuditAnswer {
         rent_usd: Decimal::from_nano(outcome.rent),
         unallocated_usd: Decimal::from_nano(outcome.unallocated),
         rents: outcome.rents,
+        rents_in_part: outcome.rents_in_part,
         compared: outcome.compared,
         found: outcome.found,
         findings: outcome.findings.iter().map(finding).collect(),
@@ -320,8 +323,8 @@ async fn counted(ledger: &Ledger, store: &Store) -> (Option<Against>, Option<Sto
     match store.count(&own).await {
         Ok(count) => {
             (line.in_part, line.passed_over) = (count.in_part, count.passed_over);
-            let whole = line.in_part.is_empty();
-            (Some(Against { standing: count.standing, end: Position::of(count.position), whole }), Some(line))
+            let (end, rows_since_ms) = (Position::of(count.position), store.rows_since_ms());
+            (Some(Against { standing: count.standing, end, rows_since_ms }), Some(line))
         }
         Err(away) => {
             line.away = Some(away.to_string());

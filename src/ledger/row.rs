@@ -16,11 +16,14 @@ use uuid::Uuid;
 
 use self::switches::SwitchRow;
 pub use attempt::{About, PriceUsed, Row, Served, Tokens};
-pub use mirror::{MirrorRow, PeerRow, SweepRow, ToldRow};
-pub use rent::{RENT, RentElsewhereRow, RentHour, RentRow};
+pub use mirror::{LastRow, MirrorRow, PeerRow, SweepRow, ToldRow};
+pub use rent::{RENT, RENT_GRACE, RENT_PATIENCE, RentElsewhereRow, RentHour, RentRow};
 
 use super::window::Window;
 use crate::base::fences::Unit;
+
+/// The outcome of an attempt of which nothing more was heard.
+pub const SWEPT: &str = "swept";
 
 /// One entry of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,6 +158,9 @@ pub struct Checkpoint {
     /// What was booked lately of rents that no request paid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rested: Vec<Row>,
+    /// What was settled last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRow>,
 }
 
 /// An amount in one window of one fence.
@@ -224,7 +230,7 @@ impl HoldRow {
             at_ms: self.at_ms,
             about: self.about,
             served: self.first,
-            outcome: "swept".into(),
+            outcome: SWEPT.into(),
             tokens: Tokens::default(),
             price: None,
             native_nano: 0,

@@ -30,7 +30,8 @@ fn rented(gateway: &Gateway) -> Vec<Rented> {
         Some(Rented {
             backend: backend.name.shared(),
             provider: backend.provider.into(),
-            servers: live.line(backend)?.servers,
+            // Policies name at least one: with none, the name server has not answered yet.
+            servers: Some(live.line(backend)?.servers).filter(|servers| *servers > 0),
             rent_nano: rent.hour,
             exchange_nanousd: live.policies.exchange_nanousd(rent.currency, now)?,
         })

@@ -113,7 +113,8 @@ async fn what_no_request_paid_of_an_hour_is_in_usage_and_in_the_audit() {
     let (folder, begun) = (site.path().join("data/books"), Timestamp::now() - 3.hours());
     let (books, _) = Books::open(&folder, begun).unwrap();
     let (rent_nano, exchange_nanousd) = (16_800_000_000, 1_000_000_000);
-    let rented = Rented { backend: "gpu".into(), provider: "vllm".into(), servers: 1, rent_nano, exchange_nanousd };
+    let rented =
+        Rented { backend: "gpu".into(), provider: "vllm".into(), servers: Some(1), rent_nano, exchange_nanousd };
     books.note_rent(&rented, begun).unwrap();
     drop(books);
     let gateway = site.start().await;

@@ -1,13 +1,13 @@
 //! The rent of servers that several gateways share: each hour is booked by one of them, and every one knows of it.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use jiff::{Timestamp, ToSpan};
 use turnpike::{
     admin::books,
     base::store::RedisConfig,
     ledger::{
-        Rented,
+        Books, BooksError, Recovery, Rented,
         journal::{Position, Reader, Reading},
         mirror_folder,
         report::{
@@ -19,6 +19,7 @@ use turnpike::{
 };
 
 use crate::{
+    audit::all_is_known,
     node::{Node, row, until},
     server::Server,
 };
@@ -34,7 +35,7 @@ fn plain(server: &Server) -> RedisConfig {
 /// Two servers at two dollars an hour each.
 fn gpu() -> [Rented; 1] {
     let (rent_nano, exchange_nanousd) = (2 * DOLLAR, DOLLAR);
-    [Rented { backend: "gpu".into(), provider: "vllm".into(), servers: 2, rent_nano, exchange_nanousd }]
+    [Rented { backend: "gpu".into(), provider: "vllm".into(), servers: Some(2), rent_nano, exchange_nanousd }]
 }
 
 /// A request that is charged so much for the servers.
@@ -53,6 +54,35 @@ fn all(folder: &Path) -> (i128, i128, u64) {
     let none = turnpike::config::from_texts(&[], &|_| None, Timestamp::now()).unwrap();
     let total = books::answer(folder, &ask, &none.policies).unwrap().total;
     (total.charge_usd.nano(), total.unallocated_usd.nano(), total.requests)
+}
+
+/// Rows of rents that the books in `folder` have, those of other nodes too.
+fn booked(folder: &Path) -> usize {
+    let mut rows = 0;
+    for folder in [folder, &mirror_folder(folder)] {
+        for reading in Reader::open(folder, Position::default()).unwrap() {
+            let Reading::Entry(entry, _) = reading.unwrap() else { continue };
+            let settled = match *entry {
+                Entry::Settle(settled) => vec![settled],
+                Entry::Told(told) => told.settled,
+                _ => vec![],
+            };
+            rows += settled.iter().flat_map(|settled| &settled.rows).filter(|row| row.is_rent()).count();
+        }
+    }
+    rows
+}
+
+/// The books of a node that has just ended, without the store.
+async fn open_shared(folder: &Path) -> (Arc<Books>, Recovery) {
+    for _ in 0..500 {
+        match Books::open_shared(folder, Timestamp::now()) {
+            // The task of the last owner ends with the next turn of the runtime.
+            Err(BooksError::InUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the folder stays in use");
 }
 
 /// Hours whose rent was compared, and those that differ.
@@ -126,14 +156,94 @@ async fn a_node_that_ended_before_it_booked_what_it_was_to_book_does_so_when_it_
     b.ledger.keep_rent(&[], later).await.unwrap();
     assert_eq!(
         (all(b.folder.path()), b.ledger.books().rents_over(later)),
-        ((0, 0, 0), vec![]),
-        "it is not its to book"
+        ((0, 0, 0), vec![hour]),
+        "it is not its to book, and may never be booked"
     );
     let a = Node::over(folder, plain(&server)).await;
     a.wait_up().await;
     a.ledger.keep_rent(&[], later).await.unwrap();
     let there = b.folder.path().to_owned();
     until("it is never booked", || all(&there) == (rent, rent, 0)).await;
+    b.ledger.keep_rent(&[], later).await.unwrap();
+    assert_eq!(b.ledger.books().rents_over(later), []);
+}
+
+#[tokio::test]
+async fn an_hour_whose_node_never_comes_back_is_booked_by_another_and_once_if_it_does() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let (now, rent) = (Timestamp::now(), i128::from(4 * DOLLAR));
+    for node in [&a, &b] {
+        node.ledger.keep_rent(&gpu(), now).await.unwrap();
+    }
+    let later = now + 2.hours();
+    let hour = a.ledger.books().rents_over(later).remove(0);
+    let store = a.ledger.store().unwrap();
+    let name = store.node().to_owned();
+    assert_eq!(store.claim_rent(&hour).await.unwrap(), name);
+    let Node { ledger, folder, .. } = a;
+    drop(ledger);
+    // It had booked it, and could not tell.
+    {
+        let (books, _) = open_shared(folder.path()).await;
+        books.settle_rents(std::slice::from_ref(&hour), &name, later).unwrap();
+    }
+    b.ledger.keep_rent(&[], later).await.unwrap();
+    assert_eq!(all(b.folder.path()).0, 0, "it may still come back");
+    // As if more than an hour had passed.
+    let mut set = redis::cmd("SET");
+    set.arg(format!("{{tp:turnpike}}:rent:{}:gpu", hour.hour));
+    set.arg(format!("{name} {}", now.as_millisecond() - 3_601_000));
+    set.query_async::<()>(&mut server.look().await).await.unwrap();
+    b.ledger.keep_rent(&[], later).await.unwrap();
+    assert_eq!((all(b.folder.path()), b.ledger.books().rents_over(later)), ((rent, rent, 0), vec![]));
+    b.caught_up().await;
+    let a = Node::over(folder, plain(&server)).await;
+    a.wait_up().await;
+    let (here, there) = (a.folder.path().to_owned(), b.folder.path().to_owned());
+    until("neither takes its own off", || {
+        [&here, &there].iter().all(|folder| all(folder) == (rent, rent, 0) && booked(folder) == 3)
+    })
+    .await;
+    assert_eq!((audited(&here), audited(&there)), ((1, 0), (1, 0)));
+}
+
+#[tokio::test]
+async fn a_node_that_missed_rows_books_no_hour_and_says_that_it_knows_in_part() {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let (now, rent) = (Timestamp::now(), i128::from(4 * DOLLAR));
+    for node in [&a, &b] {
+        node.ledger.keep_rent(&gpu(), now).await.unwrap();
+    }
+    pay(&a, 300, now).await;
+    a.caught_up().await;
+    until("it is not heard", || all(b.folder.path()).0 == 300).await;
+    server.tell("FLUSHALL").await;
+    for node in [&a, &b] {
+        node.wait_down().await;
+        node.wait_up().await;
+    }
+    let c = Node::up(plain(&server)).await;
+    c.ledger.keep_rent(&gpu(), now).await.unwrap();
+    // Its sums of all are whole by now, its rows are not.
+    all_is_known(&c).await;
+    let later = now + 2.hours();
+    c.ledger.keep_rent(&[], later).await.unwrap();
+    assert_eq!((all(c.folder.path()), c.ledger.books().rents_over(later).len()), ((0, 0, 0), 1));
+    all_is_known(&b).await;
+    b.ledger.keep_rent(&[], later).await.unwrap();
+    let (there, late) = (c.folder.path().to_owned(), b.folder.path().to_owned());
+    assert_eq!(all(&late), (rent, rent - 300, 1));
+    until("the hour stays open", || c.ledger.books().rents_over(later).is_empty()).await;
+    let hour = now.as_second().div_euclid(3_600) * 3_600_000;
+    let since = |node: &Node| node.ledger.store().unwrap().rows_since_ms();
+    assert!(since(&c) >= hour && since(&b) < hour, "{} {} {hour}", since(&c), since(&b));
+    // Also after a restart, and with what it is told from then on.
+    assert_eq!(all(&there).0, rent - 300);
+    let c = c.again(plain(&server)).await;
+    c.wait_up().await;
+    assert!(since(&c) >= hour);
 }
 
 #[tokio::test]

@@ -202,6 +202,9 @@ pub struct AuditAnswer {
     pub unallocated_usd: Decimal,
     /// Hours of rent that were compared with what is booked at their backends.
     pub rents: u64,
+    /// Hours of rent that were not compared, since this node does not know all that other nodes have booked in them.
+    #[serde(default)]
+    pub rents_in_part: u64,
     /// Windows of budgets and limits that were compared with the store.
     pub compared: u64,
     /// How much does not balance.

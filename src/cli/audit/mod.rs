@@ -123,10 +123,11 @@ fn print(answer: &AuditAnswer) {
     if untold > 0 {
         anstream::println!("and {untold} more");
     }
-    let verdict = if answer.balanced {
-        "the books balance".to_owned()
-    } else {
-        count(usize::try_from(answer.found).unwrap_or(usize::MAX), "fault")
+    let in_part = answer.rents_in_part > 0 || answer.store.as_ref().is_some_and(|store| !store.in_part.is_empty());
+    let verdict = match (answer.balanced, in_part) {
+        (true, false) => "the books balance".to_owned(),
+        (true, true) => "the books are known in part, and what is known balances".to_owned(),
+        (false, _) => count(usize::try_from(answer.found).unwrap_or(usize::MAX), "fault"),
     };
     anstream::println!(
         "{verdict}: {} requests, {} attempts, {} USD, {} windows compared with the store, {} requests under way",
@@ -142,6 +143,12 @@ fn print(answer: &AuditAnswer) {
             answer.rent_usd,
             answer.unallocated_usd,
             answer.rents
+        );
+    }
+    if answer.rents_in_part > 0 {
+        anstream::println!(
+            "{} hours of rent were not compared: not all is known here that other gateways have booked in them",
+            answer.rents_in_part
         );
     }
     answer.store.iter().for_each(print_store);

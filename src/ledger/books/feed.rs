@@ -19,7 +19,7 @@ use crate::{
     ledger::{
         journal::{Position, Reader, Reading, encode},
         redis::{Source, Sums},
-        row::{Checkpoint, Entry, MirrorRow, ReleaseRow, RentHour, SettleRow, ToldRow},
+        row::{Checkpoint, Entry, MirrorRow, ReleaseRow, SettleRow, ToldRow},
     },
 };
 
@@ -186,7 +186,7 @@ impl Source for Shared {
         let at = Position { segment: sums.segment, offset: sums.offset };
         let over = Timestamp::now().as_second() - SKEW;
         let settled = sums.settled.into_iter().filter(|place| place.to > over).collect();
-        Ok(Sums { position: at.number(), settled, open: sums.open })
+        Ok(Sums { position: at.number(), settled, open: sums.open, last: sums.last })
     }
 
     fn in_force(&self, fence: &Arc<Fence>, now: Timestamp) -> Arc<Fence> {
@@ -211,7 +211,7 @@ impl Source for Shared {
         // What another node has booked is not to be booked here too, whatever a store has forgotten.
         for told in &rows {
             for row in told.settled.iter().flat_map(|settled| &settled.rows).filter(|row| row.is_rent()) {
-                self.books.rent_elsewhere(&RentHour::of(row), &told.node)?;
+                self.books.rent_elsewhere(row, &told.node, Timestamp::now())?;
             }
         }
         self.others.keep(rows)

@@ -7,8 +7,11 @@
 //! nothing where they were charged more than the rent. What is charged later all the same, since a gateway that was killed
 //! came back with it, is taken off again by a further row (its next revision), for some hours.
 //!
-//! The row's id is made of hour and backend, and the hour is no longer open once it is booked, in the journal: so whatever
-//! ended the process, it is booked once. Of several nodes on one store the one books it that the store says.
+//! The row's id is made of hour, backend and node, and the hour is no longer open once it is booked, in the journal: so
+//! whatever ended the process, it is booked once. Of several nodes on one store the one books it that the store says; to
+//! all others the hour stays open until they have read its row, since it may never come. Where a node was relieved that had
+//! booked the hour and could not tell, two rows come: both nodes read both, and the one with the greater id takes its own
+//! off again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,15 +29,15 @@ use crate::{
     base::rent::{Stretch, due},
     ledger::{
         journal::{Reader, Reading, encode},
-        row::{About, Entry, RENT, RentElsewhereRow, RentHour, RentRow, Row, Served, SettleRow, Tokens},
+        row::{About, Entry, RENT, RENT_GRACE, RentElsewhereRow, RentHour, RentRow, Row, Served, SettleRow, Tokens},
     },
 };
 
 const HOUR: i64 = 3_600;
-/// Seconds after the end of an hour by which what was dispatched in it has ended: more than [`HOLD_TTL`](crate::ledger).
-const GRACE: i64 = 20 * 60;
 /// Seconds after the end of an hour until which what was charged late is taken off.
 const LATE: i64 = 3 * HOUR;
+/// Seconds between two looks for it, each of which reads the journal of those hours; the last one comes when they are over.
+const LOOK: i64 = 20 * 60;
 /// Seconds by which the store's clock, which dates other nodes' rows, may be off.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
 
@@ -45,8 +48,9 @@ pub struct Rented {
     pub backend: Arc<str>,
     /// Its provider.
     pub provider: Arc<str>,
-    /// How many; 0 = none has been found yet.
-    pub servers: u32,
+    /// How many; `None` = none is known yet, as when the name server was away since the start: what is paid all the same
+    /// nobody knows.
+    pub servers: Option<u32>,
     /// What an hour of one costs, in billionths of its currency's unit.
     pub rent_nano: i64,
     /// What one unit of the currency is worth, in nano-USD.
@@ -59,11 +63,15 @@ pub(super) struct Rents {
     open: BTreeMap<RentHour, Vec<RentRow>>,
     /// Rows that book the rest of late hours.
     rested: Vec<Row>,
+    /// When it was last looked what was charged late, in seconds since 1970.
+    looked: BTreeMap<RentHour, i64>,
 }
 
 /// What is booked of one hour.
 #[derive(Clone, Copy, Debug, Default)]
 struct Booked {
+    /// The request that its rows are of.
+    request: Uuid,
     due: i128,
     rest: i128,
     revision: u32,
@@ -73,7 +81,7 @@ struct Booked {
 
 impl Rents {
     pub(super) fn of(open: Vec<RentRow>, rested: Vec<Row>) -> Self {
-        let mut rents = Self { open: BTreeMap::new(), rested };
+        let mut rents = Self { rested, ..Self::default() };
         open.into_iter().for_each(|row| rents.note(row));
         rents
     }
@@ -89,10 +97,14 @@ impl Rents {
             self.rested.retain(|other| other.at_ms + 1_000 * (LATE + 2 * HOUR) > row.at_ms);
             self.rested.push(row.clone());
         }
+        let Self { rested, looked, .. } = self;
+        looked.retain(|hour, _| rested.iter().any(|row| RentHour::of(row) == *hour));
     }
 
+    /// Another node books it, and this one does not any more.
     pub(super) fn elsewhere(&mut self, hour: &RentHour) {
         self.open.remove(hour);
+        self.rested.retain(|row| RentHour::of(row) != *hour);
     }
 
     pub(super) fn rows(&self) -> Vec<RentRow> {
@@ -103,23 +115,27 @@ impl Rents {
         &self.rested
     }
 
-    fn has_rested(&self, hour: &RentHour) -> bool {
-        self.rested.iter().any(|row| RentHour::of(row) == *hour)
+    /// What this node has booked of an hour.
+    fn booked_of(&self, hour: &RentHour) -> Option<Booked> {
+        let rows: Vec<&Row> = self.rested.iter().filter(|row| RentHour::of(row) == *hour).collect();
+        Some(Booked {
+            request: rows.first()?.request,
+            due: rows.iter().map(|row| i128::from(row.held_nanousd)).sum(),
+            rest: rows.iter().map(|row| i128::from(row.charge_nanousd)).sum(),
+            revision: rows.iter().map(|row| row.revision + 1).max().unwrap_or(0),
+            first: false,
+        })
     }
 
-    /// What is booked of hours that ended lately.
-    fn late(&self, now: i64) -> BTreeMap<RentHour, Booked> {
-        let mut late: BTreeMap<RentHour, Booked> = BTreeMap::new();
-        for row in &self.rested {
-            let hour = RentHour::of(row);
-            if hour.hour + HOUR + LATE > now {
-                let booked = late.entry(hour).or_default();
-                booked.due += if row.revision == 0 { i128::from(row.held_nanousd) } else { 0 };
-                booked.rest += i128::from(row.charge_nanousd);
-                booked.revision = booked.revision.max(row.revision + 1);
-            }
-        }
-        late
+    /// The hours that this node has booked and of which it is to be looked at `now` what was charged late.
+    fn late(&self, now: i64) -> Vec<RentHour> {
+        let hours: BTreeSet<RentHour> = self.rested.iter().map(RentHour::of).collect();
+        let is_due = |hour: &RentHour| {
+            let ends = hour.hour + HOUR + LATE;
+            // What a gateway finds that was away for long is not looked for any more: it would read all of that time.
+            now < ends + HOUR && self.looked.get(hour).is_none_or(|at| *at < ends && (now >= ends || now - at >= LOOK))
+        };
+        hours.into_iter().filter(is_due).collect()
     }
 }
 
@@ -129,18 +145,16 @@ impl Books {
     /// # Errors
     /// As [`Books::begin`].
     pub fn note_rent(&self, rented: &Rented, now: Timestamp) -> io::Result<()> {
-        if self.folder.is_none() {
-            return Ok(());
-        }
+        let Some(servers) = rented.servers.filter(|_| self.folder.is_some()) else { return Ok(()) };
         let hour = RentHour { hour: now.as_second().div_euclid(HOUR) * HOUR, backend: Arc::clone(&rented.backend) };
         let mut state = self.lock();
         let last = state.rents.open.get(&hour).and_then(|rows| rows.last());
         let same = last.is_some_and(|last| {
             let seen = (last.servers, last.rent_nano, last.exchange_nanousd);
-            seen == (rented.servers, rented.rent_nano, rented.exchange_nanousd)
+            seen == (servers, rented.rent_nano, rented.exchange_nanousd)
         });
         // A clock that was put back brings no hour back.
-        if same || (last.is_none() && rented.servers == 0) || state.rents.has_rested(&hour) {
+        if same || (last.is_none() && servers == 0) || state.rents.booked_of(&hour).is_some() {
             return Ok(());
         }
         let entry = Entry::Rent(RentRow {
@@ -148,7 +162,7 @@ impl Books {
             provider: Arc::clone(&rented.provider),
             hour: hour.hour,
             at_ms: now.as_millisecond(),
-            servers: rented.servers,
+            servers,
             rent_nano: rented.rent_nano,
             exchange_nanousd: rented.exchange_nanousd,
         });
@@ -161,21 +175,37 @@ impl Books {
 
     /// The hours that are to be booked.
     pub fn rents_over(&self, now: Timestamp) -> Vec<RentHour> {
-        let over = now.as_second() - HOUR - GRACE;
+        let over = now.as_second() - HOUR - RENT_GRACE;
         self.lock().rents.open.keys().filter(|hour| hour.hour <= over).cloned().collect()
     }
 
-    /// Notes that the rent of an hour is booked by `node`.
+    /// The hours that this node has booked and that are to be corrected, if anything was charged late.
+    pub fn rents_late(&self, now: Timestamp) -> Vec<RentHour> {
+        self.lock().rents.late(now.as_second())
+    }
+
+    /// Takes note of the row `told` by which `node` books the rent of an hour. If this node has booked it too, the row with
+    /// the smaller id stays.
     ///
     /// # Errors
     /// As [`Books::begin`].
-    pub fn rent_elsewhere(&self, hour: &RentHour, node: &str) -> io::Result<()> {
-        let mut state = self.lock();
-        if !state.rents.open.contains_key(hour) {
+    pub fn rent_elsewhere(&self, told: &Row, node: &str, now: Timestamp) -> io::Result<()> {
+        let hour = RentHour::of(told);
+        let (is_open, booked) = {
+            let rents = &self.lock().rents;
+            (rents.open.contains_key(&hour), rents.booked_of(&hour))
+        };
+        let mine = booked.filter(|booked| booked.request > told.request);
+        if !is_open && mine.is_none() {
             return Ok(());
+        }
+        if let Some(booked) = mine.filter(|booked| booked.due != 0 || booked.rest != 0) {
+            let provider = Arc::clone(&told.served.provider);
+            self.settle(&[], settlement(&hour, provider, booked, (-booked.due, -booked.rest), now));
         }
         let (backend, node) = (Arc::clone(&hour.backend), node.to_owned());
         let entry = Entry::RentElsewhere(RentElsewhereRow { backend, hour: hour.hour, node });
+        let mut state = self.lock();
         state.write(&encode(&entry)?)?;
         state.fold(entry);
         drop(state);
@@ -183,23 +213,27 @@ impl Books {
         Ok(())
     }
 
-    /// Books what no request paid of these hours, and takes off what was charged late in those before. Reads the journal:
-    /// not for the path of a request.
+    /// Books what no request paid of those of `hours` that are open, and takes off what was charged late in those that this
+    /// node, `node`, has booked. Reads the journal: not for the path of a request.
     ///
     /// # Errors
     /// The system's error when the journal cannot be read.
-    pub fn settle_rents(&self, hours: &[RentHour], now: Timestamp) -> io::Result<()> {
+    pub fn settle_rents(&self, hours: &[RentHour], node: &str, now: Timestamp) -> io::Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let mut rents = BTreeMap::new();
         let mut providers: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
         {
             let state = self.lock();
-            rents.extend(state.rents.late(now.as_second()));
             providers.extend(state.rents.rested.iter().map(provider));
-            for (hour, rows) in hours.iter().filter_map(|hour| state.rents.open.get_key_value(hour)) {
-                let due = due(stretches(hour, rows)).nanousd().into();
-                rents.insert(hour.clone(), Booked { due, first: true, ..Booked::default() });
-                providers.extend(rows.iter().map(|row| (Arc::clone(&row.backend), Arc::clone(&row.provider))));
+            for hour in hours {
+                if let Some(rows) = state.rents.open.get(hour) {
+                    let due = due(stretches(hour, rows)).nanousd().into();
+                    let request = id(hour, node.as_bytes(), 0);
+                    rents.insert(hour.clone(), Booked { request, due, first: true, ..Booked::default() });
+                    providers.extend(rows.iter().map(|row| (Arc::clone(&row.backend), Arc::clone(&row.provider))));
+                } else if let Some(booked) = state.rents.booked_of(hour) {
+                    rents.insert(hour.clone(), booked);
+                }
             }
         }
         let paid = paid(folder, &rents.keys().cloned().collect())?;
@@ -207,8 +241,10 @@ impl Books {
             let rest = booked.due - booked.rest - paid.get(&hour).copied().unwrap_or(0);
             if booked.first || rest != 0 {
                 let provider = providers.get(&hour.backend).cloned().unwrap_or_default();
-                self.settle(&[], settlement(&hour, provider, booked, rest, now));
+                let due = if booked.first { booked.due } else { 0 };
+                self.settle(&[], settlement(&hour, provider, booked, (due, rest), now));
             }
+            self.lock().rents.looked.insert(hour, now.as_second());
         }
         Ok(())
     }
@@ -255,10 +291,17 @@ fn paid(folder: &Path, hours: &BTreeSet<RentHour>) -> io::Result<BTreeMap<RentHo
     Ok(paid)
 }
 
-/// The row of an hour, as a settled request of nobody.
-fn settlement(hour: &RentHour, provider: Arc<str>, booked: Booked, rest: i128, now: Timestamp) -> SettleRow {
+/// The row of an hour, as a settled request of nobody: by so much its rent and the rest of it rise.
+fn settlement(
+    hour: &RentHour,
+    provider: Arc<str>,
+    booked: Booked,
+    (due, rest): (i128, i128),
+    now: Timestamp,
+) -> SettleRow {
+    let amount = |sum: i128| i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX });
     let row = Row {
-        request: id(hour, 0),
+        request: booked.request,
         attempt: 1,
         revision: booked.revision,
         hedge: false,
@@ -269,14 +312,14 @@ fn settlement(hour: &RentHour, provider: Arc<str>, booked: Booked, rest: i128, n
         tokens: Tokens::default(),
         price: None,
         native_nano: 0,
-        charge_nanousd: i64::try_from(rest).unwrap_or(if rest < 0 { i64::MIN } else { i64::MAX }),
-        held_nanousd: if booked.first { i64::try_from(booked.due).unwrap_or(i64::MAX) } else { 0 },
+        charge_nanousd: amount(rest),
+        held_nanousd: amount(due),
         estimated: false,
         swept: false,
     };
     SettleRow {
         // A store remembers for a while what it has settled by this.
-        id: id(hour, booked.revision),
+        id: id(hour, booked.request.as_bytes(), booked.revision),
         held_at_ms: row.at_ms,
         at_ms: now.as_millisecond(),
         places: Vec::new(),
@@ -285,12 +328,14 @@ fn settlement(hour: &RentHour, provider: Arc<str>, booked: Booked, rest: i128, n
     }
 }
 
-/// The same wherever it is made (RFC 9562 §5.8): when, in its first 48 bits as in those of requests, and a hash.
-fn id(hour: &RentHour, revision: u32) -> Uuid {
+/// The same whenever it is made (RFC 9562 §5.8): when, in its first 48 bits as in those of requests, and a hash.
+fn id(hour: &RentHour, of: &[u8], revision: u32) -> Uuid {
     let mut hash = Sha256::new();
     hash.update(hour.hour.to_be_bytes());
     hash.update(revision.to_be_bytes());
+    hash.update((hour.backend.len() as u64).to_be_bytes());
     hash.update(hour.backend.as_bytes());
+    hash.update(of);
     let mut bytes = [0; 16];
     bytes.iter_mut().zip(hash.finalize()).for_each(|(byte, hashed)| *byte = hashed);
     let millis = u64::try_from(hour.hour).unwrap_or(0).saturating_mul(1_000).to_be_bytes();

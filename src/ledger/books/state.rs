@@ -13,7 +13,7 @@ use super::{feed::Feed, rents::Rents};
 use crate::ledger::{
     balances::Balances,
     journal::{Encoded, Journal, Position},
-    row::{Checkpoint, Entry, HoldRow, PlaceRow, RaiseRow, RentHour, UnitRow, switches::SwitchRow},
+    row::{Checkpoint, Entry, HoldRow, LastRow, PlaceRow, RaiseRow, RentHour, UnitRow, switches::SwitchRow},
 };
 
 /// See the module's text.
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) switches: Vec<SwitchRow>,
     /// What is rented, in hours whose rent is not booked.
     pub(super) rents: Rents,
+    /// What was settled last.
+    pub(super) last: Option<LastRow>,
     /// What goes on to a store that several nodes share; `None` without one.
     pub(super) feed: Option<Feed>,
 }
@@ -75,6 +77,7 @@ impl State {
         self.raises = checkpoint.raises;
         self.rents = Rents::of(checkpoint.rents, checkpoint.rested);
         self.switches = checkpoint.switches;
+        self.last = checkpoint.last;
         self.open = checkpoint.open.into_iter().map(|row| (row.id, row)).collect();
         Position { segment: checkpoint.segment, offset: checkpoint.offset }
     }
@@ -96,6 +99,7 @@ impl State {
                 // A row of a process that ended, or a late one, is as old as it says.
                 self.balances.book(&row.places, Timestamp::from_millisecond(row.at_ms).unwrap_or_default());
                 self.rents.booked(&row);
+                self.last = Some(LastRow::from(&row));
             }
             Entry::Raise(row) => self.keep_raise(row),
             Entry::Switch(row) => self.keep_switch(row),
@@ -124,6 +128,7 @@ impl State {
             switches: self.switches.clone(),
             rents: self.rents.rows(),
             rested: self.rents.rested().to_vec(),
+            last: self.last,
         }
     }
 }

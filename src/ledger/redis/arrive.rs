@@ -117,7 +117,7 @@ async fn covered(inner: &Arc<Inner>, position: u64) -> Result<(), Broken> {
 
 /// Brings all that this node has settled, as sums; gives the position up to which they reach.
 pub(super) async fn bring(inner: &Arc<Inner>, wire: &Wire, epoch: &str) -> Result<u64, Broken> {
-    let Sums { position, settled, open } = sums(inner)?;
+    let Sums { position, settled, open, .. } = sums(inner)?;
     covered(inner, position).await?;
     let edits = inner.board.edits();
     // What stands against a budget whose period was edited is more than what was placed in its window.

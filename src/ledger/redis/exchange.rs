@@ -18,7 +18,7 @@ use super::{
     store::Inner,
     words::Words,
 };
-use crate::ledger::row::{HoldRow, PlaceRow, SettleRow, ToldRow, UnitRow};
+use crate::ledger::row::{HoldRow, LastRow, PlaceRow, SettleRow, ToldRow, UnitRow};
 
 /// Rows that are read in one go.
 const ROWS: usize = 500;
@@ -54,6 +54,8 @@ struct Told {
     after: u64,
     at: u64,
     page: Page,
+    /// Of the last settlement, with `request`; 0 = none.
+    settled_ms: i64,
     request: Uuid,
     row: String,
     places: String,
@@ -68,6 +70,7 @@ impl Told {
             after: 0,
             at: 0,
             page: Page { number: 0, last: true },
+            settled_ms: 0,
             request: Uuid::nil(),
             row: String::new(),
             places: String::new(),
@@ -82,6 +85,7 @@ impl Told {
                 "at" => told.at = value.parse().unwrap_or(0),
                 "page" => told.page.number = value.parse().unwrap_or(0),
                 "last" => told.page.last = value == "1",
+                "settled" => told.settled_ms = value.parse().unwrap_or(0),
                 "id" => told.request = value.parse().unwrap_or_default(),
                 "row" => told.row = value,
                 "places" => told.places = value,
@@ -104,7 +108,9 @@ impl Told {
             settled.extend(self.swept().filter(|row| mirror.sweep(&self.node, row.clone())));
         } else if self.state == "sums" {
             if !ours {
-                mirror.tell(&self.node, self.at, self.page, &places_of(&self.places));
+                let last = LastRow { id: self.request, at_ms: self.settled_ms };
+                let last = (!last.id.is_nil()).then_some(last);
+                mirror.tell(&self.node, self.at, self.page, &places_of(&self.places), last);
             }
         } else if self.state == "freed" {
             settled.extend(mirror.correct(self.request).map(|swept| swept.corrected(self.time().as_millisecond())));
@@ -220,6 +226,9 @@ pub(super) async fn tell_sums(inner: &Arc<Inner>, live: &Arc<Live>) -> Result<()
         let mut cmd = ::redis::cmd("XADD");
         cmd.arg(live.wire.key("rows")).arg("MAXLEN").arg("~").arg(STREAM_LENGTH).arg("*");
         cmd.arg("node").arg(inner.source.node()).arg("state").arg("sums").arg("at").arg(sums.position);
+        if let Some(LastRow { id, at_ms }) = sums.last {
+            cmd.arg("id").arg(id.to_string()).arg("settled").arg(at_ms);
+        }
         cmd.arg("page").arg(page).arg("last").arg(i32::from(page + 1 == pages)).arg("places").arg(places.join("\n"));
         inner.link.send(live, &cmd, SILENCE).await?;
     }

@@ -11,7 +11,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::ledger::row::{MirrorRow, PeerRow, PlaceRow, SettleRow, SweepRow, ToldRow, UnitRow};
+use crate::ledger::row::{LastRow, MirrorRow, PeerRow, PlaceRow, SettleRow, SweepRow, ToldRow, UnitRow};
 
 /// Sweeps whose owner has not settled yet; of more than these the charge stays in the sums.
 const SWEEPS: usize = 10_000;
@@ -38,6 +38,10 @@ struct Peer {
     settled: HashMap<(Arc<str>, i64), PlaceRow>,
     /// What it says of itself comes in pages: up to where, and how many have been read.
     telling: (u64, u64),
+    /// The last row of it that was read, or that it says there is.
+    last: Option<LastRow>,
+    /// The rows that it settled after this instant have all been read, in milliseconds since 1970.
+    rows_since_ms: Option<i64>,
 }
 
 /// Which page of what a node says of itself.
@@ -52,9 +56,9 @@ pub struct Page {
 impl Mirror {
     /// Goes on from what was kept.
     pub fn from_row(kept: MirrorRow) -> Self {
-        let peer = |(node, PeerRow { at, whole, settled })| {
+        let peer = |(node, PeerRow { at, whole, settled, last, rows_since_ms })| {
             let settled = settled.into_iter().map(|place| ((Arc::clone(&place.fence), place.from), place));
-            (node, Peer { at, whole, settled: settled.collect(), telling: (0, 0) })
+            (node, Peer { at, whole, settled: settled.collect(), telling: (0, 0), last, rows_since_ms })
         };
         let peers = kept.peers.into_iter().map(peer).collect();
         Self { after: kept.after, peers, sweeps: kept.sweeps, changed: false }
@@ -64,7 +68,8 @@ impl Mirror {
     pub fn row(&self) -> MirrorRow {
         let peer = |(node, peer): (&String, &Peer)| {
             let settled = peer.settled.values().cloned().collect();
-            (node.clone(), PeerRow { at: peer.at, whole: peer.whole, settled })
+            let Peer { at, whole, last, rows_since_ms, .. } = *peer;
+            (node.clone(), PeerRow { at, whole, settled, last, rows_since_ms })
         };
         let peers = self.peers.iter().map(peer).collect();
         MirrorRow { after: self.after.clone(), peers, sweeps: self.sweeps.clone(), ..MirrorRow::default() }
@@ -107,7 +112,11 @@ impl Mirror {
             return false;
         }
         // Something between the two was never read here.
-        peer.whole &= after <= peer.at;
+        if after > peer.at {
+            peer.whole = false;
+            peer.misses_rows(row.at_ms);
+        }
+        peer.last = Some(LastRow::from(row));
         peer.at = peer.at.max(at);
         peer.add(&row.places, 1);
         true
@@ -116,7 +125,9 @@ impl Mirror {
     /// Takes a page of what a node says of itself: what it has settled up to `at`, which is told when all of that is in
     /// the stream, and nothing else of it between the pages. Sums only rise: a node whose journal is an old copy knows
     /// less of itself than was read of it.
-    pub fn tell(&mut self, node: &str, at: u64, page: Page, places: &[PlaceRow]) {
+    ///
+    /// `last`: what it has settled last by then. Sums do not bring rows: if that was not read, rows were missed.
+    pub fn tell(&mut self, node: &str, at: u64, page: Page, places: &[PlaceRow], last: Option<LastRow>) {
         let mut said = Peer::default();
         said.add(places, 1);
         for sweep in self.sweeps.values().filter(|sweep| sweep.node == node) {
@@ -135,6 +146,10 @@ impl Mirror {
         peer.telling = (at, page.number + 1);
         if page.last {
             (peer.at, peer.whole) = (at, true);
+            if let Some(said) = last.filter(|said| peer.last.is_none_or(|read| read.id != said.id)) {
+                peer.misses_rows(said.at_ms);
+                peer.last = Some(said);
+            }
         }
     }
 
@@ -176,6 +191,11 @@ impl Mirror {
         self.peers.get(node).is_some_and(|peer| peer.whole)
     }
 
+    /// All rows were read, of all nodes, that were settled after this instant, in milliseconds since 1970.
+    pub fn rows_since_ms(&self) -> i64 {
+        self.peers.values().filter_map(|peer| peer.rows_since_ms).max().unwrap_or(i64::MIN)
+    }
+
     /// The sums of windows that are open at `now` (seconds since 1970), by node. Of this node itself it is what others
     /// have swept of it.
     pub fn sums(&self, now: i64) -> Vec<(Arc<str>, Vec<PlaceRow>)> {
@@ -203,6 +223,11 @@ impl Mirror {
 }
 
 impl Peer {
+    /// Rows of it were never read here, the last of them settled at `until_ms` at the latest.
+    fn misses_rows(&mut self, until_ms: i64) {
+        self.rows_since_ms = self.rows_since_ms.max(Some(until_ms));
+    }
+
     /// Adds what is settled in places that are there already.
     fn add_known(&mut self, places: &[PlaceRow]) {
         for place in places.iter().filter(|place| place.unit != UnitRow::Concurrent) {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     base::fences::Fence,
-    ledger::row::{HoldRow, MirrorRow, PlaceRow, SettleRow, ToldRow},
+    ledger::row::{HoldRow, LastRow, MirrorRow, PlaceRow, SettleRow, ToldRow},
 };
 
 /// What a node's books amount to at one position of its journal.
@@ -18,6 +18,8 @@ pub struct Sums {
     pub settled: Vec<PlaceRow>,
     /// Requests under way.
     pub open: Vec<HoldRow>,
+    /// What was settled last; `None` = nothing ever.
+    pub last: Option<LastRow>,
 }
 
 /// A node's books, as the store sees them.

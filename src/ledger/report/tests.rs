@@ -69,6 +69,28 @@ fn a_correction_changes_sums_and_counts_as_nothing() {
 }
 
 #[test]
+fn what_another_node_swept_counts_no_more_once_its_owner_is_back_in_whichever_groups() {
+    let swept = |request| {
+        let mut row = row(request, 0, "a", 0, 0, price());
+        (row.swept, row.charge_nanousd, row.tokens, row.outcome) = (true, 5, Tokens::default(), "swept".into());
+        row
+    };
+    let corrected =
+        |request| Row { revision: 1, swept: false, charge_nanousd: -5, outcome: "corrected".into(), ..swept(request) };
+    let own = |request| vec![row(request, 1, "a", 1, 1, price()), row(request, 2, "a", 1, 1, price())];
+    let requests =
+        [vec![swept(1)], vec![swept(2)], vec![corrected(1)], own(1), vec![swept(3)], vec![corrected(2)], own(2)];
+    for by in ["outcome", "model", "outcome,model", ""] {
+        let usage = usage(&requests, &query(by));
+        assert_eq!((usage.total.requests, usage.total.attempts), (3, 5), "{by}");
+        let sums = |of: fn(&Sums) -> u64| usage.groups.values().map(of).sum::<u64>();
+        assert_eq!((sums(|sums| sums.requests), sums(|sums| sums.attempts)), (3, 5), "{by}");
+    }
+    let usage = usage(&requests, &query("outcome"));
+    assert_eq!((group(&usage, &["swept"]).requests, group(&usage, &["corrected"]).attempts), (1, 0));
+}
+
+#[test]
 fn what_a_vendor_bills_in_the_currency_is_taken_as_it_is_and_the_rest_exchanged() {
     let yuan = Currency::parse("CNY").unwrap();
     let rates = vec![ExchangeRate { nanousd: 125_000_000, from: Timestamp::MIN }];

@@ -10,7 +10,7 @@ use crate::{
         money::{Currency, ExchangeRate, NANO},
         price::rate_in_force,
     },
-    ledger::row::{Row, SettleRow, Tokens},
+    ledger::row::{Row, SWEPT, SettleRow, Tokens},
 };
 
 /// What is asked of the books.
@@ -65,13 +65,10 @@ pub struct Sums {
 impl Sums {
     fn add(&mut self, row: &Row, exchange: Option<&Exchange>) {
         let charge = i128::from(row.charge_nanousd);
-        // Attempt 0 is another node's word; once it is corrected, the owner's own attempts count.
         if row.is_rent() {
             self.unallocated += charge;
         } else if row.revision == 0 {
             self.attempts += 1;
-        } else if row.attempt == 0 {
-            self.attempts = self.attempts.saturating_sub(1);
         }
         self.charge += charge;
         if row.swept || row.attempt == 0 {
@@ -99,6 +96,12 @@ impl Sums {
             let rate = rate_in_force(&exchange.rates, at).map(|rate| rate.nanousd).filter(|rate| *rate > 0);
             *self.exchanged.entry(rate).or_default() += charge;
         }
+    }
+
+    /// Counts the attempt and request no more that another node's word stood for.
+    fn take_back(&mut self) {
+        self.attempts = self.attempts.saturating_sub(1);
+        self.requests = self.requests.saturating_sub(1);
     }
 
     /// The charge in `currency`, in billionths of its unit: what vendors billed in it, and everything else at the
@@ -142,32 +145,32 @@ impl Usage {
     /// Adds what a request came to.
     pub fn add(&mut self, settled: &SettleRow, query: &Query) {
         let counts = |row: &&Row| query.stretch.has(row) && query.filter.lets(row, &query.zone);
+        let key_of = |row: &Row| -> Vec<String> {
+            query.by.iter().map(|dimension| dimension.value(row, &query.zone).into_owned()).collect()
+        };
         let exchange = query.currency.as_ref();
-        let (mut last, mut corrected) = (None, None);
+        let mut last = None;
         for row in settled.rows.iter().filter(counts) {
-            let key: Vec<String> =
-                query.by.iter().map(|dimension| dimension.value(row, &query.zone).into_owned()).collect();
+            let key = key_of(row);
             self.total.add(row, exchange);
             self.groups.entry(key.clone()).or_default().add(row, exchange);
-            if row.is_rent() {
-                continue;
-            }
-            if row.revision == 0 {
-                // Of two that ran at once the one that lost may be booked last.
-                if last.is_none() || &*row.outcome != "lost" {
-                    last = Some(key);
-                }
-            } else if row.attempt == 0 {
-                corrected = Some(key);
+            // Of two that ran at once the one that lost may be booked last.
+            if !row.is_rent() && row.revision == 0 && (last.is_none() || &*row.outcome != "lost") {
+                last = Some(key);
             }
         }
         if let Some(group) = last.and_then(|key| self.groups.get_mut(&key)) {
             group.requests += 1;
             self.total.requests += 1;
         }
-        if let Some(group) = corrected.and_then(|key| self.groups.get_mut(&key)) {
-            group.requests = group.requests.saturating_sub(1);
-            self.total.requests = self.total.requests.saturating_sub(1);
+        // Attempt 0 is another node's word: once it is corrected, the owner's own attempts count, and it does not any more
+        // where it was counted.
+        for row in settled.rows.iter().filter(|row| row.attempt == 0 && row.revision > 0) {
+            let swept = Row { revision: 0, outcome: SWEPT.into(), ..row.clone() };
+            if let Some(group) = Some(&swept).filter(counts).and_then(|row| self.groups.get_mut(&key_of(row))) {
+                group.take_back();
+                self.total.take_back();
+            }
         }
     }
 }

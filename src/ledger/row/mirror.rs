@@ -61,6 +61,27 @@ pub struct PeerRow {
     pub whole: bool,
     /// The sums.
     pub settled: Vec<PlaceRow>,
+    /// The settlement of it that is the last one read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRow>,
+    /// All its rows were read that it settled after this instant, in milliseconds since 1970; `None` = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_since_ms: Option<i64>,
+}
+
+/// The last settlement in a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRow {
+    /// Its id.
+    pub id: Uuid,
+    /// When it was settled, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+impl From<&SettleRow> for LastRow {
+    fn from(row: &SettleRow) -> Self {
+        Self { id: row.id, at_ms: row.at_ms }
+    }
 }
 
 impl SettleRow {

@@ -10,6 +10,12 @@ use super::Row;
 /// charges is the rest.
 pub const RENT: &str = "rent";
 
+/// Seconds after the end of an hour by which what was dispatched in it has ended: more than `HOLD_TTL` of the ledger.
+pub const RENT_GRACE: i64 = 20 * 60;
+
+/// Seconds after which a node may relieve another that was to book an hour, and whose row has not come.
+pub const RENT_PATIENCE: i64 = 3_600;
+
 /// So many servers of a backend are rented from now on, until another row of the hour says otherwise or it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RentRow {
@@ -29,7 +35,7 @@ pub struct RentRow {
     pub exchange_nanousd: i64,
 }
 
-/// The rent of an hour is booked by another node.
+/// The rent of an hour is booked by another node, whose row is known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RentElsewhereRow {
     /// The backend.
@@ -54,6 +60,11 @@ impl RentHour {
     pub fn of(row: &Row) -> Self {
         let hour = row.at_ms.div_euclid(3_600_000).saturating_mul(3_600);
         Self { hour, backend: Arc::clone(&row.served.backend) }
+    }
+
+    /// The second since 1970 by which its rent is booked by somebody, unless nobody can.
+    pub const fn due(&self) -> i64 {
+        self.hour.saturating_add(3_600 + 2 * RENT_GRACE + RENT_PATIENCE)
     }
 }
 

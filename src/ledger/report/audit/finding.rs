@@ -63,6 +63,13 @@ pub enum Finding {
         /// What requests and the unpaid rest come to.
         books: i128,
     },
+    /// An hour in which servers were rented, and whose rent nobody has booked by the time that somebody should have.
+    RentOpen {
+        /// The backend.
+        backend: Arc<str>,
+        /// The first second of the hour.
+        hour: i64,
+    },
     /// A window in which the store counts something else than is booked, in the fence's unit.
     StoreDiffers {
         /// The fence's id.
@@ -87,6 +94,7 @@ impl Finding {
             Self::BadPrice(_) => "damaged_price",
             Self::WrongPlace { .. } => "wrong_place",
             Self::RentDiffers { .. } => "rent_differs",
+            Self::RentOpen { .. } => "rent_not_booked",
             Self::StoreDiffers { .. } => "store_differs",
         }
     }
@@ -137,6 +145,10 @@ impl fmt::Display for Finding {
                 let hour = Timestamp::from_second(*hour).unwrap_or_default();
                 let (rent, books) = (Nano(*rent), Nano(*books));
                 write!(f, "the hour of {hour} of `{backend}` is rented for {rent} USD, {books} USD are booked")
+            }
+            Self::RentOpen { backend, hour } => {
+                let hour = Timestamp::from_second(*hour).unwrap_or_default();
+                write!(f, "the rent of the hour of {hour} of `{backend}` is not booked")
             }
             Self::StoreDiffers { fence, window, store, books } => {
                 let Window { start, end } = window;

@@ -4,7 +4,7 @@
 mod finding;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -46,11 +46,13 @@ pub struct Audit {
     open: HashMap<Uuid, Open>,
     /// What follows was written after the store was asked.
     frozen: bool,
-    /// Not all is known that was charged elsewhere.
-    in_part: bool,
+    /// All is known that was charged elsewhere after this instant, in milliseconds since 1970; `None` = all.
+    rows_since_ms: Option<i64>,
     corrected: HashMap<(Uuid, u32), Corrected>,
-    /// The rent of every hour that is booked.
-    rents: BTreeMap<RentHour, i128>,
+    /// The rent of every hour that is booked, by who books it: one, unless an hour is booked twice.
+    rents: BTreeMap<RentHour, BTreeMap<Uuid, i128>>,
+    /// The hours in which servers were rented and whose rent is not known to be booked.
+    rented: BTreeSet<RentHour>,
     /// What is booked at every backend in every hour.
     charged: HashMap<RentHour, i128>,
     outcome: Outcome,
@@ -77,6 +79,8 @@ pub struct Outcome {
     pub unallocated: i128,
     /// Hours of rent that were compared with what is booked.
     pub rents: u64,
+    /// Hours of rent that were not compared, since not all is known of the other nodes' rows.
+    pub rents_in_part: u64,
     /// Windows of fences that were compared with the store.
     pub compared: u64,
     /// What does not balance, the first [`MOST_TOLD`].
@@ -136,6 +140,12 @@ impl Audit {
                 }
             }
             Entry::Settle(row) => self.settle(row),
+            Entry::Rent(row) => {
+                self.rented.insert(RentHour { hour: row.hour, backend: Arc::clone(&row.backend) });
+            }
+            Entry::RentElsewhere(row) => {
+                self.rented.remove(&RentHour { hour: row.hour, backend: Arc::clone(&row.backend) });
+            }
             #[allow(unreachable_patterns, reason = "entries that charge nothing are none of an audit's business")]
             _ => {}
         }
@@ -146,9 +156,10 @@ impl Audit {
         settled.rows.iter().for_each(|row| self.rent(row));
     }
 
-    /// Says that not all of the other nodes' books is known, so that nothing can be said of rents.
-    pub fn knows_in_part(&mut self) {
-        self.in_part = true;
+    /// Says that all rows of the other nodes are known that were settled after this instant, in milliseconds since 1970, and
+    /// not all others, so that nothing can be said of the rents of earlier hours.
+    pub fn knows_rows_since(&mut self, ms: i64) {
+        self.rows_since_ms = Some(ms);
     }
 
     /// Says that what follows was written after the store was asked.
@@ -189,7 +200,7 @@ impl Audit {
         let charge = i128::from(row.charge_nanousd);
         self.outcome.charge += charge;
         if row.is_rent() {
-            self.outcome.rent += if row.revision == 0 { i128::from(row.held_nanousd) } else { 0 };
+            self.outcome.rent += i128::from(row.held_nanousd);
             self.outcome.unallocated += charge;
             return;
         }
@@ -224,24 +235,38 @@ impl Audit {
 
     fn rent(&mut self, row: &Row) {
         let hour = RentHour::of(row);
-        if row.is_rent() && row.revision == 0 {
-            *self.rents.entry(hour.clone()).or_default() += i128::from(row.held_nanousd);
+        if row.is_rent() {
+            *self.rents.entry(hour.clone()).or_default().entry(row.request).or_default() +=
+                i128::from(row.held_nanousd);
         }
         *self.charged.entry(hour).or_default() += i128::from(row.charge_nanousd);
     }
 
-    /// What is booked at a backend in an hour, the unpaid rest included, is the rent of the hour.
-    fn compare_rents(&mut self) {
-        if self.in_part {
-            return;
-        }
-        for (RentHour { hour, backend }, due) in &self.rents {
-            let booked =
-                self.charged.get(&RentHour { hour: *hour, backend: Arc::clone(backend) }).copied().unwrap_or(0);
+    /// What is booked at a backend in an hour, the unpaid rest included, is the rent of the hour; and each hour is booked.
+    fn compare_rents(&mut self, now_ms: i64) {
+        let rows_since_ms = self.rows_since_ms;
+        let in_part = |hour: &RentHour| rows_since_ms.is_some_and(|since| hour.hour.saturating_mul(1_000) <= since);
+        for (hour, due) in &self.rents {
+            self.rented.remove(hour);
+            if in_part(hour) {
+                self.outcome.rents_in_part += 1;
+                continue;
+            }
+            // Who took its own rows off again holds nothing.
+            let due = due.values().copied().max_by_key(|due| due.abs()).unwrap_or(0);
+            let booked = self.charged.get(hour).copied().unwrap_or(0);
             self.outcome.rents += 1;
-            if booked != *due {
-                let backend = Arc::clone(backend);
-                self.outcome.tell(Finding::RentDiffers { backend, hour: *hour, rent: *due, books: booked });
+            if booked != due {
+                let backend = Arc::clone(&hour.backend);
+                self.outcome.tell(Finding::RentDiffers { backend, hour: hour.hour, rent: due, books: booked });
+            }
+        }
+        for hour in self.rented.iter().filter(|hour| hour.due().saturating_mul(1_000) < now_ms) {
+            if in_part(hour) {
+                self.outcome.rents_in_part += 1;
+            } else {
+                let backend = Arc::clone(&hour.backend);
+                self.outcome.tell(Finding::RentOpen { backend, hour: hour.hour });
             }
         }
     }
@@ -291,7 +316,7 @@ impl Audit {
                 self.outcome.tell(Finding::WrongCharge { row, booked, computed });
             }
         }
-        self.compare_rents();
+        self.compare_rents(now_ms);
         let mut standing: Vec<_> = self.standing.iter().collect();
         standing.sort_by_key(|(fence, _)| Arc::clone(fence));
         for (fence, accounts) in standing {
