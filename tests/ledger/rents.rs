@@ -220,10 +220,9 @@ async fn a_node_that_missed_rows_books_no_hour_and_says_that_it_knows_in_part() 
     a.caught_up().await;
     until("it is not heard", || all(b.folder.path()).0 == 300).await;
     server.tell("FLUSHALL").await;
-    for node in [&a, &b] {
-        node.wait_down().await;
-        node.wait_up().await;
-    }
+    // Both notice within the second and a half that a rebuild takes at least.
+    tokio::join!(a.wait_down(), b.wait_down());
+    tokio::join!(a.wait_up(), b.wait_up());
     let c = Node::up(plain(&server)).await;
     c.ledger.keep_rent(&gpu(), now).await.unwrap();
     // Its sums of all are whole by now, its rows are not.
