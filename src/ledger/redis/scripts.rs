@@ -1,6 +1,6 @@
 //! The scripts: each is one atomic step in the store. Their texts lie beside this file.
 
-use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
+use ::redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 
 /// One script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,8 @@ impl Wire {
         self.key.strip_suffix('e').unwrap_or_default().to_owned() + "a"
     }
 
-    /// Sends `cmd` and waits for the answer. A script that the server has forgotten is loaded again, once.
+    /// Sends `cmd` and waits for the answer. A script that the server has forgotten is sent again with its text: the
+    /// server runs and keeps it in one step, so that one that forgets again meanwhile does not refuse it.
     ///
     /// # Errors
     /// What the server or the connection says.
@@ -134,11 +135,26 @@ impl Wire {
         let mut connection = self.connection.clone();
         match connection.send_packed_command(cmd).await.and_then(Value::extract_error) {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                // The digests stay what they are: they are made of the texts.
-                self.clone().load().await?;
-                connection.send_packed_command(cmd).await.and_then(Value::extract_error)
+                let Some(told) = self.with_text(cmd) else { return Err(error) };
+                connection.send_packed_command(&told).await.and_then(Value::extract_error)
             }
             answer => answer,
         }
+    }
+
+    /// The call `cmd` with the script's text in the place of its digest.
+    fn with_text(&self, cmd: &Cmd) -> Option<Cmd> {
+        let mut parts = cmd.args_iter().skip(1).map(|part| match part {
+            Arg::Simple(bytes) => bytes,
+            _ => &[],
+        });
+        let digest = parts.next()?;
+        let script = self.digests.iter().position(|known| known.as_bytes() == digest)?;
+        let mut told = ::redis::cmd("EVAL");
+        told.arg(TEXTS.get(script)?);
+        for part in parts {
+            told.arg(part);
+        }
+        Some(told)
     }
 }
