@@ -2,25 +2,21 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
-
 use super::{
     Gateway,
     admit::Ask,
-    attempt::{Failed, Given},
+    attempt::Failed,
     code::Code,
+    delivery::Delivery,
     explain::{self, Notes},
     funds::Funds,
-    head::Head,
-    live::Boarding,
-    nobody::exhausted,
+    live::{Boarding, Missed},
     race::{Entrant, Race},
     refusal::Refusal,
-    relay::Relay,
     report,
     standing::Standing,
     switches::{self, Cut},
-    toll::{self, Bill, Outcome, Toll, Verdict},
+    toll::{self, Toll},
     wait::Stand,
 };
 use crate::{
@@ -40,24 +36,6 @@ use crate::{
     },
     telemetry::record::Made,
 };
-
-/// What a request's course ends in.
-pub enum Delivery {
-    /// A whole answer; it is settled.
-    Plain {
-        /// Its headers.
-        head: Head,
-        /// Its body.
-        body: Bytes,
-    },
-    /// A stream that has begun.
-    Stream {
-        /// Its headers.
-        head: Head,
-        /// The rest.
-        relay: Box<Relay>,
-    },
-}
 
 /// A course under way.
 pub type Course = Pin<Box<dyn Future<Output = Result<Delivery, Refusal>> + Send>>;
@@ -79,7 +57,7 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
             if funds.shorten(&team) {
                 continue;
             }
-            let refusal = match stand.wait(&gateway, &ask, &full(&ask, &decision, &[])).await {
+            let refusal = match stand.wait(&gateway, &ask, &full(&decision, &[])).await {
                 Ok(true) => continue,
                 Ok(false) => funds.refusal(&decision).unwrap_or_else(|| gateway.nobody(&decision)),
                 Err(refusal) => refusal,
@@ -106,17 +84,15 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
     Leg { gateway, ask, standing, stand, funds, decision, toll, seen, missed, tried, context_length }.go().await
 }
 
-fn standing(gateway: &Gateway, ask: &Ask) -> Standing {
+pub(super) fn standing(gateway: &Gateway, ask: &Ask) -> Standing {
     Standing::of(&gateway.ledger, &ask.fences, gateway.now())
 }
 
 /// Those who could serve the request if they had a place. `missed`: who could not be boarded after all.
-fn full(ask: &Ask, decision: &Decision, missed: &[CandidateId]) -> Vec<Arc<Candidate>> {
+fn full(decision: &Decision, missed: &[(CandidateId, Missed)]) -> Vec<Arc<Candidate>> {
     let full = decision.rejected.iter().filter(|rejected| match rejected.why {
         Rejection::Unavailable(Unavailable::Full) => true,
-        Rejection::Failed => {
-            missed.contains(&rejected.candidate.id) && ask.live.must_wait(&rejected.candidate, ask.priority)
-        }
+        Rejection::Failed => missed.contains(&(rejected.candidate.id, Missed::Place)),
         _ => false,
     });
     full.map(|rejected| Arc::clone(&rejected.candidate)).collect()
@@ -200,8 +176,8 @@ pub(super) struct Leg {
     pub(super) toll: Box<Toll>,
     /// Failed attempts in order.
     pub(super) seen: Vec<AttemptSeen>,
-    /// Candidates that could not be boarded after all: their place was taken since the decision.
-    pub(super) missed: Vec<CandidateId>,
+    /// Candidates that could not be boarded after all, since something changed after the decision.
+    pub(super) missed: Vec<(CandidateId, Missed)>,
     /// Endpoints of the candidate under trial that failed.
     pub(super) tried: Vec<ReplicaId>,
     /// Somebody found the prompt too long.
@@ -222,11 +198,14 @@ impl Leg {
                 let refusal = self.funds.refusal(&self.decision);
                 return Err(self.give_up(refusal));
             };
-            let Some(flight) = self.ask.live.board(&ranked.candidate, &self.decision.route, &self.boarding(&ranked))
-            else {
-                self.missed.push(ranked.candidate.id);
-                self.resolve();
-                continue;
+            let boarded = self.ask.live.board(&ranked.candidate, &self.decision.route, &self.boarding(&ranked));
+            let flight = match boarded {
+                Ok(flight) => flight,
+                Err(missed) => {
+                    self.missed.push((ranked.candidate.id, missed));
+                    self.resolve();
+                    continue;
+                }
             };
             self.stand.seated(&ranked.candidate.backend.name);
             let flight = flight.carrying(self.ask.turn, ranked.seen.warm_tokens);
@@ -262,29 +241,30 @@ impl Leg {
         if switches::is_of_caller(row) {
             return Err(self.give_up(Some(switches::refusal(row))));
         }
-        self.missed.push(ranked.candidate.id);
+        self.missed.push((ranked.candidate.id, Missed::Closed));
         self.resolve();
         Ok(())
     }
 
     /// Waits for a place where only a place is missing; whether there is a new decision.
     async fn waited(&mut self) -> Result<bool, Refusal> {
-        let full = full(&self.ask, &self.decision, &self.missed);
-        if full.is_empty() && !self.missed.is_empty() && self.stand.looks_again() {
-            // Between the missed boarding and now a place has come free.
-            self.missed.clear();
-            self.resolve();
-            return Ok(true);
-        }
-        let waited = match self.stand.wait(&self.gateway, &self.ask, &full).await {
-            Ok(waited) => waited,
-            Err(refusal) => return Err(self.give_up(Some(refusal))),
+        let full = full(&self.decision, &self.missed);
+        let (ask, stand) = (&self.ask, &mut self.stand);
+        // Who finds a place that has come free a moment ago need not wait.
+        let waited = if full.iter().any(|full| !ask.live.must_wait(full, ask.priority)) {
+            Ok(true)
+        } else {
+            stand.wait(&self.gateway, ask, &full).await
         };
-        if waited {
-            self.missed.retain(|missed| full.iter().all(|full| full.id != *missed));
-            self.resolve();
+        match waited {
+            Ok(true) => {
+                self.missed.retain(|(missed, _)| full.iter().all(|full| full.id != *missed));
+                self.resolve();
+                Ok(true)
+            }
+            Ok(false) => Ok(false),
+            Err(refusal) => Err(self.give_up(Some(refusal))),
         }
-        Ok(waited)
     }
 
     fn boarding(&self, ranked: &Ranked) -> Boarding<'_> {
@@ -345,68 +325,8 @@ impl Leg {
     /// Decides again without those that failed, under the same floors.
     fn resolve(&mut self) {
         let mut out = retry::failed(&self.seen, &self.decision);
-        out.extend(&self.missed);
+        out.extend(self.missed.iter().map(|(missed, _)| missed));
         self.tried.clear();
         self.decision = redecide(&self.gateway, &self.ask, &self.standing, &self.funds, &out);
-    }
-
-    fn deliver(mut self, given: Given, entrant: Entrant) -> Delivery {
-        let Entrant { ranked, account, cut, overtook, .. } = entrant;
-        let reason = overtook.unwrap_or_else(|| self.decision.reason());
-        let (ranked, account) = (&ranked, &*account);
-        self.toll.won(ranked, account, &reason);
-        let mut head = Head::new(&self.ask, &self.decision, ranked, account, reason, self.toll.attempts());
-        head.standing = self.standing;
-        match given {
-            // What comes in parts has been read to its end by then.
-            Given::Parts(opening, _) | Given::Stream(opening) => {
-                self.toll.first_byte(200);
-                Delivery::Stream { head, relay: Box::new(Relay::new(*opening, self.toll, cut)) }
-            }
-            Given::Plain(body) => {
-                let (label, verdict, bill) = ("ok", Verdict::Served, Bill::Metered);
-                self.toll.close(Outcome { label, status: 200, message: String::new(), verdict, bill });
-                self.toll.hear_whole(&body);
-                head.cost = Some(self.toll.charged());
-                self.toll.first_byte(200);
-                self.toll.settle("", "whole");
-                head.standing.budget_left = standing(&self.gateway, &self.ask).budget_left;
-                Delivery::Plain { head, body }
-            }
-        }
-    }
-
-    /// The upstream's own verdict on the request goes to the client as it is.
-    fn verdict(&mut self, verbatim: Option<(http::StatusCode, Bytes)>) -> Refusal {
-        let mut refusal = self.in_vain();
-        if verbatim.is_some() {
-            refusal =
-                Refusal { verbatim: verbatim.map(Box::new), ..Refusal::new(Code::InvalidRequest, refusal.message) };
-        }
-        self.end(refusal)
-    }
-
-    /// Nobody is left, or `why`.
-    fn give_up(&mut self, why: Option<Refusal>) -> Refusal {
-        let refusal = why.unwrap_or_else(|| self.in_vain());
-        self.end(refusal)
-    }
-
-    fn in_vain(&self) -> Refusal {
-        match self.toll.tried() {
-            [] => self.gateway.nobody(&self.decision),
-            tried => exhausted(tried, &self.seen, self.context_length),
-        }
-    }
-
-    fn end(&mut self, refusal: Refusal) -> Refusal {
-        report::refusal(&self.gateway.metrics, &self.ask.caller.team.name, refusal.code.as_str());
-        self.toll.first_byte(refusal.status().as_u16());
-        let attempts = self.toll.attempts();
-        self.toll.settle(refusal.code.as_str(), "failed");
-        Refusal { attempts, ..refusal }.standing(self.standing).decided(
-            self.decision.arm.as_ref().map(|arm| arm.shared()),
-            explain::header(&self.ask, Some(&self.decision)),
-        )
     }
 }

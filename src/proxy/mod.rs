@@ -13,6 +13,7 @@ mod auth;
 mod code;
 mod course;
 mod deadlines;
+mod delivery;
 mod dry;
 pub mod explain;
 mod funds;

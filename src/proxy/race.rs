@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     attempt::{Failed, Given, attempt, streams, whole},
     course::Leg,
-    live::{Flight, lock},
+    live::{Flight, Missed, lock},
     report,
     rival::{Rival, Search},
     switches::{self, Cut},
@@ -231,7 +231,7 @@ impl Leg {
     fn take_in(&mut self, left: Aftermath) {
         report::hedge(&self.gateway.metrics, &self.decision.route, left.word);
         self.seen.extend(left.seen);
-        self.missed.extend(left.missed);
+        self.missed.extend(left.missed.into_iter().map(|missed| (missed, Missed::Closed)));
         self.tried.extend(left.tried);
         // Who follows the second is picked by the decision that it came from.
         if let Some(decision) = left.decision {

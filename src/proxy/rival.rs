@@ -7,7 +7,7 @@ use super::{
     admit::Ask,
     course::{demand, redecide},
     funds::Funds,
-    live::{Boarding, Flight},
+    live::{Boarding, Flight, Missed},
     race::{Entrant, Taken},
     standing::Standing,
     switches::Cut,
@@ -30,7 +30,7 @@ pub(super) struct Search<'a> {
     pub(super) funds: &'a Funds,
     pub(super) standing: &'a Standing,
     pub(super) seen: &'a [AttemptSeen],
-    pub(super) missed: &'a [CandidateId],
+    pub(super) missed: &'a [(CandidateId, Missed)],
     pub(super) tried: &'a [ReplicaId],
 }
 
@@ -97,7 +97,7 @@ impl Search<'_> {
     /// The next candidate, decided anew: under the same requirements, at the price of now, in the time that is left.
     fn other(&self, lead: &Ranked) -> Option<(Ranked, Flight, Option<Arc<Decision>>)> {
         let mut out = retry::failed(self.seen, self.decision);
-        out.extend(self.missed);
+        out.extend(self.missed.iter().map(|(missed, _)| missed));
         out.push(lead.candidate.id);
         let decision = redecide(self.gateway, self.ask, self.standing, self.funds, &out);
         let first = decision.ranked.first().filter(|_| !decision.last_resort)?.clone();
@@ -118,7 +118,7 @@ impl Search<'_> {
             called: None,
             anyway: false,
         };
-        let flight = self.ask.live.board(&ranked.candidate, &self.decision.route, &boarding)?;
+        let flight = self.ask.live.board(&ranked.candidate, &self.decision.route, &boarding).ok()?;
         Some(flight.carrying(self.ask.turn, ranked.seen.warm_tokens))
     }
 }

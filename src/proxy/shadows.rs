@@ -17,7 +17,8 @@ use super::{
     Gateway,
     admit::Ask,
     auth::Caller,
-    course::{self, Course, Delivery},
+    course::{self, Course},
+    delivery::Delivery,
     live::warm::Turn,
 };
 use crate::{

@@ -10,15 +10,12 @@ use crate::base::{catalog::Candidate, names::BackendName};
 /// After so long somebody who waits looks around again: a place may be free that nobody has given back, or be found
 /// elsewhere.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// So often a request that has missed a place tries anew at once, since one was free a moment later.
-const LOOKS: u32 = 16;
 
 /// Where a request stands in line.
 #[derive(Debug, Default)]
 pub struct Stand {
     waiter: Option<(BackendName, Waiter)>,
     until: Option<Instant>,
-    looks: u32,
 }
 
 impl Stand {
@@ -57,12 +54,6 @@ impl Stand {
         let _ = timeout_at(until.min(now + LOOK_AGAIN), waiter.called()).await;
         self.waiter = Some((candidate.backend.name.clone(), waiter));
         gateway.let_in(&ask.caller).map(|()| true)
-    }
-
-    /// Whether one that missed a place which is there now may try anew; not for ever, should it be missed for another reason.
-    pub fn looks_again(&mut self) -> bool {
-        self.looks += 1;
-        self.looks <= LOOKS
     }
 
     /// Where it stands.

@@ -11,10 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{
-    course::{Course, Delivery},
-    relay::Relay,
-};
+use super::{course::Course, delivery::Delivery, relay::Relay};
 use crate::wire::answer::keep_alive;
 
 /// How often a client that waits hears a comment.

@@ -85,25 +85,38 @@ impl Accounts {
     }
 
     /// Lets a request through at the account that is next: `last` if it takes it and they take turns, since that one has the
-    /// conversation's prompt cached; `None` = none takes it.
-    pub(super) fn board(&self, last: Option<&Arc<Seat>>, passage: &Passage<'_>, now: Duration) -> Option<Berth> {
+    /// conversation's prompt cached.
+    ///
+    /// # Errors
+    /// What would be free first, where none takes it.
+    pub(super) fn board(&self, last: Option<&Arc<Seat>>, passage: &Passage<'_>, now: Duration) -> Result<Berth, Busy> {
         let (count, spread) = (self.seats.len(), self.pick == Pick::Spread);
         let warm =
             last.filter(|_| spread).and_then(|last| self.seats.iter().position(|(seat, _)| Arc::ptr_eq(seat, last)));
-        if let Some(place) = warm.and_then(|number| self.place(number, passage, false, now)) {
-            return Some(place);
+        if let Some(place) = warm.and_then(|number| self.place(number, passage, false, now).ok()) {
+            return Ok(place);
         }
         let first = if spread { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let turns = || (0..count).map(|step| first.wrapping_add(step) % count);
-        let free = turns().find_map(|number| self.place(number, passage, false, now));
+        let free = turns().find_map(|number| self.place(number, passage, false, now).ok());
         // That somebody may be asked was decided; what was learned of all meanwhile does not turn a request away.
-        free.or_else(|| turns().find_map(|number| self.place(number, passage, true, now)))
+        if let Some(free) = free {
+            return Ok(free);
+        }
+        let mut soonest = None;
+        for number in turns() {
+            match self.place(number, passage, true, now) {
+                Ok(place) => return Ok(place),
+                Err(busy) => soonest = Some(soonest.map_or(busy, |other| sooner(other, busy))),
+            }
+        }
+        Err(soonest.unwrap_or(Busy::Full))
     }
 
-    fn place(&self, number: usize, passage: &Passage<'_>, anyway: bool, now: Duration) -> Option<Berth> {
-        let (seat, limits) = self.seats.get(number)?;
-        let boarded = lock(&seat.known).board(limits, passage, anyway, now).ok()?;
-        Some(Berth { number, seat: Arc::clone(seat), limits: *limits, boarded })
+    fn place(&self, number: usize, passage: &Passage<'_>, anyway: bool, now: Duration) -> Result<Berth, Busy> {
+        let (seat, limits) = self.seats.get(number).ok_or(Busy::Full)?;
+        let boarded = lock(&seat.known).board(limits, passage, anyway, now)?;
+        Ok(Berth { number, seat: Arc::clone(seat), limits: *limits, boarded })
     }
 
     /// Whether that account is left alone now.

@@ -74,6 +74,15 @@ pub struct Boarding<'a> {
     pub anyway: bool,
 }
 
+/// Why a candidate could not be boarded, though a decision had just chosen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// All places are taken, or others wait for one: it is worth waiting.
+    Place,
+    /// It is closed: by its breaker, its accounts' vendors, an operator, or for want of a server.
+    Closed,
+}
+
 impl Boarding<'_> {
     /// A hash that is the same in every gateway.
     pub(super) fn affinity(&self) -> u64 {

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub use self::{
     accounts::Seat,
-    backend::{Boarding, take_place},
+    backend::{Boarding, Missed, take_place},
     flight::Flight,
 };
 use self::{
@@ -45,7 +45,8 @@ use crate::{
     },
     net::pool::Pool,
     policy::{
-        Decision, Observations, Policies, Unavailable, account,
+        Decision, Observations, Policies, Unavailable,
+        account::{self, Busy},
         balance::ReplicaId,
         breaker::{Breaker, BreakerState, Outcome},
         observe::Meter,
@@ -211,12 +212,15 @@ impl Live {
     }
 
     /// The right to send one request to a candidate, on an endpoint that it has not tried if there is one.
-    pub fn board(&self, candidate: &Candidate, route: &RouteName, asked: &Boarding<'_>) -> Option<Flight> {
+    ///
+    /// # Errors
+    /// [`Missed`] where something has changed since it was decided.
+    pub fn board(&self, candidate: &Candidate, route: &RouteName, asked: &Boarding<'_>) -> Result<Flight, Missed> {
         let now = self.elapsed();
-        let state = self.backends.get(&candidate.backend.name)?;
-        let watched = self.candidates.get(candidate.id.0 as usize)?;
+        let state = self.backends.get(&candidate.backend.name).ok_or(Missed::Closed)?;
+        let watched = self.candidates.get(candidate.id.0 as usize).ok_or(Missed::Closed)?;
         if asked.called != Some(&candidate.backend.name) && !state.lineup.may_pass(asked.class) {
-            return None;
+            return Err(Missed::Place);
         }
         // One account has every prompt; of several, the one that served the turn before has this one.
         let several = state.backend.accounts.len() > 1;
@@ -225,10 +229,11 @@ impl Live {
             Arc::ptr_eq(&last.candidate, watched) && last.tokens_at(now, state.provider.prompt_cache()) > 0
         };
         let last = last.filter(warm).and_then(|last| last.seat);
-        let berth = state.accounts.board(last.as_ref(), &state.passage(candidate, asked.tokens), now)?;
+        let berth = state.accounts.board(last.as_ref(), &state.passage(candidate, asked.tokens), now);
+        let berth = berth.map_err(|busy| if busy == Busy::Full { Missed::Place } else { Missed::Closed })?;
         if !take_place(&state.in_flight, state.backend.max_in_flight) {
             berth.ended(account::End::Other { tokens: 0 }, None, now);
-            return None;
+            return Err(Missed::Place);
         }
         let permit = {
             let breaker = &mut lock(&watched.seen).breaker;
@@ -237,21 +242,21 @@ impl Live {
         let Some(permit) = permit else {
             berth.ended(account::End::Other { tokens: 0 }, None, now);
             state.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(Missed::Closed);
         };
         let Some((server, ticket)) = state.servers.pick(&state.backend, candidate, asked, now) else {
             // It had servers when this was decided; none is left.
             lock(&watched.seen).breaker.report(permit, Outcome::Unknown, now);
             berth.ended(account::End::Other { tokens: 0 }, None, now);
             state.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(Missed::Closed);
         };
         let queued = state.queue_up(asked.chat.facts.stream, now);
         watched.in_flight.fetch_add(1, Ordering::Relaxed);
         let (id, state, candidate, epoch) = (candidate.id, Arc::clone(state), Arc::clone(watched), self.epoch);
         let (lengths, warm) = (self.lengths.of(route, id).cloned(), Arc::clone(&self.warm));
         let (reported, turn, warm_tokens) = (AtomicBool::new(false), Turn::default(), 0);
-        Some(Flight {
+        Ok(Flight {
             state,
             candidate,
             server,
