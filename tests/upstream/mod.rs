@@ -140,10 +140,10 @@ impl Upstream {
     /// Waits until the tally fulfils `condition`.
     ///
     /// # Panics
-    /// After half a minute: the condition is not going to be fulfilled.
+    /// After two minutes: the condition is not going to be fulfilled.
     pub async fn until(&self, condition: impl Fn(&Tally) -> bool) -> Tally {
         let mut tally = self.shared.tally.subscribe();
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(30), tally.wait_for(condition)).await;
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(120), tally.wait_for(condition)).await;
         match waited {
             Ok(seen) => seen.unwrap().clone(),
             Err(_) => panic!("the upstream waited in vain; its tally: {:?}", self.tally()),

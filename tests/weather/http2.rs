@@ -78,10 +78,10 @@ impl Raw {
         matches!(tokio::time::timeout(std::time::Duration::from_secs(2), writing).await, Ok(Ok(())))
     }
 
-    /// All frames until the gateway closes or is silent for a second: their types, and the codes of GOAWAYs.
+    /// All frames until the gateway closes or is silent for a while: their types, and the codes of GOAWAYs.
     async fn rest(&mut self) -> (Vec<u8>, Vec<u32>) {
         let mut bytes = Vec::new();
-        let silence = std::time::Duration::from_secs(1);
+        let silence = std::time::Duration::from_secs(3);
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(Ok(read @ 1..)) = tokio::time::timeout(silence, self.0.read(&mut buffer)).await {
             bytes.extend_from_slice(&buffer[..read]);

@@ -86,7 +86,11 @@ async fn a_thousand_readers_of_long_answers_that_read_nothing() {
     let sky = Sky::new().await;
     // 2 MiB each, 2 GiB in all, if somebody took it. Made once, for all share the bytes.
     let event = serde_json::json!({"choices": [{"index": 0, "delta": {"content": "x".repeat(64 << 10)}}]});
-    let long = Script::events(vec![Bytes::from(format!("data: {event}\n\n")); 32]);
+    let mut events = vec![Bytes::from(format!("data: {event}\n\n")); 32];
+    // Of a few the sockets' buffers may take all.
+    events
+        .push("data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n".into());
+    let long = Script::events(events);
     let short = Script::says("short").prompt_tokens(sky.prompt);
     sky.first.choose(move |request| if request.wants_stream() { long.clone() } else { short.clone() });
     sky.ask().await;
