@@ -27,6 +27,20 @@ async fn a_model_that_is_named_twice_is_asked_and_paid_once() {
 }
 
 #[tokio::test]
+async fn two_names_of_one_model_are_refused_since_their_scores_would_bear_one_name() {
+    let upstream = Upstream::start().await;
+    let folder = folder(&upstream, &numbers(4));
+    for (one, other) in [("m1", "m1@up"), ("m1@up", "m1")] {
+        let ran = run(folder.path(), &["--model", one, "--model", "m2", "--model", other, "--json"]).await;
+        let told = format!("error: `{one}` and `{other}` are both the model `m1`");
+        assert!(ran.code == 2 && ran.stderr.starts_with(&told) && ran.stderr.contains("hint: "), "{}", ran.stderr);
+    }
+    let ran = run(folder.path(), &["--model", "m1", "--judge", "m1@up"]).await;
+    assert!(ran.code == 1 && ran.stderr.contains("`m1@up` cannot judge itself"), "{}", ran.stderr);
+    assert_eq!(upstream.tally().requests, 0);
+}
+
+#[tokio::test]
 async fn a_model_that_the_budget_cannot_pay_for_keeps_no_other_from_its_questions() {
     let upstream = Upstream::start().await;
     upstream.choose(obedient);

@@ -118,17 +118,29 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     report::finish(&args, &suite, &results, stopped.as_deref())
 }
 
-/// Whether there is a judge where one is needed, and only there where it may be; and whether names fit the way.
+/// Whether there is a judge where one is needed, and only there where it may be; whether names fit the way, and each is a
+/// model of its own.
 fn check(args: &Args, suite: &Suite) -> anyhow::Result<()> {
     let mut names = args.model.iter().chain(&args.judge);
     if let Some(name) = names.find(|name| args.through.is_some() && name.contains('@')) {
         let hint = "a gateway that runs knows models and routes; which backend answers is its own choice";
         bail!(BadUsage(format!("`{name}` names a backend, which `--through` cannot\nhint: {hint}")));
     }
+    for (index, model) in args.model.iter().enumerate() {
+        let known = rows::bare(model);
+        if let Some(other) = args.model[..index].iter().find(|other| rows::bare(other) == known) {
+            bail!(BadUsage(format!(
+                "`{other}` and `{model}` are both the model `{known}`, and a score bears the model's name alone\n\
+                 hint: name one of them; to compare backends, ask each in a run of its own, with an `--out` of its own"
+            )));
+        }
+    }
     let judged = suite.questions.iter().find(|question| matches!(question.check, Check::Judge(_)));
     match (judged, &args.judge) {
         (Some(question), None) => bail!("`{}` is judged by a model\nhint: name one with `--judge`", question.id),
-        (_, Some(judge)) if args.model.contains(judge) => bail!("`{judge}` cannot judge itself"),
+        (_, Some(judge)) if args.model.iter().any(|model| rows::bare(model) == rows::bare(judge)) => {
+            bail!("`{judge}` cannot judge itself")
+        }
         _ => Ok(()),
     }
 }
