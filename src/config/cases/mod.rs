@@ -5,7 +5,7 @@
 
 mod read;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -137,6 +137,7 @@ impl Cases {
     }
 
     fn read(&mut self, texts: Vec<(PathBuf, String)>, codes: &[&str]) {
+        let mut names = BTreeMap::new();
         for (path, text) in texts {
             let (file, source) = self.report.add(path, text);
             // A file that cannot be read further has been told of.
@@ -149,8 +150,23 @@ impl Cases {
             sections::cases::CASES.check(&mut self.report, &root);
             let list = root.get("tests").map(Node::items).unwrap_or_default();
             for node in list {
+                self.name(&mut names, node);
                 let case = read::case(&mut self.report, &self.policies, codes, &root, node);
                 self.list.extend(case);
+            }
+        }
+    }
+
+    /// Notes a name that an earlier test of any file bears: whoever reads of a failure could not tell which it was.
+    fn name(&mut self, names: &mut BTreeMap<String, Span>, node: &Node) {
+        let Some((name, place)) = node.get("name").and_then(|node| Some((node.text()?, node.span))) else { return };
+        match names.get(name) {
+            None => {
+                names.insert(name.to_owned(), place);
+            }
+            Some(first) => {
+                let fault = self.report.fault(place, "two policy tests of one name");
+                fault.label("here again").also(*first, "first here").hint("rename one of them");
             }
         }
     }
