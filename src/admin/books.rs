@@ -108,7 +108,10 @@ pub fn answer_of(
     let (mut usage, mut after, mut before) = (Usage::default(), Side::default(), Side::default());
     let since = ask.against.map_or(ask.stretch.since, |against| against.since.min(ask.stretch.since));
     let damaged_bytes = each(since, &mut |row| {
-        row.rows.iter().for_each(|row| unheard.meet(row));
+        for row in &row.rows {
+            let within = ask.stretch.has(row) || ask.against.is_some_and(|against| against.has(row));
+            unheard.meet(row, within, &ask.zone);
+        }
         usage.add(row, &query);
         if let Some(against) = ask.against {
             after.add(row, ask.stretch, &ask.filter, &ask.zone);
@@ -138,6 +141,7 @@ pub fn answer_of(
         rates: rates.collect(),
         lines: usage.groups.iter().map(|(key, sums)| line(key, sums)).collect::<Result<_, _>>()?,
         total: line(&[], &usage.total)?,
+        absent: unheard.absent(),
         damaged_bytes,
         why: ask.against.map(|against| why(against.since, against.until, &before, &after)),
     })

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
+
+use super::api::AbsentLine;
 use crate::{
     config::close_names,
     ledger::{
@@ -59,54 +62,105 @@ fn names<'p>(policies: &'p Policies, dimension: &Dimension) -> Vec<&'p str> {
     }
 }
 
-/// The names of a question about the books that the policies do not know. A row may: what was there before.
+/// The values that a question about the books is bound to: those that no row of its time bears, and among them names that
+/// the policies do not know either. A row may: what was there before.
 pub struct Unheard<'p> {
     policies: Option<&'p Policies>,
-    names: Vec<(Dimension, String)>,
-    /// What rows bear on those dimensions, for the hint.
-    met: BTreeSet<String>,
+    sought: Vec<Sought>,
+    /// What rows bear on each of those dimensions, for hints.
+    met: Vec<(Dimension, BTreeSet<String>)>,
 }
 
-/// So many names are kept for a hint.
+/// One value.
+struct Sought {
+    dimension: Dimension,
+    value: String,
+    /// The policies could define it, and do not.
+    strange: bool,
+    /// A row that was read bears it.
+    heard: bool,
+    /// A row of the time that was asked for bears it.
+    booked: bool,
+}
+
+/// So many names are kept for a hint, on each dimension.
 const MOST: usize = 1000;
 
 impl<'p> Unheard<'p> {
     /// Those of `filter`. What begins with `@` is Turnpike's own, such as the team of shadows.
     pub fn of(policies: Option<&'p Policies>, filter: &Filter) -> Self {
-        let mut unheard = Vec::new();
-        for (dimension, values) in filter.0.iter().filter(|(dimension, _)| is_defined(dimension)) {
+        let mut unheard = Self { policies, sought: Vec::new(), met: Vec::new() };
+        for (dimension, values) in &filter.0 {
             let known = policies.map(|policies| names(policies, dimension)).unwrap_or_default();
-            let strange = |value: &&String| !known.contains(&value.as_str()) && !value.starts_with('@');
-            unheard.extend(values.iter().filter(strange).map(|value| (dimension.clone(), value.clone())));
+            unheard.sought.extend(values.iter().map(|value| Sought {
+                dimension: dimension.clone(),
+                value: value.clone(),
+                strange: is_defined(dimension) && !known.contains(&value.as_str()) && !value.starts_with('@'),
+                heard: false,
+                booked: false,
+            }));
+            unheard.met.push((dimension.clone(), BTreeSet::new()));
         }
-        Self { policies, names: unheard, met: BTreeSet::new() }
+        unheard
     }
 
-    /// Whatever this row bears is a name.
-    pub fn meet(&mut self, row: &Row) {
-        let Some((first, _)) = self.names.first() else { return };
-        let zone = jiff::tz::TimeZone::UTC;
-        let value = first.value(row, &zone);
-        if self.met.len() < MOST && !self.met.contains(&*value) {
-            self.met.insert(value.into_owned());
+    /// Whatever this row bears is a name; `within`: it is of the time that was asked for.
+    pub fn meet(&mut self, row: &Row, within: bool, zone: &TimeZone) {
+        let Self { sought, met, .. } = self;
+        for (dimension, met) in met {
+            let mut sought =
+                sought.iter_mut().filter(|sought| sought.dimension == *dimension && !sought.booked).peekable();
+            if sought.peek().is_none() {
+                continue;
+            }
+            let value = dimension.value(row, zone);
+            if met.len() < MOST && !value.is_empty() && !met.contains(&*value) {
+                met.insert(value.clone().into_owned());
+            }
+            for sought in sought.filter(|sought| sought.value == *value) {
+                sought.heard = true;
+                sought.booked |= within;
+            }
         }
-        self.names.retain(|(dimension, name)| dimension.value(row, &zone) != name.as_str());
     }
 
-    /// Whether all were met.
+    /// Whether all names were met.
     ///
     /// # Errors
     /// The first that was not.
     pub fn check(&self) -> Result<(), UnknownName> {
-        let Some((dimension, name)) = self.names.first() else { return Ok(()) };
+        let Some(Sought { dimension, value, .. }) = self.sought.iter().find(|sought| sought.strange && !sought.heard)
+        else {
+            return Ok(());
+        };
         let known = self.policies.map(|policies| names(policies, dimension)).unwrap_or_default();
-        let known: Vec<&str> = known.into_iter().chain(self.met.iter().map(String::as_str)).collect();
-        let hint = close_names(name, known, "nothing is booked, and the policies define none");
+        let known: Vec<&str> = known.into_iter().chain(self.met(dimension)).collect();
+        let hint = close_names(value, known, "nothing is booked, and the policies define none");
         let beyond = match self.policies {
             Some(_) => ", neither in the policies nor in the books of that time",
             None => " in what was read",
         };
-        Err(UnknownName { what: dimension.to_string(), name: name.clone(), beyond, hint })
+        Err(UnknownName { what: dimension.to_string(), name: value.clone(), beyond, hint })
+    }
+
+    /// The values that nothing of the time bears.
+    pub fn absent(&self) -> Vec<AbsentLine> {
+        let absent = self.sought.iter().filter(|sought| !sought.booked);
+        let line = |Sought { dimension, value, .. }: &Sought| AbsentLine {
+            what: dimension.to_string(),
+            value: value.clone(),
+            hint: close_names(
+                value,
+                self.met(dimension).filter(|met| met != value).collect::<Vec<_>>(),
+                "there is none at all",
+            ),
+        };
+        absent.map(line).collect()
+    }
+
+    fn met(&self, dimension: &Dimension) -> impl Iterator<Item = &str> + Clone {
+        let met = self.met.iter().filter(move |(known, _)| known == dimension);
+        met.flat_map(|(_, met)| met.iter().map(String::as_str))
     }
 }
 

@@ -102,6 +102,54 @@ async fn end(mut gateway: Gateway) {
     assert_eq!(gateway.exit_code().await, Some(0));
 }
 
+/// What `usage` says beside its sums when it is asked for these.
+fn noted(site: &Site, more: &[&str], line: &str) -> String {
+    let arguments: Vec<&str> = line.split(' ').chain(more.iter().copied()).collect();
+    let ran = site.run_with(&[TOKEN], &[&["usage", "--json"], &arguments[..]].concat());
+    let told = ran.stderr.clone();
+    let said = ran.json();
+    assert_eq!(said["absent"].as_array().map_or(0, Vec::len), told.matches("note: nothing in").count(), "{said}");
+    told
+}
+
+fn absent_values(site: &Site, more: &[&str]) {
+    for (line, told) in [
+        ("--outcome okk", "has the outcome `okk`\nhint: did you mean `ok`?"),
+        ("--operation score", "has the operation `score`\nhint: there is `chat`"),
+        ("--user bob", "has the user `bob`\nhint: there is `ann`"),
+        ("--key labeledkey", "has the key `labeledkey`\nhint: did you mean `labelledkey`?"),
+        ("--arm canary", "has the arm `canary`\nhint: there is none at all"),
+        ("--label cost_center=4712", "has the label:cost_center `4712`\nhint: did you mean `4711`?"),
+        ("--label floor=4", "has the label:floor `4`\nhint: there is none at all"),
+        ("--model two-model", "has the model `two-model`\nhint: did you mean `one-model`?"),
+        ("--user ann --team other", "has the team `other`\nhint: there is `labelled`"),
+        ("--user ann --since 2020-01-01 --until 2020-02-01", "has the user `ann`\nhint: "),
+    ] {
+        let said = noted(site, more, line);
+        assert!(said.contains("in the books of that time ") && said.contains(told), "{line}: {said}");
+    }
+    for line in ["--user ann", "--outcome ok --label cost_center=4711", "--month 2020-01"] {
+        assert!(!noted(site, more, line).contains("note: "), "{line}");
+    }
+    assert_eq!(noted(site, more, "--user ann --user bob").matches("note: ").count(), 1);
+}
+
+#[tokio::test]
+async fn a_value_of_which_nothing_is_booked_is_told_of_beside_the_sums() {
+    let (upstream, two) = (Upstream::start().await, Upstream::start().await);
+    let setup = setup(&upstream).backend("two", &two.base_url()).team("other", "sk-other", "{}");
+    let gateway = setup.team("labelled", "sk-labelled", "{labels: {cost_center: \"4711\"}}").start().await;
+    let ann = gateway.client_with("sk-labelled").header("x-turnpike-user", "ann");
+    assert_eq!(ann.post("/v1/chat/completions", &chat("one-model")).await.status, 200);
+    until("it is booked", async || gateway.metric("turnpike_holds_open", &[]).await == 0.0).await;
+    absent_values(gateway.site(), &["--server", &gateway.site().admin_url()]);
+    // Each is there, and no row has both.
+    gateway.client_with("sk-other").post("/v1/chat/completions", &chat("two-model")).await;
+    until("it is booked", async || gateway.metric("turnpike_holds_open", &[]).await == 0.0).await;
+    let both = noted(gateway.site(), &["--server", &gateway.site().admin_url()], "--user ann --model two-model");
+    assert!(both.contains("nothing in them has all at once"), "{both}");
+}
+
 #[tokio::test]
 async fn a_damaged_key_store_is_named_with_what_to_do() {
     let site = setup(&Upstream::start().await).site();

@@ -66,11 +66,25 @@ pub struct UsageAnswer {
     pub lines: Vec<UsageLine>,
     /// All together.
     pub total: UsageLine,
+    /// Values that were asked for and that nothing of that time bears.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<AbsentLine>,
     /// Bytes of the journal that could not be read.
     pub damaged_bytes: u64,
     /// The difference to the other stretch of time, split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<WhyAnswer>,
+}
+
+/// A value that nothing in the books of that time bears.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AbsentLine {
+    /// Of what it is one: `user`, `outcome`, `label:NAME`.
+    pub what: String,
+    /// The value.
+    pub value: String,
+    /// What is close to it, or else what there is.
+    pub hint: String,
 }
 
 /// A rate by which charges that were not billed in the wanted currency were exchanged.

@@ -10,8 +10,8 @@ mod switches;
 
 pub use backends::{AccountLine, BackendLine, BackendList, DiscoverLine, EndpointLine, LoadLine, ModelLine};
 pub use books::{
-    AuditAnswer, BillAnswer, BillLine, BillNumber, Decimal, DisputedLine, FindingLine, PartLine, RateUsed, ReleaseNode,
-    ReleasedNode, SliceLine, StoreLine, UsageAnswer, UsageLine, WhyAnswer,
+    AbsentLine, AuditAnswer, BillAnswer, BillLine, BillNumber, Decimal, DisputedLine, FindingLine, PartLine, RateUsed,
+    ReleaseNode, ReleasedNode, SliceLine, StoreLine, UsageAnswer, UsageLine, WhyAnswer,
 };
 pub use budgets::{BudgetLine, BudgetList, RaiseBudget, RaiseLine};
 pub use decisions::{DecisionAnswer, ExplainRequest, OutcomeLine};

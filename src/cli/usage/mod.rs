@@ -83,6 +83,9 @@ struct Choice {
     /// Only this route.
     #[arg(long)]
     route: Vec<String>,
+    /// Only this arm of a split.
+    #[arg(long)]
+    arm: Vec<String>,
     /// Only this model.
     #[arg(long)]
     model: Vec<String>,
@@ -95,6 +98,9 @@ struct Choice {
     /// Only this account.
     #[arg(long)]
     account: Vec<String>,
+    /// Only this operation: `chat`, `shadow`, `score`, `rent`.
+    #[arg(long)]
+    operation: Vec<String>,
     /// Only this outcome.
     #[arg(long)]
     outcome: Vec<String>,
@@ -113,22 +119,32 @@ impl Choice {
             ("zone", &self.zone),
             ("currency", &self.currency),
         ];
-        let many = [
+        let single = single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let many = self.values().into_iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        let own = self.own.then(|| ("own".to_owned(), "true".to_owned()));
+        single.chain(many).map(|(name, value)| (name.to_owned(), value.clone())).chain(own).collect()
+    }
+
+    /// The values that rows must have.
+    fn values(&self) -> [(&'static str, &Vec<String>); 12] {
+        [
             ("team", &self.team),
             ("user", &self.user),
             ("key", &self.key),
             ("route", &self.route),
+            ("arm", &self.arm),
             ("model", &self.model),
             ("backend", &self.backend),
             ("provider", &self.provider),
             ("account", &self.account),
+            ("operation", &self.operation),
             ("outcome", &self.outcome),
             ("label", &self.label),
-        ];
-        let single = single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        let many = many.into_iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-        let own = self.own.then(|| ("own".to_owned(), "true".to_owned()));
-        single.chain(many).map(|(name, value)| (name.to_owned(), value.clone())).chain(own).collect()
+        ]
+    }
+
+    fn is_bound(&self) -> bool {
+        self.values().iter().any(|(_, values)| !values.is_empty())
     }
 }
 
@@ -149,6 +165,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             answer.damaged_bytes
         );
     }
+    absent(&answer, args.choice.is_bound());
     if args.json {
         anstream::println!("{}", serde_json::to_string_pretty(&answer)?);
     } else if args.csv {
@@ -173,6 +190,20 @@ pub(super) fn ask(server: &Server, pairs: &[(String, String)]) -> anyhow::Result
     match Place::find(server)? {
         Place::Here { folder, policies, .. } => Ok(books::answer(&folder, &wanted, &policies)?),
         Place::There(remote) => remote.ask(Method::GET, &path("/api/v1/usage", pairs), None::<&()>),
+    }
+}
+
+/// Says of what nothing is booked, so that a sum of nothing is not taken for little use. `bound`: values were asked for.
+fn absent(answer: &UsageAnswer, bound: bool) {
+    let time = if answer.why.is_some() { "those times" } else { "that time" };
+    for line in &answer.absent {
+        let (what, value, hint) = (&line.what, shown(&line.value), shown(&line.hint));
+        anstream::eprintln!("note: nothing in the books of {time} has the {what} `{value}`\nhint: {hint}");
+    }
+    let before = answer.why.as_ref().map_or(0, |why| why.requests_before);
+    let nothing = answer.total.attempts == 0 && answer.total.unallocated_usd.nano() == 0 && before == 0;
+    if bound && nothing && answer.absent.is_empty() {
+        anstream::eprintln!("note: each of these is in the books of {time}, and nothing in them has all at once");
     }
 }
 
