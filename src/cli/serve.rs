@@ -31,7 +31,10 @@ use crate::{
         tls::{self, ServerTls},
     },
     proxy::{self, Bounds, Gateway, KeptSplits, Settings},
-    telemetry::{self, record::keep::Keeper},
+    telemetry::{
+        self,
+        record::{keep::Keeper, line::CHAT},
+    },
 };
 
 /// Arguments of `serve`.
@@ -152,6 +155,7 @@ fn settings(server: &ServerConfig) -> Settings {
         body_limit: usize::try_from(server.limits.body).unwrap_or(usize::MAX),
         stream_commit_after: server.stream_commit_after,
         bounds: Bounds { in_flight: server.limits.in_flight, wait: server.limits.queue_wait, lag: server.limits.lag },
+        operation: CHAT,
         clock_offset: SignedDuration::ZERO,
     }
 }

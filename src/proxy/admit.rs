@@ -156,7 +156,7 @@ async fn admit_caller(
     let user = users::named(&caller.team, &head.headers, &chat)?;
     let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
     let turn = live.warm.turn(&caller.team.name, &caller.key, &session, &chat);
-    let about = about(&caller, &user, &route);
+    let about = about(&caller, &user, &route, gateway.settings.operation);
     let fences = fences(&live, &caller, &user, &route);
     let (about, uuid) = (Arc::new(about), Uuid::parse_str(&id).unwrap_or_default());
     let seed = rand::random();
@@ -192,14 +192,14 @@ async fn admit_caller(
 }
 
 /// Who asks for what, in the words of the books.
-fn about(caller: &Caller, user: &str, route: &Route) -> About {
+fn about(caller: &Caller, user: &str, route: &Route, operation: &str) -> About {
     About {
         team: caller.team.name.shared(),
         user: user.into(),
         key: caller.key.shared(),
         route: route.name.shared(),
         arm: None,
-        operation: "chat".into(),
+        operation: operation.into(),
         dialect: "openai".into(),
         labels: Arc::clone(&caller.team.labels),
     }

@@ -107,6 +107,8 @@ pub struct Settings {
     pub stream_commit_after: Duration,
     /// How many requests are let in.
     pub bounds: Bounds,
+    /// What the books call its requests.
+    pub operation: &'static str,
     /// Added to the clock: how policies of another day are tried out.
     pub clock_offset: SignedDuration,
 }

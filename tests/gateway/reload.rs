@@ -89,6 +89,7 @@ async fn in_process(policies: Arc<Policies>) -> (Arc<Gateway>, SocketAddr, watch
         bounds: turnpike::proxy::Bounds::default(),
         body_limit: 1 << 20,
         stream_commit_after: Duration::from_secs(15),
+        operation: "chat",
         clock_offset: SignedDuration::ZERO,
     };
     let pool = Pool::new(tls::client_config(None).unwrap());

@@ -286,6 +286,9 @@ async fn what_a_run_spends_is_in_the_books_under_the_operators_own_name() {
     assert_eq!(booked(folder.path()).await, (billed(&upstream), 12));
     let by_team = run_other(folder.path(), &["usage", "--by", "team", "--json"]).await;
     assert_eq!(by_team["lines"].as_array().unwrap().len(), 1, "no team has paid: {by_team}");
+    let by_operation = run_other(folder.path(), &["usage", "--by", "operation", "--json"]).await;
+    assert_eq!(by_operation["lines"][0]["group"]["operation"], "score", "{by_operation}");
+    assert_eq!(by_operation["lines"].as_array().unwrap().len(), 1, "{by_operation}");
     // A vendor's bill of the same day agrees.
     let day = by_team["lines"][0].clone();
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();

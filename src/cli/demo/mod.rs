@@ -37,7 +37,7 @@ use crate::{
     proxy::{Bounds, Gateway, Settings},
     telemetry::{
         self,
-        record::{keep::Keeper, read},
+        record::{keep::Keeper, line::CHAT, read},
     },
 };
 
@@ -130,6 +130,7 @@ async fn demo(args: Args, at: Option<Timestamp>) -> anyhow::Result<ExitCode> {
         bounds: Bounds::default(),
         body_limit: 32 << 20,
         stream_commit_after: Duration::from_secs(15),
+        operation: CHAT,
         clock_offset: at.map_or(SignedDuration::ZERO, |at| at.duration_since(Timestamp::now())),
     };
     let clients = bind(args.port, "--port").await?;

@@ -3,7 +3,7 @@
 //! The gateway has the policies, and beside them a team, a key that nobody else knows, a budget for the run, and one
 //! route a model that leads to that model alone. So retries, failover, prices and holds are those of `serve`, and the
 //! budget is held before each question, exactly. What it costs is booked as the operator's own, under the team
-//! `@score`. Or a gateway that runs is asked, with a client's key.
+//! `@score` and the operation `score`. Or a gateway that runs is asked, with a client's key.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -40,6 +40,8 @@ use crate::{
 const NAME: &str = "turnpike-score";
 /// Who pays, in the books.
 const TEAM: &str = "@score";
+/// What the books call its requests.
+const OPERATION: &str = "score";
 /// The longest that one question may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 const CONNECT: Duration = Duration::from_secs(5);
@@ -210,6 +212,7 @@ impl Asker {
             bounds: Bounds::default(),
             body_limit: 32 << 20,
             stream_commit_after: PATIENCE,
+            operation: OPERATION,
             clock_offset: SignedDuration::ZERO,
         };
         let Plan { policies, key } = plan;
