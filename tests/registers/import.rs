@@ -65,6 +65,11 @@ fn what_is_not_carried_over_is_told_with_its_place_and_no_secret_is_shown_or_cop
         "the key of `openai-llm`, which stands in the clear",
         "the master key",
         "`cache`",
+        "`drop_params`",
+        "`hidden` of the alias `gpt-3.5-turbo`",
+        "`num_retries` of models without a route",
+        "`spend` of a team",
+        "`members_with_roles` of a team",
         "`callbacks`",
         "`environment_variables`",
         "the right to use `embeddings`",
@@ -80,6 +85,93 @@ fn what_is_not_carried_over_is_told_with_its_place_and_no_secret_is_shown_or_cop
     }
     let told: Vec<&str> = ran.stderr.split("\n\n").filter(|told| told.starts_with("warning")).collect();
     assert!(told.iter().all(|told| told.contains("-->") && told.contains("hint: ")), "{}", ran.stderr);
+}
+
+/// Words that a test looks for, each at another place of a configuration and of the exports.
+const ODD: &str = r#"
+model_list:
+  - model_name: m
+    odd_1: x
+    litellm_params: {model: openai/m, api_key: os.environ/K, odd_2: x, max_tokens: 100, api_version: v1, timeout: soon,
+      stream_timeout: 60, input_cost_per_token: 1e-6, use_in_pass_through: true, rpm: 4, rpm_limit: 3}
+    model_info: {odd_3: x, base_model: nobody/knows, max_input_tokens: many, supports_vision: true}
+  - model_name: m
+    litellm_params: {model: openai/m2, api_base: "https://a.example/v1", base_url: "https://b.example/v1", timeout: 5,
+      request_timeout: 6, stream_timeout: 9, input_cost_per_token: 1e-6, output_cost_per_token: 2e-6}
+    model_info: {max_input_tokens: 5, input_cost_per_token: 1e-6, output_cost_per_token: 3e-6}
+  - model_name: other
+    litellm_params: {model: openai/other, api_key: os.environ/K}
+    model_info: {max_output_tokens: 10}
+  - model_name: other
+    litellm_params: {model: openai/other, api_key: os.environ/L}
+    model_info: {max_output_tokens: 20}
+litellm_settings: {odd_4: x, drop_params: true, set_verbose: true, json_logs: false, fallbacks: [{m: other}], num_retries: few,
+  context_window_fallbacks: {}, budget_duration: 30d}
+router_settings: {odd_5: x, num_retries: 3, max_budget: 7, odd_6: false, odd_7: [], enable_pre_call_checks: true,
+  model_group_alias: {o: {model: m, odd_8: x}}, fallbacks: [other]}
+general_settings: {store_model_in_db: true, database_url: "postgres://u:hush@db/x", odd_9: {a: b}, default_team_settings: [{team_id: t}]}
+odd_10: {a: b}
+"#;
+const ODD_TEAMS: &str = r#"{"teams": [{"team_id": "t", "odd_11": "x", "spend": 0.0, "budget_duration": "1d"}, {"odd_12": 1},
+  {"team_id": "u", "odd_13": "x", "max_budget": 10, "soft_budget": 99}], "total_pages": 3, "odd_14": "x"}"#;
+const ODD_KEYS: &str = r#"[{"token": "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b", "odd_15": "x", "spend": 3,
+  "key_type": "management", "user_id": "ann", "created_at": "2026-01-01", "config": {}}]"#;
+
+#[test]
+fn no_key_of_a_litellm_file_is_dropped_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("config.yaml", ODD), ("teams.json", ODD_TEAMS), ("keys.json", ODD_KEYS)] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let ran = run(folder.path(), &["import", "litellm", "config.yaml", "--teams", "teams.json", "--keys", "keys.json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let titles: Vec<&str> = ran.stderr.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
+    let odd = (1..=15).filter(|number| *number != 12).map(|number| format!("`odd_{number}`"));
+    let told = [
+        "`max_tokens` of a deployment",
+        "`api_version` of a deployment",
+        "`timeout` that is no number of seconds",
+        "`use_in_pass_through` of a deployment",
+        "a further limit of requests",
+        "a price in part",
+        "`base_model` of `m`",
+        "`max_input_tokens` that is no whole number",
+        "`supports_vision` of a model",
+        "a second address of a deployment",
+        "a second time limit of a deployment",
+        "`stream_timeout` beyond the whole `timeout`",
+        "another price of the same model at the same backend",
+        "other facts of `other`",
+        "`drop_params`",
+        "`set_verbose`",
+        "`json_logs`",
+        "`num_retries` that is no whole number",
+        "a further `num_retries`",
+        "`context_window_fallbacks` of no model",
+        "`fallbacks` of no model",
+        "`max_budget`",
+        "`enable_pre_call_checks`",
+        "`store_model_in_db`",
+        "`database_url`",
+        "`default_team_settings`",
+        "a budget without `max_budget`",
+        "a row without `team_id` or `token`",
+        "a soft budget beyond the budget",
+        "the other pages of an export",
+        "`spend` of a key",
+        "the kind of a key",
+        "`user_id` of a key",
+        "`created_at`",
+        "`config`",
+    ];
+    for told in odd.chain(told.map(str::to_owned)) {
+        assert!(titles.iter().any(|title| title.contains(&told)), "no {told} in\n{}", titles.join("\n"));
+    }
+    let without = titles.iter().filter(|title| **title == "a budget without `max_budget`").count();
+    assert_eq!(without, 2, "of the proxy, and of a team");
+    assert!(!ran.stderr.contains("hush"), "{}", ran.stderr);
+    // One model alone is a list of one.
+    assert!(ran.stdout.contains("m: {order: [m, other]}"), "{}", ran.stdout);
 }
 
 #[test]

@@ -3,16 +3,20 @@
 //! Deployments of one seller, address, key and pace become one backend. A deployment with a pace of its own (`rpm`,
 //! `tpm`) gets a backend of its own, for that is whose limits it is.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use super::{
     super::{
         catalog,
         tree::{Key, Node},
+        units,
     },
-    Work, cost, name, prices, unique, write,
+    Work, cost, name, prices, unique, unread, write,
 };
-use crate::provider;
+use crate::{base::price::Rate, provider};
 
 /// What a prefix of LiteLLM's model names is: (prefix, provider, base URL where Turnpike's provider knows none). The
 /// addresses are those of the vendors' own documentation (data of November 2026).
@@ -40,24 +44,25 @@ const SELLERS: &[(&str, &str, &str)] = &[
     ("litellm_proxy", "openai_compatible", ""),
 ];
 
-/// Keys of a deployment that are read here, or mean nothing to a gateway.
-const READ: &[&str] = &[
+/// Keys of a deployment's `litellm_params` that are read.
+const READ: [&str; 14] = [
     "model",
     "api_key",
     "api_base",
     "base_url",
-    "api_version",
     "custom_llm_provider",
     "rpm",
     "tpm",
-    "timeout",
-    "stream_timeout",
-    "request_timeout",
+    "rpm_limit",
+    "tpm_limit",
     "max_parallel_requests",
-    "max_tokens",
-    "use_in_pass_through",
-    "merge_reasoning_content_in_choices",
+    "timeout",
+    "request_timeout",
+    "stream_timeout",
+    "tiered_pricing",
 ];
+/// Keys of its `model_info` that are read.
+const READ_INFO: [&str; 6] = ["id", "mode", "base_model", "max_input_tokens", "max_output_tokens", "tiered_pricing"];
 
 /// One backend to be.
 #[derive(Debug)]
@@ -88,8 +93,8 @@ pub struct Deployments {
     by_key: BTreeMap<String, String>,
     /// Models by name.
     pub models: BTreeMap<String, Model>,
-    /// Lines of `prices:`, by (backend, upstream).
-    pub prices: BTreeMap<(String, String), String>,
+    /// Rates, and their line of `prices:`, by (backend, upstream).
+    pub prices: BTreeMap<(String, String), (Vec<Rate>, String)>,
     /// What LiteLLM's names became, where they had to change.
     pub renamed: BTreeMap<String, String>,
 }
@@ -145,6 +150,7 @@ fn deployment(work: &mut Work, all: &mut Deployments, node: &Node, index: usize)
         );
         all.renamed.insert(label.to_owned(), known.clone());
     }
+    unread(work, node, params, &seller);
     let place = work.place(public.span);
     let entry = all.models.entry(known).or_insert_with(|| Model { place, ..Model::default() });
     let pair = (backend, seller.upstream.clone());
@@ -158,9 +164,10 @@ fn deployment(work: &mut Work, all: &mut Deployments, node: &Node, index: usize)
         return;
     }
     entry.served.push(pair.clone());
-    facts(entry, info);
+    if let Some(info) = info {
+        facts(work, entry, info, label);
+    }
     price(work, all, params, info, &pair);
-    unread(work, params);
 }
 
 /// Who serves it, by the prefix of its name.
@@ -318,15 +325,20 @@ fn api_key(work: &mut Work, params: &Node, seller: &Seller, backend: &str) -> Ve
     ]
 }
 
-/// `timeout` bounds the whole attempt, `stream_timeout` the wait for the first token of a stream.
+/// What bounds the whole attempt, in either word, and the wait for the first token of a stream.
+const TIMEOUTS: [&str; 3] = ["timeout", "request_timeout", "stream_timeout"];
+
+/// A plain number of seconds.
+fn seconds(node: &Node) -> Option<Duration> {
+    let text = node.text()?;
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    plain.then(|| units::duration(&format!("{text}s")).ok()).flatten()
+}
+
 fn timeouts(params: &Node) -> Vec<(String, String)> {
-    let seconds = |keys: &[&str]| {
-        let text = keys.iter().find_map(|key| params.word(key))?;
-        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        plain.then(|| super::super::units::duration(&format!("{text}s")).ok()).flatten()
-    };
-    let total = seconds(&["timeout", "request_timeout"]);
-    let first = seconds(&["stream_timeout"]);
+    let [total, second, first] = TIMEOUTS.map(|key| params.get(key));
+    let total = total.or(second).and_then(seconds);
+    let first = first.and_then(seconds);
     let first = first.filter(|first| total.is_none_or(|total| *first <= total));
     let parts = [("first_token", first), ("total", total)].into_iter();
     let parts: Vec<(String, String)> = parts
@@ -352,6 +364,9 @@ pub fn limits(work: &mut Work, node: &Node) -> Vec<(String, String)> {
         (["max_parallel_requests", "max_parallel_requests"], "concurrent", ""),
     ] {
         let Some(place) = keys.iter().find_map(|key| node.get(key)) else { continue };
+        if let Some(second) = node.get(keys[1]).filter(|second| second.span != place.span) {
+            work.lost(second.span, format!("a further limit of {key}"), format!("`{}` counts", keys[0]));
+        }
         match place.text().and_then(|text| text.parse::<u64>().ok()) {
             Some(count) if count > 0 => limits.push((key.to_owned(), format!("{count}{unit}"))),
             _ => work.lost(place.span, format!("`{}` of nothing, or no whole number", keys[0]), "write a whole number"),
@@ -360,17 +375,34 @@ pub fn limits(work: &mut Work, node: &Node) -> Vec<(String, String)> {
     limits
 }
 
-/// What `model_info` tells of a model.
-fn facts(entry: &mut Model, info: Option<&Node>) {
-    let Some(info) = info.filter(|_| entry.rest.is_empty()) else { return };
-    let known = info.word("base_model").map(|base| base.rsplit('/').next().unwrap_or(base));
-    if let Some(known) = known.filter(|known| catalog::built_in().models.contains_key(*known)) {
-        entry.rest.push(("catalog".to_owned(), write::scalar(known)));
+/// What `model_info` tells of a model; of several deployments the first that tells anything counts.
+fn facts(work: &mut Work, entry: &mut Model, info: &Node, label: &str) {
+    let mut told = Vec::new();
+    if let Some(base) = info.get("base_model") {
+        let known = base.text().map(|base| base.rsplit('/').next().unwrap_or(base)).unwrap_or_default();
+        if catalog::built_in().models.contains_key(known) {
+            told.push(("catalog".to_owned(), write::scalar(known)));
+        } else {
+            work.lost(
+                base.span,
+                format!("`base_model` of `{label}`"),
+                "the built-in catalog has no such model: name its facts in the model's own row",
+            );
+        }
     }
     for (theirs, ours) in [("max_input_tokens", "context"), ("max_output_tokens", "max_output")] {
-        if let Some(count) = info.word(theirs).and_then(|text| text.parse::<u64>().ok()).filter(|count| *count > 0) {
-            entry.rest.push((ours.to_owned(), count.to_string()));
+        let Some(node) = info.get(theirs) else { continue };
+        match node.text().and_then(|text| text.parse::<u64>().ok()).filter(|count| *count > 0) {
+            Some(count) => told.push((ours.to_owned(), count.to_string())),
+            None => {
+                work.lost(node.span, format!("`{theirs}` that is no whole number"), format!("`{ours}:` of a model"))
+            }
         }
+    }
+    if entry.rest.is_empty() {
+        entry.rest = told;
+    } else if told.iter().any(|fact| !entry.rest.contains(fact)) {
+        work.lost(info.span, format!("other facts of `{label}`"), "the first deployment's hold for the model");
     }
 }
 
@@ -383,7 +415,19 @@ fn price(work: &mut Work, all: &mut Deployments, params: &Node, info: Option<&No
                 node.entries().iter().find(|(name, _)| name.text == *key).map_or(node.span, |(name, _)| name.span);
             work.lost(place, format!("the cost `{key}`"), "prices are per token, by kind, size, tier and hour");
         }
-        if costs.rates.is_empty() || all.prices.contains_key(pair) {
+        if costs.rates.is_empty() {
+            let stated = |(key, value): &&(Key, Node)| {
+                let nothing = value.text().and_then(cost::per_million).is_none_or(|(nano, _)| nano == 0);
+                (key.text.contains("cost") && !nothing && !costs.left_out.contains(&key.text))
+                    || key.text == "tiered_pricing"
+            };
+            if let Some((key, _)) = node.entries().iter().find(stated) {
+                work.lost(
+                    key.span,
+                    "a price in part",
+                    "it needs both `input_cost_per_token` and `output_cost_per_token`",
+                );
+            }
             continue;
         }
         let source = work.place(node.span);
@@ -396,32 +440,60 @@ fn price(work: &mut Work, all: &mut Deployments, params: &Node, info: Option<&No
             );
         }
         let line = prices::line(&pair.0, &pair.1, None, &costs.rates, &source);
-        all.prices.insert(pair.clone(), line);
-    }
-}
-
-/// What of a deployment is not understood.
-fn unread(work: &mut Work, params: &Node) {
-    let entries: Vec<&(Key, Node)> = params.entries().iter().collect();
-    for (key, value) in entries {
-        let said = key.text.as_str();
-        let read = READ.contains(&said) || said.contains("cost") || said == "tiered_pricing";
-        if !read && !matches!(value.value, super::super::tree::Value::Null) {
-            work.lost(key.span, format!("`{said}` of a deployment"), hint(said));
+        match all.prices.entry(pair.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert((costs.rates, line));
+            }
+            Entry::Occupied(first) if first.get().0 != costs.rates => {
+                work.lost(node.span, "another price of the same model at the same backend", "the first one counts");
+            }
+            Entry::Occupied(_) => {}
         }
     }
 }
 
-fn hint(key: &str) -> &'static str {
-    match key {
-        "weight" => "a route of `split: {a: 90, b: 10}` deals by weights",
-        "order" => "a route of `order: [a, b]` tries one after the other",
-        "temperature" | "top_p" | "max_completion_tokens" | "reasoning_effort" | "seed" => {
-            "clients send their own parameters"
+/// What of a deployment is not read.
+fn unread(work: &mut Work, node: &Node, params: &Node, seller: &Seller) {
+    unread::rest(work, node, &["model_name", "litellm_params", "model_info"], "of a deployment");
+    // Costs are told of where they are read.
+    let costs = |node: &Node| {
+        let keys = node.entries().iter().map(|(key, _)| key.text.clone());
+        keys.filter(|key| key.contains("cost")).collect::<Vec<_>>()
+    };
+    let own = costs(params);
+    let mut read: Vec<&str> = READ.iter().copied().chain(own.iter().map(String::as_str)).collect();
+    // Turnpike asks Azure by the address that needs no version.
+    if seller.provider == "azure"
+        && let Some(version) = params.get("api_version")
+    {
+        work.unread.pass(version.span, "api_version".to_owned());
+        read.push("api_version");
+    }
+    unread::rest(work, params, &read, "of a deployment");
+    if let Some(info) = node.get("model_info") {
+        let own = costs(info);
+        let read: Vec<&str> = READ_INFO.iter().copied().chain(own.iter().map(String::as_str)).collect();
+        unread::rest(work, info, &read, "of a model");
+    }
+    if let Some(second) = params.get("base_url").filter(|_| params.get("api_base").is_some()) {
+        work.lost(second.span, "a second address of a deployment", "`api_base` counts");
+    }
+    for (key, length) in TIMEOUTS.iter().map(|key| (*key, params.get(key))) {
+        if let Some(node) = length.filter(|node| seconds(node).is_none()) {
+            work.lost(node.span, format!("`{key}` that is no number of seconds"), "`timeouts:` of a backend");
         }
-        "tags" => "rules in CEL choose by `caller.labels`",
-        "organization" | "extra_headers" | "headers" => "upstreams get Turnpike's own headers only",
-        "aws_region_name" | "vertex_project" | "vertex_location" => "this version has no such provider",
-        _ => "Turnpike has nothing like it",
+    }
+    let [total, second, first] = TIMEOUTS.map(|key| params.get(key));
+    if let Some(second) = second.filter(|_| total.is_some()) {
+        work.lost(second.span, "a second time limit of a deployment", "`timeout` counts");
+    }
+    if let (Some(first), Some(total)) = (first, total.or(second))
+        && seconds(total).is_some_and(|total| seconds(first) > Some(total))
+    {
+        work.lost(
+            first.span,
+            "`stream_timeout` beyond the whole `timeout`",
+            "`timeouts: {first_token: …}` of a backend",
+        );
     }
 }

@@ -42,7 +42,7 @@ pub fn litellm(config: Text, exports: Vec<Text>) -> Result<Imported, Faults> {
             format!("{}: {}    # {}", write::scalar(name), write::map(&fields), model.place)
         })
         .collect();
-    let prices: Vec<String> = models.prices.values().cloned().collect();
+    let prices: Vec<String> = models.prices.values().map(|(_, line)| line.clone()).collect();
     let mut text = format!(
         "# Made by `turnpike import litellm` from {source}; the comment behind each line says where it came from.\n\
          # Keys are read from the environment; a backend whose key is not set is off.\n"

@@ -9,6 +9,7 @@ mod litellm;
 mod people;
 pub mod prices;
 mod settings;
+mod unread;
 mod write;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use super::{
 };
 
 pub use litellm::litellm;
+use unread::Unread;
 
 /// A text that was read, with the path that it is shown under.
 pub type Text = (PathBuf, String);
@@ -40,11 +42,13 @@ struct Work {
     report: Report,
     /// The texts in the order of their numbers, for lines.
     texts: Vec<Text>,
+    /// Keys that are of no account.
+    unread: Unread,
 }
 
 impl Work {
     fn new() -> Self {
-        Self { report: Report::default(), texts: Vec::new() }
+        Self { report: Report::default(), texts: Vec::new(), unread: Unread::default() }
     }
 
     /// Reads one file as YAML, of which JSON is a part.
@@ -75,7 +79,11 @@ impl Work {
     }
 
     /// The notes, or all faults.
-    fn finish(self) -> Result<Vec<Diagnostic>, Faults> {
+    fn finish(mut self) -> Result<Vec<Diagnostic>, Faults> {
+        for (span, keys) in std::mem::take(&mut self.unread).finish() {
+            let title = format!("passed over: {keys}");
+            self.changed(span, title, "of no account here", "they are of LiteLLM's own process, or off, or empty");
+        }
         self.report.finish()
     }
 }

@@ -8,11 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    super::{
-        tree::{Node, Value},
-        units,
-    },
-    Work, deployments, name, unique, write,
+    super::{tree::Node, units},
+    Work, deployments, name, unique, unread, write,
 };
 use crate::base::hex;
 
@@ -43,10 +40,10 @@ struct Known<'a> {
 pub fn read(work: &mut Work, root: &Node, exports: &[Node], names: &BTreeSet<String>) -> People {
     let mut people = People::default();
     let mut known = Known { names, teams: BTreeMap::new(), taken: BTreeSet::new(), parent: None };
-    if let Some(settings) = root.get("litellm_settings").filter(|settings| settings.get("max_budget").is_some()) {
-        let budgets = budgets(work, settings);
-        let fields: Vec<(String, String)> = budgets.into_iter().collect();
-        people.teams.push(format!("everyone: {}    # {}", write::map(&fields), work.place(settings.span)));
+    if let Some(settings) = root.get("litellm_settings")
+        && let Some(budgets) = budgets(work, settings)
+    {
+        people.teams.push(format!("everyone: {}    # {}", write::map(&[budgets]), work.place(settings.span)));
         known.taken.insert("everyone".to_owned());
         known.parent = Some("everyone".to_owned());
     }
@@ -62,6 +59,12 @@ pub fn read(work: &mut Work, root: &Node, exports: &[Node], names: &BTreeSet<Str
         lists.collect::<Vec<&Node>>()
     };
     let is_key = |node: &&Node| node.get("token").is_some();
+    for export in exports {
+        pages(work, export);
+    }
+    for node in rows(["teams", "keys"]).into_iter().filter(|node| !is_key(node) && node.get("team_id").is_none()) {
+        work.lost(node.span, "a row without `team_id` or `token`", "export teams and keys with their ids and hashes");
+    }
     for node in rows(["teams", "keys"]).into_iter().filter(|node| !is_key(node) && node.get("team_id").is_some()) {
         team(work, &mut people, &mut known, node);
     }
@@ -74,6 +77,15 @@ pub fn read(work: &mut Work, root: &Node, exports: &[Node], names: &BTreeSet<Str
         people.teams.push(format!("{LOOSE}: {}    # keys without a team", write::map(&parent)));
     }
     people
+}
+
+/// What an export says beside its rows; most of all whether it is the whole.
+fn pages(work: &mut Work, export: &Node) {
+    let number = |key: &str| export.word(key).and_then(|text| text.parse::<u64>().ok());
+    if let Some(pages) = export.get("total_pages").filter(|_| number("total_pages") > Some(1)) {
+        work.lost(pages.span, "the other pages of an export", "export each page, and give every file");
+    }
+    unread::rest(work, export, &["teams", "keys", "total_pages", "total_count", "current_page"], "of an export");
 }
 
 fn team(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node) {
@@ -94,7 +106,7 @@ fn team(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node
             "switch it off with `turnpike off team:NAME`; its keys are left out",
         );
     }
-    unread(work, node, &["team_id", "team_alias"]);
+    unread::rest(work, node, &[&READ[..], &["team_alias"]].concat(), "of a team");
     people.teams.push(format!("{}: {}    # {}", write::scalar(&made), write::map(&fields), work.place(node.span)));
     known.taken.insert(made.clone());
     known.teams.insert(id, (made, may_use));
@@ -121,7 +133,12 @@ fn may_use(work: &mut Work, node: &Node, known: &Known<'_>) -> Option<Vec<String
 
 /// `max_budget`, `budget_duration` and `soft_budget` as `budgets`.
 fn budgets(work: &mut Work, node: &Node) -> Option<(String, String)> {
-    let place = node.get("max_budget")?;
+    let Some(place) = node.get("max_budget") else {
+        for node in ["budget_duration", "soft_budget"].iter().filter_map(|key| node.get(key)) {
+            work.lost(node.span, "a budget without `max_budget`", "a budget needs a limit");
+        }
+        return None;
+    };
     let limit = place.text().and_then(|text| units::decimal(text, 9).ok()).filter(|nano| *nano > 0);
     let Some(limit) = limit else {
         work.lost(place.span, "a budget of nothing, or no plain number", "take the models out of the team's `may_use`");
@@ -150,8 +167,12 @@ fn budgets(work: &mut Work, node: &Node) -> Option<(String, String)> {
         ("limit".to_owned(), format!("{} USD", crate::base::money::Money::saturating_from(limit))),
         ("per".to_owned(), per.to_owned()),
     ];
-    let soft = node.word("soft_budget").and_then(|text| units::decimal(text, 9).ok());
-    let share = soft.map(|soft| soft.saturating_mul(100) / limit).filter(|share| (1..=100).contains(share));
+    let soft = node.get("soft_budget");
+    let share = soft.and_then(Node::text).and_then(|text| units::decimal(text, 9).ok());
+    let share = share.map(|soft| soft.saturating_mul(100) / limit).filter(|share| (1..=100).contains(share));
+    if let Some(soft) = soft.filter(|_| share.is_none()) {
+        work.lost(soft.span, "a soft budget beyond the budget, or no plain number", "`warn: [80%]` of a budget");
+    }
     fields.extend(share.map(|share| ("warn".to_owned(), format!("[{share}%]"))));
     Some(("budgets".to_owned(), format!("[{}]", write::map(&fields))))
 }
@@ -200,7 +221,12 @@ fn key(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node)
     fields.extend(budgets(work, node));
     let limits = deployments::limits(work, node);
     fields.extend((!limits.is_empty()).then(|| ("limits".to_owned(), write::map(&limits))));
-    unread(work, node, &["token", "key_name", "key_alias", "team_id", "team_alias", "expires"]);
+    let read = [&READ[..], &["token", "key_alias", "expires", "key_type"]].concat();
+    unread::rest(work, node, &read, "of a key");
+    let kind = node.get("key_type").filter(|kind| !matches!(kind.text(), Some("default" | "llm_api" | "")));
+    if let Some(kind) = kind {
+        work.lost(kind.span, "the kind of a key", "it may ask models; operators' tokens are `admin.tokens`");
+    }
     people.keys.push(format!("- {}    # {}", write::map(&fields), work.place(node.span)));
     of_team.is_none()
 }
@@ -246,65 +272,17 @@ fn expires(work: &mut Work, node: &Node) -> Option<(String, String)> {
     }
 }
 
-/// Keys of a team or key that are read, or are only LiteLLM's own books.
-const READ: &[&str] = &[
+/// Keys of a team or a key that are read.
+const READ: [&str; 11] = [
     "models",
     "max_budget",
     "budget_duration",
     "soft_budget",
     "tpm_limit",
     "rpm_limit",
+    "tpm",
+    "rpm",
     "max_parallel_requests",
     "blocked",
-    "spend",
-    "created_at",
-    "created_by",
-    "updated_at",
-    "updated_by",
-    "budget_reset_at",
-    "members",
-    "members_with_roles",
-    "admins",
-    "model_spend",
-    "user_id",
-    "last_active",
-    "keys",
-    "team_memberships",
-    "key_type",
-    "budget_id",
-    "model_id",
-    "created_by_user",
-    "user",
-    "rotation_count",
-    "last_refreshed_at",
-    "soft_budget_cooldown",
-    "key_rotation_at",
+    "team_id",
 ];
-
-/// What of a team or a key is not understood.
-fn unread(work: &mut Work, node: &Node, more: &[&str]) {
-    let filled = |value: &Node| match &value.value {
-        Value::Null => false,
-        Value::Scalar(text) => !text.is_empty() && text != "false",
-        Value::List(items) => !items.is_empty(),
-        Value::Map(entries) => !entries.is_empty(),
-    };
-    let left: Vec<_> = node
-        .entries()
-        .iter()
-        .filter(|(key, value)| {
-            !READ.contains(&key.text.as_str()) && !more.contains(&key.text.as_str()) && filled(value)
-        })
-        .map(|(key, _)| (key.span, key.text.clone()))
-        .collect();
-    for (span, key) in left {
-        let hint = match key.as_str() {
-            "metadata" => "`labels:` of a team are booked with every row",
-            "model_max_budget" => "`budgets:` of a model bind all who use it",
-            "organization_id" | "org_id" => "a team may have a `parent`, whose budgets bind too",
-            "model_aliases" | "aliases" => "`aliases:` hold for everybody",
-            _ => "Turnpike has nothing like it",
-        };
-        work.lost(span, format!("`{key}`"), hint);
-    }
-}

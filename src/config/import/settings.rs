@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    super::tree::{Node, Value},
+    super::{diagnostic::Span, tree::Node},
     Work,
     deployments::Deployments,
-    name, write,
+    name, unread, write,
 };
 
 /// What comes of the settings.
@@ -20,44 +20,30 @@ pub struct Settings {
     pub names: Vec<String>,
 }
 
-/// Keys that are read elsewhere or mean nothing to a gateway.
-const SILENT: &[&str] = &[
+/// Keys of all three sections that are read.
+const READ: [&str; 7] = [
     "fallbacks",
     "default_fallbacks",
     "context_window_fallbacks",
     "model_group_alias",
     "num_retries",
     "routing_strategy",
-    "set_verbose",
-    "drop_params",
-    "telemetry",
-    "json_logs",
     "master_key",
-    "database_url",
-    "max_budget",
-    "budget_duration",
-    "default_team_settings",
-    "store_model_in_db",
-    "proxy_batch_write_at",
-    "database_connection_pool_limit",
-    "database_connection_timeout",
-    "proxy_budget_rescheduler_min_time",
-    "proxy_budget_rescheduler_max_time",
-    "enable_pre_call_checks",
-    "turn_off_message_logging",
-    "disable_spend_logs",
-    "store_prompts_in_spend_logs",
+];
+/// The sections, each with what is read in it alone.
+const SECTIONS: [(&str, &[&str]); 3] = [
+    ("litellm_settings", &["max_budget", "budget_duration", "soft_budget"]),
+    ("router_settings", &[]),
+    ("general_settings", &[]),
 ];
 
 /// Reads the settings of the configuration's root.
 pub fn read(work: &mut Work, root: &Node, models: &Deployments) -> Settings {
     let mut settings = Settings::default();
-    let sections = ["litellm_settings", "router_settings", "general_settings"];
-    let nodes: Vec<&Node> = sections.iter().filter_map(|section| root.get(section)).collect();
+    let nodes: Vec<&Node> = SECTIONS.iter().filter_map(|(section, _)| root.get(section)).collect();
     let chains = chains(work, &nodes, models);
-    let attempts = nodes.iter().find_map(|node| node.word("num_retries")).and_then(|text| text.parse::<u64>().ok());
-    let attempts = attempts.map(|retries| retries.saturating_add(1).clamp(1, 20));
-    let strategy = nodes.iter().find_map(|node| node.get("routing_strategy"));
+    let attempts = only(work, &nodes, "num_retries").and_then(|node| attempts(work, node));
+    let strategy = only(work, &nodes, "routing_strategy");
     let prefer = strategy.and_then(|node| strategy_of(work, node));
     for (model, known) in &models.models {
         let chain = chains.get(model);
@@ -68,29 +54,43 @@ pub fn read(work: &mut Work, root: &Node, models: &Deployments) -> Settings {
             }
             (None, _) => continue,
         };
-        fields.extend(attempts.map(|attempts| ("attempts".to_owned(), attempts.to_string())));
+        fields.extend(attempts.map(|(attempts, _)| ("attempts".to_owned(), attempts.to_string())));
         let place = chain
             .map_or_else(|| strategy.map(|node| work.place(node.span)).unwrap_or_default(), |(_, place)| place.clone());
         settings.routes.push(format!("{}: {}    # {place}", write::scalar(model), write::map(&fields)));
     }
+    if let Some((_, span)) = attempts.filter(|_| settings.routes.len() < models.models.len()) {
+        let hint = "other models are asked by Turnpike's own `attempts`; a route of a model's name may state others";
+        work.changed(span, "`num_retries` of models without a route", "of the routes alone", hint);
+    }
     aliases(work, &nodes, models, &mut settings);
-    for node in &nodes {
-        rest(work, node);
+    for (section, read) in SECTIONS {
+        let Some(node) = root.get(section) else { continue };
+        master_key(work, node);
+        unread::rest(work, node, &[&READ, read].concat(), "");
     }
-    for key in [
-        "environment_variables",
-        "include",
-        "finetune_settings",
-        "files_settings",
-        "mcp_servers",
-        "guardrails",
-        "vector_store_registry",
-    ] {
-        if let Some((place, _)) = root.entries().iter().find(|(name, _)| name.text == key) {
-            work.lost(place.span, format!("`{key}`"), hint(key));
-        }
-    }
+    let known: Vec<&str> = SECTIONS.iter().map(|(section, _)| *section).chain(["model_list"]).collect();
+    unread::rest(work, root, &known, "");
     settings
+}
+
+/// The value under a key that may stand in any section; a further one is told of.
+fn only<'n>(work: &mut Work, nodes: &[&'n Node], key: &str) -> Option<&'n Node> {
+    let mut found = nodes.iter().filter_map(|node| node.get(key));
+    let first = found.next()?;
+    for further in found {
+        work.lost(further.span, format!("a further `{key}`"), "the first one counts");
+    }
+    Some(first)
+}
+
+/// Attempts for so many retries, and where they stand.
+fn attempts(work: &mut Work, node: &Node) -> Option<(u64, Span)> {
+    let retries = node.text().and_then(|text| text.parse::<u64>().ok());
+    if retries.is_none() {
+        work.lost(node.span, "`num_retries` that is no whole number", "`attempts:` of a route");
+    }
+    Some((retries?.saturating_add(1).clamp(1, 20), node.span))
 }
 
 /// A chain of names, and where it stands.
@@ -101,6 +101,10 @@ fn chains(work: &mut Work, nodes: &[&Node], models: &Deployments) -> BTreeMap<St
     let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
     for key in ["fallbacks", "context_window_fallbacks"] {
         for list in nodes.iter().filter_map(|node| node.get(key)) {
+            let odd = list.items().iter().find(|item| item.entries().is_empty());
+            if let Some(odd) = odd.or_else(|| list.items().is_empty().then_some(list)) {
+                work.lost(odd.span, format!("`{key}` of no model"), "write them as `[{gpt-4o: [gpt-4o-mini]}]`");
+            }
             for (from, to) in list.items().iter().flat_map(Node::entries) {
                 let own = name(&from.text);
                 if from.text == "*" || !models.models.contains_key(&own) {
@@ -113,8 +117,9 @@ fn chains(work: &mut Work, nodes: &[&Node], models: &Deployments) -> BTreeMap<St
                 }
                 let place = work.place(from.span);
                 let chain = chains.entry(own.clone()).or_insert_with(|| (vec![own], place));
-                let wanted: Vec<&Node> = to.items().iter().collect();
-                wanted.into_iter().for_each(|next| extend(work, chain, next, models));
+                // One model alone is no list.
+                let wanted = if to.text().is_some() { std::slice::from_ref(to) } else { to.items() };
+                wanted.iter().for_each(|next| extend(work, chain, next, models));
                 if key == "context_window_fallbacks" {
                     work.changed(
                         from.span,
@@ -172,6 +177,7 @@ fn strategy_of(work: &mut Work, node: &Node) -> Option<&'static str> {
 fn aliases(work: &mut Work, nodes: &[&Node], models: &Deployments, settings: &mut Settings) {
     for (alias, target) in nodes.iter().filter_map(|node| node.get("model_group_alias")).flat_map(Node::entries) {
         let text = target.text().or_else(|| target.word("model")).unwrap_or_default();
+        unread::rest(work, target, &["model"], &format!("of the alias `{}`", alias.text));
         let known = name(text);
         if !models.models.contains_key(&known) {
             work.lost(
@@ -193,16 +199,8 @@ fn aliases(work: &mut Work, nodes: &[&Node], models: &Deployments, settings: &mu
     }
 }
 
-/// What of a section is not understood.
-fn rest(work: &mut Work, node: &Node) {
-    let told = node.entries().iter().filter(|(key, value)| {
-        let off = matches!(value.value, Value::Null) || value.text() == Some("false");
-        !SILENT.contains(&key.text.as_str()) && !off
-    });
-    let told: Vec<_> = told.map(|(key, _)| (key.span, key.text.clone())).collect();
-    for (span, key) in told {
-        work.lost(span, format!("`{key}`"), hint(&key));
-    }
+/// The key of everything: there is none here.
+fn master_key(work: &mut Work, node: &Node) {
     if let Some(key) = node.get("master_key") {
         work.report.hide(key.span);
         work.lost(
@@ -210,30 +208,5 @@ fn rest(work: &mut Work, node: &Node) {
             "the master key",
             "make client keys with `turnpike key create`, and tokens for operators under `admin.tokens`",
         );
-    }
-}
-
-fn hint(key: &str) -> &'static str {
-    match key {
-        "redis_host" | "redis_port" | "redis_password" | "redis_url" => {
-            "several gateways share `store: {redis: \"redis://…\"}` in turnpike.yaml"
-        }
-        "cache" | "cache_params" => "Turnpike keeps no answers; vendors' prompt caches count in the cost",
-        "success_callback" | "failure_callback" | "callbacks" | "service_callbacks" => {
-            "see /metrics and the request log"
-        }
-        "alerting" | "alerting_threshold" | "alert_types" => "`notify:` tells webhooks",
-        "content_policy_fallbacks" => "a vendor's verdict on content goes to the client as it is",
-        "allowed_fails" | "cooldown_time" | "retry_policy" | "allowed_fails_policy" | "retry_after" => {
-            "breakers and retries are Turnpike's own"
-        }
-        "request_timeout" | "timeout" | "stream_timeout" => "`timeouts:` of a backend",
-        "max_end_user_budget" | "max_internal_user_budget" | "default_internal_user_params" => {
-            "`per_user:` of a team, or of `defaults: {team: …}`"
-        }
-        "global_max_parallel_requests" | "max_parallel_requests" => "`limits: {concurrent: …}` of a team",
-        "environment_variables" => "set them where Turnpike runs",
-        "include" => "import each file by itself",
-        _ => "Turnpike has nothing like it",
     }
 }
