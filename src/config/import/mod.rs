@@ -3,6 +3,7 @@
 //!
 //! A secret that stands in the clear is not copied: the policies name a variable of the environment in its place.
 
+mod backends;
 mod cost;
 mod deployments;
 mod litellm;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{tree::Node, units},
-    Work, deployments, name, unique, unread, write,
+    Work, backends, name, unique, unread, write,
 };
 use crate::base::hex;
 
@@ -97,7 +97,7 @@ fn team(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node
     fields.extend(known.parent.iter().map(|parent| ("parent".to_owned(), write::scalar(parent))));
     fields.extend(may_use.as_ref().map(|names| ("may_use".to_owned(), write::list(names.iter().map(String::as_str)))));
     fields.extend(budgets(work, node));
-    let limits = deployments::limits(work, node);
+    let limits = backends::limits(work, node);
     fields.extend((!limits.is_empty()).then(|| ("limits".to_owned(), write::map(&limits))));
     if node.word("blocked") == Some("true") {
         work.lost(
@@ -219,7 +219,7 @@ fn key(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node)
     fields.extend(label.map(|label| ("name".to_owned(), write::scalar(label))));
     fields.extend(expires(work, node));
     fields.extend(budgets(work, node));
-    let limits = deployments::limits(work, node);
+    let limits = backends::limits(work, node);
     fields.extend((!limits.is_empty()).then(|| ("limits".to_owned(), write::map(&limits))));
     let read = [&READ[..], &["token", "key_alias", "expires", "key_type"]].concat();
     unread::rest(work, node, &read, "of a key");
