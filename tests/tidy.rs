@@ -50,9 +50,15 @@ const IMPURE: &[&str] = &[
     "await",
 ];
 
-/// Where a pure layer may calculate with floats; a folder or the beginning of a file's name.
-const FLOATS: &[&str] =
-    &["src/policy/value", "src/policy/rules.rs", "src/policy/balance", "src/policy/rollout", "src/base/scores"];
+/// Where a pure layer may calculate with floats, or hand one on; a folder or the beginning of a file's name.
+const FLOATS: &[&str] = &[
+    "src/policy/value",
+    "src/policy/rules.rs",
+    "src/policy/balance",
+    "src/policy/rollout",
+    "src/base/scores",
+    "src/base/json.rs",
+];
 
 /// Where a type may be read from or written to text by serde.
 const SERDE: &[&str] =

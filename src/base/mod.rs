@@ -5,6 +5,7 @@ pub mod facts;
 pub mod failure;
 pub mod fences;
 pub mod hex;
+pub mod json;
 pub mod money;
 pub mod names;
 pub mod notices;

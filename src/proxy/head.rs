@@ -57,24 +57,24 @@ impl Head {
     /// Writes the headers.
     pub fn write(&self, headers: &mut HeaderMap) {
         headers.reserve(24);
-        let mut put = |name: &'static str, text: &str| {
+        let mut put = |name: HeaderName, text: &str| {
             // Names come from the operator's files and may hold letters that a header cannot.
             if let Ok(value) = HeaderValue::from_str(text) {
-                headers.insert(HeaderName::from_static(name), value);
+                headers.insert(name, value);
             }
         };
-        put("x-turnpike-route", &self.route);
-        put("x-turnpike-model", &self.model);
-        put("x-turnpike-backend", &self.backend);
-        put("x-turnpike-account", &self.account);
-        put("x-turnpike-policy", &self.policy);
-        put("x-turnpike-reason", &self.reason);
-        put("x-turnpike-attempts", &self.attempts.to_string());
+        put(const { HeaderName::from_static("x-turnpike-route") }, &self.route);
+        put(const { HeaderName::from_static("x-turnpike-model") }, &self.model);
+        put(const { HeaderName::from_static("x-turnpike-backend") }, &self.backend);
+        put(const { HeaderName::from_static("x-turnpike-account") }, &self.account);
+        put(const { HeaderName::from_static("x-turnpike-policy") }, &self.policy);
+        put(const { HeaderName::from_static("x-turnpike-reason") }, &self.reason);
+        put(const { HeaderName::from_static("x-turnpike-attempts") }, itoa::Buffer::new().format(self.attempts));
         if let Some(arm) = &self.arm {
-            put("x-turnpike-arm", arm);
+            put(const { HeaderName::from_static("x-turnpike-arm") }, arm);
         }
         if let Some(cost) = self.cost {
-            put("x-turnpike-cost-usd", &cost.to_string());
+            put(const { HeaderName::from_static("x-turnpike-cost-usd") }, &cost.to_string());
         }
         if let Some(decision) = &self.decision {
             headers.insert("x-turnpike-decision", decision.as_ref().clone());

@@ -86,7 +86,7 @@ impl Standing {
             }
         }
         if let Some(value) = self.budget_left.and_then(|left| HeaderValue::from_str(&left.to_string()).ok()) {
-            headers.insert(HeaderName::from_static("x-turnpike-budget-left-usd"), value);
+            headers.insert(const { HeaderName::from_static("x-turnpike-budget-left-usd") }, value);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Logs go to stderr; `TURNPIKE_LOG` filters them (`info`, `debug`, `turnpike::proxy=trace`).
 
 use std::{
-    io::{BufWriter, IsTerminal, Write},
+    fmt::Write as _,
+    io::{IsTerminal, Write as _},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,6 +20,9 @@ use super::record::Record;
 const QUEUE: usize = 8192;
 /// How long records gather before they are written together; 8192 in 20 ms are 400,000 a second.
 pub const GATHER: Duration = Duration::from_millis(20);
+
+/// So many bytes are written at once, and a line more.
+const WRITE: usize = 64 << 10;
 
 /// Starts logging for the process, from `info` on; a second call changes nothing.
 pub fn start() {
@@ -50,19 +54,22 @@ impl RequestLog {
         let (queue, records) = sync_channel::<Arc<Record>>(QUEUE);
         let enabled = tracing::enabled!(target: "turnpike::request", tracing::Level::INFO);
         thread::Builder::new().name("request-log".into()).spawn(move || {
-            let mut out = BufWriter::new(std::io::stderr());
+            let mut text = String::new();
             while let Ok(record) = records.recv() {
                 // While it sleeps, a request that ends wakes nobody: a hand-over to a waiting thread costs two calls
                 // to the system and two switches, as much as the request itself.
                 thread::sleep(GATHER);
-                // What waits goes out in one write.
+                let now = format!("{:.3}", jiff::Timestamp::now());
+                // What waits goes out in one write, or a few.
                 for record in std::iter::once(record).chain(records.try_iter()) {
                     if enabled {
-                        // A log that cannot be written must not stop the gateway.
-                        let _ = writeln!(out, "{:.3} {record}", jiff::Timestamp::now());
+                        let _ = writeln!(text, "{now} {record}");
+                    }
+                    if text.len() >= WRITE {
+                        flush(&mut text);
                     }
                 }
-                let _ = out.flush();
+                flush(&mut text);
             }
         })?;
         Ok(Self { queue, dropped: Arc::default() })
@@ -79,4 +86,10 @@ impl RequestLog {
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
+}
+
+/// Writes the lines. A log that cannot be written must not stop the gateway.
+fn flush(text: &mut String) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    text.clear();
 }

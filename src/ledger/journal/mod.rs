@@ -17,6 +17,7 @@ use std::{
 pub use read::{Reader, Reading};
 
 use super::row::Entry;
+use crate::base::json;
 
 /// How long what was written may wait for the disk: what a power cut can cost. While the file system makes a sync
 /// durable, an append to the file waits, so half as many syncs are half as many requests that are held up by one.
@@ -172,7 +173,7 @@ pub struct Encoded(Vec<u8>);
 impl Encoded {
     fn write(&mut self, entry: &Entry) -> io::Result<()> {
         frame::open(&mut self.0);
-        serde_json::to_writer(&mut self.0, entry)?;
+        json::append(&mut self.0, entry)?;
         if frame::close(&mut self.0) { Ok(()) } else { Err(io::Error::other("an entry is longer than a megabyte")) }
     }
 }

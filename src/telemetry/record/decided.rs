@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Made,
+    Made, instant,
     line::{Label, is_default},
     recall::SeenLine,
 };
@@ -29,6 +29,7 @@ pub struct DecisionLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AskedLine {
     /// The instant that it was made for: prices, hours and scores are those of then.
+    #[serde(serialize_with = "instant::serialize")]
     pub at: Timestamp,
     /// What the request's time limit left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,6 +210,7 @@ pub struct TermsLine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceLine {
     /// From when the row holds.
+    #[serde(serialize_with = "instant::serialize")]
     pub from: Timestamp,
     /// Its currency.
     pub currency: Arc<str>,

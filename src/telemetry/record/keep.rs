@@ -27,7 +27,7 @@ use super::{
     read::files_in,
     texts::{Texts, Waiting},
 };
-use crate::base::records::RecordsConfig;
+use crate::base::{json, records::RecordsConfig};
 
 /// How many records may wait for the writer.
 const QUEUE: usize = 8192;
@@ -221,7 +221,7 @@ impl Files {
                     }
                     if let Some(line) = record.line(texts) {
                         // Numbers and texts: that cannot fail.
-                        let _ = serde_json::to_writer(&mut self.text, &line);
+                        let _ = json::append(&mut self.text, &line);
                         self.text.push(b'\n');
                         records += 1;
                     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{AttemptRecord, Record, decided::DecisionLine, facts::FactsLine, texts::Texts};
+use super::{AttemptRecord, Record, decided::DecisionLine, facts::FactsLine, instant, texts::Texts};
 use crate::{
     base::{catalog::Candidate, tier::Tier, usage::Usage},
     policy::Policies,
@@ -26,6 +26,7 @@ pub struct Line {
     /// The `x-request-id`.
     pub id: Arc<str>,
     /// When it was admitted, on the clock that prices are read at.
+    #[serde(serialize_with = "instant::serialize")]
     pub at: Timestamp,
     /// Who paid.
     pub team: Arc<str>,
@@ -113,6 +114,7 @@ pub struct AttemptLine {
     #[serde(skip_serializing_if = "is_default")]
     pub decision: u32,
     /// When it was dispatched.
+    #[serde(serialize_with = "instant::serialize")]
     pub at: Timestamp,
     /// It was begun beside another attempt, which was overdue.
     #[serde(skip_serializing_if = "is_default")]

@@ -35,27 +35,38 @@ fn classes(block: &[u8; BLOCK]) -> (u64, u64) {
 /// Tells `word` where every run of ASCII letters stands, and returns how many runs of digits begin neither in a word
 /// nor in another number.
 pub(super) fn scan(bytes: &[u8], mut word: impl FnMut(Range<usize>)) -> u32 {
-    let (mut numbers, mut begin) = (0, None);
-    // The last byte of the block before was a letter, was a letter or a digit.
-    let (mut in_word, mut in_either) = (0, 0);
+    let (mut numbers, mut begun) = (0, None);
+    // The last byte of the block before was a letter or a digit.
+    let mut in_either = 0;
     let (whole, rest) = bytes.as_chunks::<BLOCK>();
     let mut last = [0; BLOCK];
     last[..rest.len()].copy_from_slice(rest);
     for (at, block) in whole.iter().chain([&last]).enumerate() {
-        let (letters, digits) = classes(block);
+        let (mut letters, digits) = classes(block);
         let either = letters | digits;
         numbers += (digits & !(either << 1 | in_either)).count_ones();
-        let mut edges = letters ^ (letters << 1 | in_word);
-        while edges != 0 {
-            let edge = at * BLOCK + edges.trailing_zeros() as usize;
-            edges &= edges - 1;
-            match begin.take() {
-                None => begin = Some(edge),
-                Some(begin) => word(begin..edge),
+        in_either = either >> (BLOCK - 1);
+        if let Some(begin) = begun {
+            let end = letters.trailing_ones() as usize;
+            if end == BLOCK {
+                continue;
             }
+            word(begin..at * BLOCK + end);
+            begun = None;
+            letters = letters >> end << end;
         }
-        (in_word, in_either) = (letters >> (BLOCK - 1), either >> (BLOCK - 1));
+        while letters != 0 {
+            let begin = letters.trailing_zeros() as usize;
+            let end = begin + (letters >> begin).trailing_ones() as usize;
+            if end == BLOCK {
+                begun = Some(at * BLOCK + begin);
+                break;
+            }
+            word(at * BLOCK + begin..at * BLOCK + end);
+            letters = letters >> end << end;
+        }
     }
+    // The last block has a byte behind the text's end, which is no letter, so no word is left open.
     numbers
 }
 

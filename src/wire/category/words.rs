@@ -126,26 +126,37 @@ const PHRASES: [(&str, Category, u32); 40] = [
     ("什么是", Knowledge, 4),
 ];
 
-/// A word as a number, a byte a letter, the first one lowest.
-const fn key(word: &[u8]) -> u128 {
-    let (mut key, mut at) = (0, 0);
+/// A word as two numbers, a byte a letter, the first one lowest. All are as wide as a register: a prompt has hundreds of
+/// words, and most are in no list.
+type Key = [u64; 2];
+
+const fn key(word: &[u8]) -> Key {
+    let (mut key, mut at) = ([0; 2], 0);
     while at < word.len() {
-        key |= ((word[at] | 0x20) as u128) << (8 * at);
+        key[at / 8] |= ((word[at] | 0x20) as u64) << (8 * (at % 8));
         at += 1;
     }
     key
 }
 
-const fn keys() -> [u128; WORDS.len()] {
-    let (mut keys, mut at) = ([0; WORDS.len()], 0);
+/// The bits that a word of so many letters has in its key.
+static MASKS: [Key; LONGEST + 1] = {
+    let (mut masks, mut length) = ([[0; 2]; LONGEST + 1], 0);
+    while length <= LONGEST {
+        masks[length] = key([0xff; LONGEST].split_at(length).0);
+        length += 1;
+    }
+    masks
+};
+
+static KEYS: [Key; WORDS.len()] = {
+    let (mut keys, mut at) = ([[0; 2]; WORDS.len()], 0);
     while at < WORDS.len() {
         keys[at] = key(WORDS[at].0.as_bytes());
         at += 1;
     }
     keys
-}
-
-static KEYS: [u128; WORDS.len()] = keys();
+};
 
 /// Slots of the hash table over [`WORDS`]: about a quarter is used, so that a search rarely looks at a second one.
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -168,9 +179,8 @@ const fn table() -> [u16; SLOTS] {
 }
 
 /// Multiplicative hashing; the factor is 2^64 divided by the golden ratio, made odd.
-const fn slot(key: u128) -> usize {
-    let folded = key as u64 ^ (key >> 64) as u64;
-    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOT_BITS)) as usize
+const fn slot(key: Key) -> usize {
+    ((key[0] ^ key[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOT_BITS)) as usize
 }
 
 /// Adds the points of the phrases in `text`.
@@ -187,16 +197,16 @@ pub(super) fn read_phrases(text: &str, points: &mut Points) {
 
 /// Adds the points of the word at `place`, whose bytes are ASCII letters.
 pub(super) fn read_word(bytes: &[u8], place: Range<usize>, points: &mut Points) {
-    let length = place.len();
-    if length > LONGEST {
-        return;
-    }
-    // One load where sixteen bytes are left, as nearly always.
-    let sixteen = match bytes[place.start..].first_chunk() {
-        Some(sixteen) => u128::from_le_bytes(*sixteen),
+    let Some(mask) = MASKS.get(place.len()) else { return };
+    // Two loads where sixteen bytes are left, as nearly always.
+    let key = match bytes[place.start..].first_chunk::<16>() {
+        Some(sixteen) => {
+            let (first, second) = (u128::from_le_bytes(*sixteen) as u64, (u128::from_le_bytes(*sixteen) >> 64) as u64);
+            let small = u64::from_le_bytes([0x20; 8]);
+            [(first | small) & mask[0], (second | small) & mask[1]]
+        }
         None => key(&bytes[place]),
     };
-    let key = (sixteen | u128::from_le_bytes([0x20; 16])) & ((1 << (8 * length)) - 1);
     let mut slot = slot(key);
     while let Some(place) = TABLE[slot].checked_sub(1).map(usize::from) {
         if KEYS[place] == key {
