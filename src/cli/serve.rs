@@ -30,7 +30,7 @@ use crate::{
         pool::Pool,
         tls::{self, ServerTls},
     },
-    proxy::{self, Bounds, Gateway, KeptSplits, Settings},
+    proxy::{self, Bounds, Gateway, KeptSplits, Settings, SharedSplits},
     telemetry::{
         self,
         record::{keep::Keeper, line::CHAT},
@@ -137,6 +137,10 @@ async fn serve(loaded: Loaded, from_file: bool, stale: bool) -> anyhow::Result<E
     let (outbox, pool) = (Arc::new(Outbox::open(&server.journal)?), Pool::new(tls::client_config(None)?));
     let splits = Arc::new(KeptSplits::new(server.journal.clone()));
     splits.recall(&gateway);
+    // Only now: what is told replaces what was told before the restart.
+    if let Some(store) = gateway.ledger().store() {
+        store.hint(SharedSplits::new(&gateway));
+    }
     beside.spawn(Arc::clone(&splits).keep(Arc::clone(&gateway)));
     beside.spawn(watch(gateway, server, loaded.sources));
     beside.spawn(admin::keep_uses(Arc::clone(&state)));

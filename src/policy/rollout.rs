@@ -1,33 +1,27 @@
 //! Guarded change: whether an arm of a split is surely worse than its control by more than its guard allows.
 //!
-//! Each guarded arm has a window of its last requests, in eight slots, beside the requests of the control from the same
-//! time: what goes wrong for both, such as an outage of a shared vendor, withdraws nobody. At the end of a slot, when the
-//! window holds `min_requests`, three tests are made:
-//! - errors: the share of failed requests, by Chernoff's bound (H. Chernoff, 1952): n·KL(seen ‖ bound) > ln(1/α), which
-//!   holds for any n; its difference to the control's by Newcombe's hybrid of two intervals (R. G. Newcombe, 1998,
-//!   method 10), here Chernoff's;
-//! - first tokens: the 95th percentile is above a bound when more than 5 % of them come later, so this is a share too;
-//! - cost: the mean of the arm less (1 + excess) × the mean of the control, by the normal approximation (B. L. Welch,
-//!   1947). Costs have long tails, so it asks for five standard deviations.
+//! Each guarded arm has a window of its last requests beside the requests of the control from the same time and the same
+//! gateway: what goes wrong for both, such as an outage of a shared vendor, withdraws nobody. The window is of slots of an
+//! eighth of `min_requests`, and of all gateways that share a store: each tells what it has seen as sums
+//! ([`Rollout::seen`]), hears what the others tell ([`Rollout::hear`]), and looks at the newest slots of all until
+//! `min_requests` are together. What is heard replaces what was heard before, so nothing counts twice however often it is
+//! told. A gateway that hears nobody looks at its own.
 //!
-//! α is 1 in 30,000 a look. Looks come once in an eighth of `min_requests` and overlap, so with `min_requests: 500` an
-//! arm exactly at its bound is withdrawn by chance less than once in two million requests; one that is like its control
-//! far more rarely.
+//! At a look three tests are made ([`bounds`]). α is 1 in 30,000 a look. Looks come once in an eighth of `min_requests` and
+//! overlap, so with `min_requests: 500` an arm exactly at its bound is withdrawn by chance less than once in two million
+//! requests; one that is like its control far more rarely. Several gateways look at nearly the same; were their looks
+//! independent, chance would have as many times that.
 #![allow(clippy::float_arithmetic, reason = "shares and their bounds; no amount of money is booked from them")]
+
+mod bounds;
+mod tally;
 
 use std::{fmt, time::Duration};
 
 use super::Arm;
 use crate::base::{money::Money, names::RouteName};
-
-/// ln(1/α) of the shares' tests.
-const DOUBT: f64 = 10.3;
-/// Standard deviations of the costs' test.
-const Z: f64 = 5.0;
-/// Slots of a window.
-const SLOTS: usize = 8;
-/// The share of first tokens that may come after the 95th percentile.
-const BEYOND_P95: f64 = 0.05;
+use tally::{Basis, SLOTS, Tally};
+pub use tally::{KeptSlot, KeptTally, Seen};
 
 /// Bounds that an arm may not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,42 +58,39 @@ pub struct Ended {
 
 /// Why an arm is to be withdrawn, in words and numbers for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Breach(String);
+pub struct Breach {
+    why: String,
+    /// How many of its requests this rests on.
+    pub requests: u32,
+    /// How many gateways have served them.
+    pub gateways: usize,
+}
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.why)?;
+        if self.gateways > 1 { write!(f, " (seen at {} gateways)", self.gateways) } else { Ok(()) }
     }
 }
-
-/// One slot of a window as it is kept: requests, failed ones, streams with a first token, late ones of them; the sum of the
-/// costs in nano-USD, and of their squares.
-pub type KeptTally = ([u32; 4], [f64; 2]);
 
 /// The watch over one guarded split.
 #[derive(Clone, Debug)]
 pub struct Rollout {
     guard: Guard,
     control: RouteName,
-    arms: Vec<(RouteName, Window)>,
+    arms: Vec<(RouteName, Watch)>,
 }
 
-/// The last requests of an arm, and those of the control meanwhile. The last slot is being filled.
-#[derive(Clone, Debug)]
-struct Window {
-    arm: [Tally; SLOTS],
-    control: [Tally; SLOTS],
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    requests: u32,
-    failed: u32,
-    cost: f64,
-    cost_squared: f64,
-    /// Streams whose first token came, and those of them that came too late.
-    timed: u32,
-    late: u32,
+/// What is known of one arm.
+#[derive(Clone, Debug, Default)]
+struct Watch {
+    own: Seen,
+    /// What the other gateways have told last, of the same beginning.
+    others: Vec<Seen>,
+    /// How many requests they have told of.
+    elsewhere: u64,
+    /// How many requests had been seen, here and elsewhere, at the last look.
+    looked: u64,
 }
 
 /// The arm that the others are measured by: the one with the largest share, of equal ones the first.
@@ -112,237 +103,101 @@ impl Rollout {
     pub fn new(guard: Guard, arms: &[Arm]) -> Self {
         let control = control(arms).map(|arm| arm.route.clone()).unwrap_or_else(|| RouteName::from(""));
         let guarded = arms.iter().filter(|arm| arm.route != control);
-        let arms = guarded.map(|arm| (arm.route.clone(), Window::default())).collect();
+        let arms = guarded.map(|arm| (arm.route.clone(), Watch::default())).collect();
         Self { guard, control, arms }
     }
 
-    /// Takes in how a request of `arm` ended; why that arm is to be withdrawn, if it is.
-    pub fn take(&mut self, arm: &RouteName, ended: &Ended) -> Option<Breach> {
+    /// Takes in how a request of `arm` ended at `now_ms`, in milliseconds since 1970; why that arm is to be withdrawn, if it
+    /// is.
+    pub fn take(&mut self, arm: &RouteName, ended: &Ended, now_ms: i64) -> Option<Breach> {
         let one = Tally::of(ended, self.guard.first_token_p95);
         if *arm == self.control {
-            self.arms.iter_mut().for_each(|(_, window)| window.control[SLOTS - 1].add(&one));
+            self.arms.iter_mut().for_each(|(_, watch)| watch.own.add_control(&one));
             return None;
         }
         let guard = self.guard;
-        let (_, window) = self.arms.iter_mut().find(|(name, _)| name == arm)?;
-        window.arm[SLOTS - 1].add(&one);
-        let slot = guard.min_requests.div_ceil(SLOTS as u32).max(1);
-        if window.arm[SLOTS - 1].requests < slot {
+        let watch = self.watch(arm)?;
+        watch.own.add(&one, now_ms);
+        let breach = watch.look(&guard, now_ms);
+        watch.own.advance(guard.step());
+        breach
+    }
+
+    /// What was seen here of each guarded arm, to be kept and told.
+    pub fn seen(&self) -> impl Iterator<Item = (&RouteName, &Seen)> {
+        self.arms.iter().map(|(arm, watch)| (arm, &watch.own))
+    }
+
+    /// Takes up what this gateway saw of an arm before it was restarted, unless that was switched since.
+    pub fn restore(&mut self, arm: &str, seen: Seen) {
+        if let Some(watch) = self.watch(arm).filter(|watch| watch.own.since_ms == seen.since_ms) {
+            watch.looked = seen.total.saturating_add(watch.elsewhere);
+            watch.own = seen;
+        }
+    }
+
+    /// Takes in what the other gateways have seen of each arm, one [`Seen`] a gateway, in place of what they told before.
+    /// Who has not heard of the arm's last switch yet, or heard of it sooner, does not count.
+    pub fn hear(&mut self, mut of_arm: impl FnMut(&RouteName) -> Vec<Seen>) {
+        for (arm, watch) in &mut self.arms {
+            let since_ms = watch.own.since_ms;
+            watch.others = of_arm(arm).into_iter().filter(|seen| seen.since_ms == since_ms).collect();
+            watch.elsewhere = watch.others.iter().map(|seen| seen.total).fold(0, u64::saturating_add);
+        }
+    }
+
+    /// Which arms are to be withdrawn by what was heard, and why.
+    pub fn look(&mut self, now_ms: i64) -> Vec<(RouteName, Breach)> {
+        let guard = self.guard;
+        let breach = |(arm, watch): &mut (RouteName, Watch)| Some((arm.clone(), watch.look(&guard, now_ms)?));
+        self.arms.iter_mut().filter_map(breach).collect()
+    }
+
+    /// Of each guarded arm how many of its requests a look at `now_ms` would rest on, and of how many gateways.
+    pub fn basis(&self, now_ms: i64) -> impl Iterator<Item = (&RouteName, u32, usize)> {
+        self.arms.iter().map(move |(arm, watch)| {
+            let basis = watch.basis(&self.guard, now_ms);
+            (arm, basis.arm.requests, basis.gateways)
+        })
+    }
+
+    /// The arm was switched off or on at `since_ms`, in milliseconds since 1970: it begins anew, here and with what is
+    /// heard. A switch that is known changes nothing.
+    pub fn begin(&mut self, arm: &str, since_ms: i64) {
+        if let Some(watch) = self.watch(arm).filter(|watch| watch.own.since_ms < since_ms) {
+            *watch = Watch { own: Seen::since(since_ms), ..Watch::default() };
+        }
+    }
+
+    fn watch(&mut self, arm: &str) -> Option<&mut Watch> {
+        self.arms.iter_mut().find(|(name, _)| name.as_str() == arm).map(|(_, watch)| watch)
+    }
+}
+
+impl Watch {
+    /// Looks, if what was seen has passed another eighth of `min_requests` since the last look.
+    fn look(&mut self, guard: &Guard, now_ms: i64) -> Option<Breach> {
+        let seen = self.own.total.saturating_add(self.elsewhere);
+        // It is less than before when a gateway is not heard any more.
+        let (before, step) = (self.looked.min(seen), u64::from(guard.step()));
+        self.looked = seen;
+        if seen / step == before / step {
             return None;
         }
-        let (arm, control) = (Tally::sum(&window.arm), Tally::sum(&window.control));
-        window.advance();
-        if arm.requests < guard.min_requests { None } else { guard.breach(&arm, &control) }
+        let basis = self.basis(guard, now_ms);
+        if basis.arm.requests < guard.min_requests { None } else { guard.breach(&basis) }
     }
 
-    /// What was seen of each guarded arm, to be kept: its slots, then those of the control beside it.
-    pub fn kept(&self) -> Vec<(&RouteName, Vec<KeptTally>)> {
-        let all = |window: &Window| window.arm.iter().chain(&window.control).map(Tally::kept).collect();
-        self.arms.iter().map(|(arm, window)| (arm, all(window))).collect()
-    }
-
-    /// Takes up what was kept of an arm; slots that are too many or too few, or that no requests give, are not.
-    pub fn restore(&mut self, arm: &str, slots: &[KeptTally]) {
-        let Some((_, window)) = self.arms.iter_mut().find(|(name, _)| name.as_str() == arm) else { return };
-        let Some(slots) = slots.iter().map(Tally::of_kept).collect::<Option<Vec<_>>>() else { return };
-        if slots.len() == 2 * SLOTS {
-            window.arm.copy_from_slice(&slots[..SLOTS]);
-            window.control.copy_from_slice(&slots[SLOTS..]);
-        }
-    }
-
-    /// Forgets what was seen of an arm: it begins anew.
-    pub fn reset(&mut self, arm: &str) {
-        for (_, window) in self.arms.iter_mut().filter(|(name, _)| name.as_str() == arm) {
-            *window = Window::default();
-        }
-    }
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self { arm: [Tally::default(); SLOTS], control: [Tally::default(); SLOTS] }
-    }
-}
-
-impl Window {
-    fn advance(&mut self) {
-        for slots in [&mut self.arm, &mut self.control] {
-            slots.rotate_left(1);
-            slots[SLOTS - 1] = Tally::default();
-        }
-    }
-}
-
-impl Tally {
-    fn kept(&self) -> KeptTally {
-        ([self.requests, self.failed, self.timed, self.late], [self.cost, self.cost_squared])
-    }
-
-    /// `None` where the numbers contradict each other.
-    fn of_kept(&([requests, failed, timed, late], [cost, cost_squared]): &KeptTally) -> Option<Self> {
-        let sound =
-            failed <= requests && timed <= requests && late <= timed && cost.is_finite() && cost_squared.is_finite();
-        sound.then_some(Self { requests, failed, cost, cost_squared, timed, late })
-    }
-
-    fn of(ended: &Ended, bound: Option<Duration>) -> Self {
-        let cost = ended.cost.nanousd() as f64;
-        let late = ended.first_token.zip(bound).is_some_and(|(first, bound)| first > bound);
-        Self {
-            requests: 1,
-            failed: ended.failed.into(),
-            cost,
-            cost_squared: cost * cost,
-            timed: ended.first_token.is_some().into(),
-            late: late.into(),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.failed = self.failed.saturating_add(other.failed);
-        self.cost += other.cost;
-        self.cost_squared += other.cost_squared;
-        self.timed = self.timed.saturating_add(other.timed);
-        self.late = self.late.saturating_add(other.late);
-    }
-
-    fn sum(slots: &[Self]) -> Self {
-        let mut sum = Self::default();
-        slots.iter().for_each(|slot| sum.add(slot));
-        sum
-    }
-
-    fn errors(&self) -> Share {
-        Share { hits: self.failed, of: self.requests }
-    }
-
-    fn late(&self) -> Share {
-        Share { hits: self.late, of: self.timed }
-    }
-
-    /// The mean cost, and the variance of that mean.
-    fn mean_cost(&self) -> (f64, f64) {
-        let n = f64::from(self.requests.max(2));
-        let mean = self.cost / n;
-        let variance = (self.cost_squared - n * mean * mean).max(0.0) / (n - 1.0);
-        (mean, variance / n)
-    }
-}
-
-/// A share of requests.
-#[derive(Clone, Copy, Debug)]
-struct Share {
-    hits: u32,
-    of: u32,
-}
-
-impl Share {
-    fn rate(self) -> f64 {
-        if self.of == 0 { 0.0 } else { f64::from(self.hits) / f64::from(self.of) }
-    }
-
-    /// The shares that could have shown this by a chance of more than α; of nothing seen it is all of them.
-    fn interval(self) -> (f64, f64) {
-        (self.end(0.0), self.end(1.0))
-    }
-
-    /// The farthest such share towards `edge`, by halving.
-    fn end(self, edge: f64) -> f64 {
-        let (mut inside, mut outside) = (self.rate(), edge);
-        if self.of == 0 {
-            return edge;
-        }
-        for _ in 0..40 {
-            let middle = f64::midpoint(inside, outside);
-            if f64::from(self.of) * divergence(self.rate(), middle) > DOUBT {
-                outside = middle;
-            } else {
-                inside = middle;
-            }
-        }
-        inside
-    }
-
-    /// The lower end of the difference of two shares, by Newcombe's method 10.
-    fn surely_beyond(self, other: Self) -> f64 {
-        let ((low, _), (_, high)) = (self.interval(), other.interval());
-        let (own, others) = (self.rate(), other.rate());
-        own - others - ((own - low).powi(2) + (high - others).powi(2)).sqrt()
-    }
-
-    /// Whether it is surely above `bound`, and above the other's, if there is another to compare with.
-    fn surely_above(self, bound: f64, other: Self) -> bool {
-        self.interval().0 > bound && (other.of == 0 || self.surely_beyond(other) > 0.0)
-    }
-}
-
-impl fmt::Display for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} % of {}", 100.0 * self.rate(), self.of)
+    fn basis(&self, guard: &Guard, now_ms: i64) -> Basis {
+        Basis::of(&self.own, &self.others, guard.min_requests, now_ms)
     }
 }
 
 impl Guard {
-    fn breach(&self, arm: &Tally, control: &Tally) -> Option<Breach> {
-        self.errors_of(arm, control).or_else(|| self.cost_of(arm, control)).or_else(|| self.waits_of(arm, control))
+    /// How many requests of an arm fill a slot.
+    fn step(&self) -> u32 {
+        self.min_requests.div_ceil(SLOTS as u32 - 1).max(1)
     }
-
-    fn errors_of(&self, arm: &Tally, control: &Tally) -> Option<Breach> {
-        let (own, others) = (arm.errors(), control.errors());
-        let (passed, bound) = match self.errors? {
-            ErrorBound::Share(ppm) => (own.surely_above(share(ppm), others), format!("{} %", per_cent(ppm))),
-            ErrorBound::Beyond(ppm) => (own.surely_beyond(others) > share(ppm), format!("+{} %", per_cent(ppm))),
-        };
-        let text = || format!("error rate {own} requests, control {others}; the guard allows {bound}");
-        passed.then(|| Breach(text()))
-    }
-
-    fn cost_of(&self, arm: &Tally, control: &Tally) -> Option<Breach> {
-        let excess = self.cost_ppm?;
-        if control.requests < 2 {
-            return None;
-        }
-        let ((own, own_variance), (others, others_variance)) = (arm.mean_cost(), control.mean_cost());
-        let factor = 1.0 + share(excess);
-        let deviation = (own_variance + factor * factor * others_variance).sqrt();
-        let passed = own - factor * others > Z * deviation && own > others;
-        let text = || {
-            let (own, others) = (own / 1e9, others / 1e9);
-            format!(
-                "a request costs {own:.6} USD on average of {}, control {others:.6} USD of {}; the guard allows +{} %",
-                arm.requests,
-                control.requests,
-                per_cent(excess)
-            )
-        };
-        passed.then(|| Breach(text()))
-    }
-
-    fn waits_of(&self, arm: &Tally, control: &Tally) -> Option<Breach> {
-        let bound = self.first_token_p95?;
-        let (own, others) = (arm.late(), control.late());
-        let text = || {
-            let seconds = bound.as_secs_f64();
-            format!("first token later than {seconds} s in {own} streams, control {others}; the guard allows 5 %")
-        };
-        own.surely_above(BEYOND_P95, others).then(|| Breach(text()))
-    }
-}
-
-/// KL(p ‖ q) of two shares, in nats.
-fn divergence(p: f64, q: f64) -> f64 {
-    let part = |p: f64, q: f64| if p <= 0.0 { 0.0 } else { p * libm::log(p / q) };
-    part(p, q) + part(1.0 - p, 1.0 - q)
-}
-
-fn share(ppm: u32) -> f64 {
-    f64::from(ppm) / 1e6
-}
-
-fn per_cent(ppm: u32) -> f64 {
-    f64::from(ppm) / 1e4
 }
 
 #[cfg(test)]

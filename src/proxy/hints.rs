@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{Gateway, live::hints::Heard};
-use crate::{ledger::redis::Hinting, policy::hints};
+use crate::{
+    ledger::redis::{Hinting, Texts, Topic},
+    policy::hints,
+};
 
 /// One gateway's side.
 pub struct Hints {
@@ -31,6 +34,10 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hinting for Hints {
+    fn topic(&self) -> Topic {
+        Topic::UPSTREAMS
+    }
+
     fn tell(&self) -> Option<String> {
         let live = self.gateway.upgrade()?.live();
         let hints = live.hints();
@@ -57,14 +64,16 @@ impl Hinting for Hints {
         lock(&self.told).clear();
     }
 
-    fn hear(&self, others: HashMap<String, String>, first: bool) {
-        let Some(gateway) = self.gateway.upgrade() else { return };
+    fn hear(&self, texts: Texts) -> Vec<String> {
+        let Some(gateway) = self.gateway.upgrade() else { return Vec::new() };
         let (live, mut heard) = (gateway.live(), lock(&self.heard));
-        heard.retain(|node, _| others.contains_key(node));
-        for (node, text) in &others {
-            for hint in heard.entry(node.clone()).or_default().take(text, first) {
+        heard.retain(|node, _| texts.others.contains_key(node));
+        for (node, text) in &texts.others {
+            for hint in heard.entry(node.clone()).or_default().take(text, texts.first) {
                 live.heed(hint);
             }
         }
+        // All of them live for a minute only.
+        Vec::new()
     }
 }

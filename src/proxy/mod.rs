@@ -73,7 +73,7 @@ pub use notices::deliver as deliver_notices;
 pub use prober::keep_servers;
 pub use refusal::Refusal;
 pub use rents::keep_rent;
-pub use rollouts::KeptSplits;
+pub use rollouts::{KeptSplits, SharedSplits};
 pub use serve::serve;
 pub use users::Users;
 
@@ -305,6 +305,7 @@ impl Gateway {
             store.follow(live.revision, policies.fences());
         }
         self.refresh_keys();
+        self.date_rollouts(live);
         // The fit of the scores is made here, so that no request pays for it.
         policies.scores.fit(self.now().to_zoned(jiff::tz::TimeZone::UTC).date());
         let metrics = &self.metrics;

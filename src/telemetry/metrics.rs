@@ -198,6 +198,10 @@ metrics! {
         "shadows", "Requests that another model answered unseen, by outcome";
     rollout_withdrawn: Family<RolloutLabels, Number> = Family::default(),
         "rollout_withdrawn", "1 for an arm of a split that its guard or an operator has withdrawn";
+    rollout_requests: Family<RolloutLabels, Number> = Family::default(),
+        "rollout_requests", "Requests of a guarded arm that its guard judges it by, of all gateways of one store";
+    rollout_gateways: Family<RolloutLabels, Number> = Family::default(),
+        "rollout_gateways", "Gateways that have served the requests that a guarded arm is judged by";
     rule_errors: Counter = Counter::default(),
         "rule_errors", "Rules that failed while running and so did not match";
     log_dropped: Number = Number::default(),

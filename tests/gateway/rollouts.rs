@@ -1,5 +1,7 @@
 //! Guarded splits: an arm that is surely worse than its control is withdrawn by itself, everywhere, and says why.
 
+mod together;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -81,6 +83,7 @@ async fn a_failing_arm_is_withdrawn_told_of_and_booked_and_an_operator_may_try_i
     until("the receiver is told", async || receiver.taken().len() == 1).await;
     let notice = &receiver.taken()[0];
     assert_eq!((&notice["event"], &notice["arm"]), (&json!("rollout_withdrawn"), &json!("new-model")));
+    assert!(notice["requests"].as_u64() >= Some(40) && notice["gateways"] == 1, "{notice}");
     let listed: Value = ops(&gateway).get("/api/v1/switches").await.json();
     assert_eq!(
         (&listed["switches"][0]["target"], &listed["switches"][0]["who"]),
@@ -192,7 +195,7 @@ fn kept(gateway: &Gateway) -> u64 {
     let text = std::fs::read_to_string(gateway.site().path().join("data/rollouts.json")).unwrap_or_default();
     let kept: Value = serde_json::from_str(&text).unwrap_or_default();
     let slots = kept["splits"][0]["arms"][0]["slots"].as_array().cloned().unwrap_or_default();
-    slots.iter().take(8).map(|slot| slot[0][0].as_u64().unwrap()).sum()
+    slots.iter().map(|slot| slot[1][0][0].as_u64().unwrap()).sum()
 }
 
 /// Asks until so many requests were dealt to the new arm, which is judged from 40 on.
@@ -241,7 +244,7 @@ async fn what_a_guard_has_seen_outlives_restarts_and_kills() {
     gateway.terminate();
     gateway.exit_code().await;
     assert_eq!(kept(&gateway), 3);
-    std::fs::write(site.path().join("data/rollouts.json"), "{\"v\": 1, \"splits\": [{\"route\": 7}]}").unwrap();
+    std::fs::write(site.path().join("data/rollouts.json"), "{\"v\": 2, \"splits\": [{\"route\": 7}]}").unwrap();
     let gateway = site.start().await;
     deal(&gateway, 1).await;
 }

@@ -7,6 +7,7 @@
 --   {tp:<name>}:n                      hash: node -> `<last heard, ms> <its slices>`
 --   {tp:<name>}:rows                   stream: what was settled, for the other nodes' mirrors
 --   {tp:<name>}:a, a:at, a:n, a:id     the board: see post.lua
+--   {tp:<name>}:h, g                   hashes: node -> what it tells of upstreams, of arms
 --   {tp:<name>}:asked                  set: nodes whose sums somebody asks for
 --   {tp:<name>}:rent:<hour>:<backend>  the node that books the rent of that hour
 --   {tp:<name>}:<epoch>:b:<fence>:<from>   hash: s settled, r reserved, l leased, c cap, v revision of the cap

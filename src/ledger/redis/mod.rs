@@ -4,7 +4,8 @@
 //! settlement goes to the journal first and from there, off the request's path and in order, to the store. `store` is
 //! what requests call, `link` the breaker between them and the connection, `keeper` the one task that connects, ships
 //! and looks after everything, `rebuild` what it does when the store has no data. `board` carries what operators do from
-//! one gateway to the others, `hints` what gateways have learned of upstreams.
+//! one gateway to the others, `hints` what gateways have learned of upstreams and
+//! seen of arms.
 
 mod arrive;
 mod audit;
@@ -34,7 +35,7 @@ mod words;
 pub use audit::{Count, Release, SILENT, Silent};
 pub use board::{Item, Keeping, Unkept};
 pub use desk::Terms;
-pub use hints::Hinting;
+pub use hints::{Hinting, Texts, Topic};
 pub use source::{Source, Sums};
 pub use store::Store;
 pub use upkeep::Peer;

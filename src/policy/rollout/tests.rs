@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod together;
+
 /// Numbers from one seed (splitmix64).
 struct Draw(u64);
 
@@ -50,7 +52,7 @@ fn withdrawn(guard: Guard, seed: u64, old: Kind, new: Kind, most: u32) -> Option
         let ended = draw.ended(kind.0, kind.1, kind.2);
         made += u32::from(is_new);
         let name = if is_new { "new" } else { "old" };
-        if let Some(breach) = rollout.take(&name.into(), &ended) {
+        if let Some(breach) = rollout.take(&name.into(), &ended, 0) {
             return Some((made, breach.to_string()));
         }
     }
@@ -102,8 +104,8 @@ fn an_arm_that_breaks_after_long_good_service_goes_as_fast() {
     let mut serve = |rollout: &mut Rollout, errors: f64, most: u32| {
         (0..most).find(|_| {
             let control = (0..9).map(|_| draw.ended(SOUND.0, SOUND.1, SOUND.2)).collect::<Vec<_>>();
-            control.iter().for_each(|ended| drop(rollout.take(&"old".into(), ended)));
-            rollout.take(&"new".into(), &draw.ended(errors, SOUND.1, SOUND.2)).is_some()
+            control.iter().for_each(|ended| drop(rollout.take(&"old".into(), ended, 0)));
+            rollout.take(&"new".into(), &draw.ended(errors, SOUND.1, SOUND.2), 0).is_some()
         })
     };
     assert_eq!(serve(&mut rollout, SOUND.0, 20_000), None);
@@ -129,18 +131,21 @@ fn the_control_is_the_largest_share_and_is_never_withdrawn() {
     assert_eq!((named([5, 90, 5]), named([50, 50, 0])), ("b".to_owned(), "a".to_owned()));
     let mut rollout = Rollout::new(GUARD, &arms());
     let failed = Ended { failed: true, ..Ended::default() };
-    assert!((0..5_000).all(|_| rollout.take(&"old".into(), &failed).is_none()));
-    assert!(rollout.take(&"unknown".into(), &failed).is_none());
+    assert!((0..5_000).all(|_| rollout.take(&"old".into(), &failed, 0).is_none()));
+    assert!(rollout.take(&"unknown".into(), &failed, 0).is_none());
 }
 
 #[test]
 fn too_few_requests_withdraw_nobody_and_a_reset_begins_anew() {
     let mut rollout = Rollout::new(GUARD, &arms());
     let failed = Ended { failed: true, ..Ended::default() };
-    let until = |rollout: &mut Rollout| (1..2_000).find(|_| rollout.take(&"new".into(), &failed).is_some()).unwrap();
+    let until = |rollout: &mut Rollout| (1..2_000).find(|_| rollout.take(&"new".into(), &failed, 0).is_some()).unwrap();
     // Slots of 63 requests: eight of them are the first to hold 500.
     assert_eq!(until(&mut rollout), 504);
     assert_eq!(until(&mut rollout), 63);
-    rollout.reset("new");
+    rollout.begin("new", 7);
     assert_eq!(until(&mut rollout), 504);
+    // It is the same switch still.
+    rollout.begin("new", 7);
+    assert_eq!(until(&mut rollout), 63);
 }

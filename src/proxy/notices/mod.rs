@@ -24,7 +24,6 @@ use crate::{
         catalog::{Backend, Candidate},
         fences::{Fence, Purpose, Unit},
         money::Money,
-        names::RouteName,
         notices::{EventKind, Webhook},
     },
     ledger::{
@@ -34,6 +33,7 @@ use crate::{
         row::switches::{SwitchKind, SwitchRow},
     },
     policy::Policies,
+    proxy::rollouts::Withdrawal,
 };
 
 /// How often it is told that the store is away, in seconds.
@@ -133,16 +133,26 @@ impl Notices {
         }
     }
 
-    /// Notes that the guard of a split has withdrawn an arm: the route, the arm and when.
-    pub fn withdrawn(&self, webhooks: &[Webhook], of: (&RouteName, &RouteName, i64), why: &str, now: Timestamp) {
+    /// Notes that the guard of a split has withdrawn an arm. Gateways that judge by the same requests may find so at once;
+    /// what they tell is the same event.
+    pub fn withdrawn(&self, webhooks: &[Webhook], of: &Withdrawal<'_>, now: Timestamp) {
         if !self.wanted(webhooks, EventKind::RolloutWithdrawn) {
             return;
         }
-        let (route, arm, since) = of;
-        let text = format!("arm `{arm}` of route `{route}` is withdrawn: {why}");
-        let about =
-            || json!({"route": route.as_str(), "arm": arm.as_str(), "since_ms": since, "why": why, "text": text});
-        self.tell(EventKind::RolloutWithdrawn, None, now, about);
+        let Withdrawal { route, arm, revision, before, since, breach } = *of;
+        let name = format!("withdrawn/{arm}@{route}/{revision}/{before}");
+        let mark = Mark { name, until: now.as_second().saturating_add(SWITCH_TOLD) };
+        self.tell(EventKind::RolloutWithdrawn, Some(mark), now, || {
+            json!({
+                "route": route.as_str(),
+                "arm": arm.as_str(),
+                "since_ms": since,
+                "why": breach.to_string(),
+                "requests": breach.requests,
+                "gateways": breach.gateways,
+                "text": format!("arm `{arm}` of route `{route}` is withdrawn: {breach}"),
+            })
+        });
     }
 
     /// Notes that an operator has switched something off: told of each backend that it takes out.
