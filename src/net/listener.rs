@@ -184,9 +184,10 @@ where
         }
         let open = Counted::connection(&limits.load);
         let tls = tls.as_ref().map(|tls| tls.current());
-        let run = session::run(stream, peer, tls, Arc::clone(&protocols), stop.clone(), service.clone());
+        let (protocols, stop, service) = (Arc::clone(&protocols), stop.clone(), service.clone());
+        // Called in the task: a future that is handed over lies twice in it.
         sessions.spawn(async move {
-            run.await;
+            session::run(stream, peer, tls, protocols, stop, service).await;
             drop(open);
         });
     };

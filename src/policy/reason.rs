@@ -33,7 +33,7 @@ impl Decision {
         if let Some(winner) = self.ranked.first().filter(|winner| winner.clamped) {
             text.insert_str(0, &format!("answer capped at {} tokens for its budget; ", winner.max_output));
         }
-        header_safe(&text)
+        header_safe(text)
     }
 
     fn write_verdict(&self, text: &mut String) {
@@ -92,7 +92,11 @@ fn signed(amount: Money) -> String {
 }
 
 /// Printable ASCII, cut to the length of a header's line.
-fn header_safe(text: &str) -> String {
-    let safe = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    text.chars().map(safe).take(MAX_REASON).collect()
+fn header_safe(mut text: String) -> String {
+    let safe = |c: char| c == ' ' || c.is_ascii_graphic();
+    if !text.bytes().all(|byte| safe(byte.into())) {
+        text = text.chars().map(|c| if safe(c) { c } else { '?' }).collect();
+    }
+    text.truncate(MAX_REASON);
+    text
 }

@@ -154,7 +154,8 @@ async fn admit_caller(
     }
     gateway.vocabularies.count(&live.policies, &route, &mut chat);
     let user = users::named(&caller.team, &head.headers, &chat)?;
-    let session = text_header(&head.headers, "x-turnpike-session").unwrap_or_default();
+    let session =
+        text_header(&head.headers, const { HeaderName::from_static("x-turnpike-session") }).unwrap_or_default();
     let turn = live.warm.turn(&caller.team.name, &caller.key, &session, &chat);
     let about = about(&caller, &user, &route, gateway.settings.operation);
     let fences = fences(&live, &caller, &user, &route);
@@ -311,7 +312,7 @@ pub fn unknown_model(live: &Live, caller: &Caller, name: &str) -> Refusal {
 /// `x-turnpike-explain: true` asks for the decision in a header, which a key needs the right for.
 fn wants_decision(headers: &HeaderMap, caller: &Caller) -> Result<bool, Refusal> {
     let refused = |message| Refusal::new(Code::InvalidRequest, message).param("x-turnpike-explain");
-    match headers.get("x-turnpike-explain").map(HeaderValue::as_bytes) {
+    match headers.get(const { HeaderName::from_static("x-turnpike-explain") }).map(HeaderValue::as_bytes) {
         None | Some(b"" | b"false") => Ok(false),
         Some(b"true") if caller.explain => Ok(true),
         Some(b"true") => Err(refused(
@@ -325,7 +326,7 @@ fn wants_decision(headers: &HeaderMap, caller: &Caller) -> Result<bool, Refusal>
 fn priority(headers: &HeaderMap, live: &Live, caller: &Caller) -> Result<Priority, Refusal> {
     let of_key = live.policies.key_priorities.get(&caller.key).copied();
     let best = caller.team.priority().min(of_key.unwrap_or(Priority::Critical));
-    let Some(value) = headers.get("x-turnpike-priority") else { return Ok(best) };
+    let Some(value) = headers.get(const { HeaderName::from_static("x-turnpike-priority") }) else { return Ok(best) };
     match value.to_str().ok().and_then(Priority::parse) {
         Some(asked) => Ok(asked.min(best)),
         None => Err(Refusal::new(
@@ -336,7 +337,7 @@ fn priority(headers: &HeaderMap, live: &Live, caller: &Caller) -> Result<Priorit
     }
 }
 
-fn text_header(headers: &HeaderMap, name: &'static str) -> Option<String> {
-    let text = headers.get(HeaderName::from_static(name))?.to_str().ok()?.trim();
+fn text_header(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let text = headers.get(name)?.to_str().ok()?.trim();
     (!text.is_empty() && text.len() <= MAX_HEADER).then(|| text.to_owned())
 }

@@ -9,20 +9,21 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 use super::{code::Code, refusal::Refusal};
 
 /// The SDKs' headers, the closer one first.
-const OF_SDKS: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
+static OF_SDKS: [HeaderName; 2] =
+    [HeaderName::from_static("x-stainless-read-timeout"), HeaderName::from_static("x-stainless-timeout")];
 /// So much before an SDK gives up it is told that there is no answer: a twentieth of its limit, and at most this. It hears
 /// a 504 that says not to ask again, where its own timeout would ask twice more.
 const LEAD: Duration = Duration::from_secs(1);
 
 /// `x-turnpike-deadline: 20s` counts from the request's arrival.
 pub fn stated(headers: &HeaderMap, arrival: Instant) -> Result<Option<Instant>, Refusal> {
-    let Some(value) = headers.get("x-turnpike-deadline") else { return Ok(None) };
+    let Some(value) = headers.get(const { HeaderName::from_static("x-turnpike-deadline") }) else { return Ok(None) };
     let wait = value.to_str().ok().and_then(|text| crate::config::duration(text).ok());
     match wait {
         Some(wait) if !wait.is_zero() => Ok(arrival.checked_add(wait)),
@@ -37,7 +38,7 @@ pub fn stated(headers: &HeaderMap, arrival: Instant) -> Result<Option<Instant>, 
 /// When the client's SDK gives up, if it says so. `heard_after`: of a stream, when its client hears something in any case;
 /// a limit beyond that is none. What is no time is passed over: the header is not ours.
 pub fn of_sdk(headers: &HeaderMap, arrival: Instant, heard_after: Option<Duration>) -> Option<Instant> {
-    let limit = OF_SDKS.iter().find_map(|name| seconds(headers.get(*name)?.to_str().ok()?))?;
+    let limit = OF_SDKS.iter().find_map(|name| seconds(headers.get(name)?.to_str().ok()?))?;
     if heard_after.is_some_and(|heard| limit > heard) {
         return None;
     }

@@ -6,7 +6,7 @@
 //! of the answer, within the budget of its route, and only if the hold covers both. An answer that an upstream gives whole
 //! tells nothing before its end, so that only what is streamed is hedged.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -70,8 +70,9 @@ impl Race {
     }
 }
 
-/// An attempt that runs alone, from here or from now on.
-async fn alone(cut: &mut Cut, attempt: impl Future<Output = Result<Given, Failed>>) -> Ended {
+/// An attempt that runs alone, from here or from now on. It comes pinned: a future that is handed over lies twice in the
+/// one that awaits it.
+async fn alone(cut: &mut Cut, attempt: impl Future<Output = Result<Given, Failed>> + Unpin) -> Ended {
     tokio::select! {
         biased;
         row = cut => Err(row),
@@ -138,13 +139,20 @@ impl Leg {
             // It is rare, and large: no other request makes room for it.
             Some(after) => Box::pin(self.hedged(entrant, after)).await,
             None => {
-                let attempt = attempt(&self.ask, &entrant.ranked, self.toll.lane());
-                Race::of(alone(&mut entrant.cut, attempt).await, entrant)
+                let ended = {
+                    let attempt = pin!(attempt(&self.ask, &entrant.ranked, self.toll.lane()));
+                    alone(&mut entrant.cut, attempt).await
+                };
+                Race::of(ended, entrant)
             }
         };
         let race = match race {
             Race::Given(given @ Given::Parts(..), mut entrant) => {
-                Race::of(alone(&mut entrant.cut, whole(given, &mut self.toll)).await, entrant)
+                let ended = {
+                    let whole = pin!(whole(given, &mut self.toll));
+                    alone(&mut entrant.cut, whole).await
+                };
+                Race::of(ended, entrant)
             }
             race => race,
         };

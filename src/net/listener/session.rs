@@ -97,7 +97,8 @@ pub(super) async fn run<S, B>(
 {
     let opened = tokio::select! {
         biased;
-        opened = open(stream, tls, &protocols) => opened,
+        // Boxed, since a connection outlives its handshake.
+        opened = Box::pin(open(stream, tls, &protocols)) => opened,
         // Nothing was asked on it yet.
         () = last_word(&mut stop) => return,
     };
@@ -115,7 +116,8 @@ pub(super) async fn run<S, B>(
         // proxy before us that believed the length reads answers to requests it never saw. hyper drops the length
         // before we see it, so every chunked request does; no SDK sends one.
         let last = request.headers().contains_key(TRANSFER_ENCODING);
-        let answer = service.call(request);
+        // Boxed, since a connection has room for one from its beginning, and a stream outlives its head.
+        let answer = Box::pin(service.call(request));
         async move {
             let mut answer = answer.await?;
             if last {

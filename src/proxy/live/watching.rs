@@ -1,6 +1,6 @@
 //! What has been seen, as decisions ask for it: of every candidate, and of one conversation's.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -18,6 +18,8 @@ use crate::{
 /// What has been seen, as one turn of a conversation finds it.
 pub struct Watching<'a> {
     live: &'a Live,
+    /// When it was asked for, since the epoch of the gateway: a decision sees all candidates at one instant.
+    at: Duration,
     last: Option<Place>,
     facts: Option<&'a Facts>,
     switches: Option<(Arc<Known>, Timestamp)>,
@@ -28,13 +30,12 @@ pub struct Watching<'a> {
 impl Live {
     /// What has been seen of every candidate, with what this conversation left warm at one of them.
     pub fn watching(&self, turn: Turn) -> Watching<'_> {
-        Watching { live: self, last: self.warm.find(turn), facts: None, switches: None, arm: None }
+        Watching { live: self, at: self.elapsed(), last: self.warm.find(turn), facts: None, switches: None, arm: None }
     }
 
-    /// What has been seen of a candidate, for a request with these facts.
-    fn look(&self, candidate: &Candidate, facts: Option<&Facts>) -> Seen {
+    /// What has been seen of a candidate by `now`, for a request with these facts.
+    fn look(&self, candidate: &Candidate, facts: Option<&Facts>, now: Duration) -> Seen {
         let Some(state) = self.candidates.get(candidate.id.0 as usize) else { return Seen::default() };
-        let now = self.elapsed();
         let backend = self.backends.get(&candidate.backend.name);
         let (mut seen, broken) = {
             let watched = lock(&state.seen);
@@ -59,7 +60,7 @@ fn tokens(candidate: &Candidate, facts: &Facts, seen: &Seen) -> u64 {
 
 impl Observations for Live {
     fn seen(&self, candidate: &Candidate) -> Seen {
-        self.look(candidate, None)
+        self.look(candidate, None, self.elapsed())
     }
 
     fn answer_p90(&self, candidate: &Candidate, route: &RouteName) -> Option<u64> {
@@ -89,7 +90,7 @@ impl<'a> Watching<'a> {
 
 impl Observations for Watching<'_> {
     fn seen(&self, candidate: &Candidate) -> Seen {
-        let seen = self.live.look(candidate, self.facts);
+        let seen = self.live.look(candidate, self.facts, self.at);
         let Some(last) = &self.last else { return seen };
         let here = self.live.candidates.get(candidate.id.0 as usize);
         if here.is_none_or(|here| !Arc::ptr_eq(here, &last.candidate)) {
@@ -97,7 +98,7 @@ impl Observations for Watching<'_> {
         }
         let backend = self.live.backends.get(&candidate.backend.name);
         let tokens = backend.map_or(0, |backend| {
-            let now = self.live.elapsed();
+            let now = self.at;
             // A cache belongs to an account.
             let passage = backend.passage(candidate, 0);
             let kept = last.seat.as_ref().is_none_or(|seat| backend.accounts.keeps(seat, &passage, now));

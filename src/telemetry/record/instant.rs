@@ -22,17 +22,19 @@ fn text(at: Timestamp, room: &mut [u8; ROOM]) -> Option<&str> {
     let (year, month, day) = date(seconds / 86_400);
     *room = *b"0000-00-00T00:00:00.000000000Z";
     let of_day = seconds % 86_400;
-    let numbers = [(0, year / 100), (2, year % 100), (5, month), (8, day)];
-    let times = [(11, of_day / 3600), (14, of_day / 60 % 60), (17, of_day % 60)];
-    for (place, number) in numbers.into_iter().chain(times) {
-        two(room, place, number);
-    }
+    two(room, 0, year / 100);
+    two(room, 2, year % 100);
+    two(room, 5, month);
+    two(room, 8, day);
+    two(room, 11, of_day / 3600);
+    two(room, 14, of_day / 60 % 60);
+    two(room, 17, of_day % 60);
     let mut end = 19;
     if nanos > 0 {
-        let mut rest = nanos;
-        for place in (20..29).rev() {
-            room[place] = digit(u64::from(rest % 10));
-            rest /= 10;
+        let mut rest = u64::from(nanos) * 10;
+        for place in [28, 26, 24, 22, 20] {
+            two(room, place, rest % 100);
+            rest /= 100;
         }
         end = room[..29].iter().rposition(|byte| *byte != b'0')? + 1;
     }
@@ -40,13 +42,10 @@ fn text(at: Timestamp, room: &mut [u8; ROOM]) -> Option<&str> {
     std::str::from_utf8(&room[..=end]).ok()
 }
 
+#[inline]
 fn two(room: &mut [u8; ROOM], place: usize, number: u64) {
-    room[place] = digit(number / 10);
-    room[place + 1] = digit(number % 10);
-}
-
-fn digit(number: u64) -> u8 {
-    b'0' + (number % 10) as u8
+    room[place] = b'0' + (number / 10) as u8;
+    room[place + 1] = b'0' + (number % 10) as u8;
 }
 
 /// Year, month and day of the day so many days after 1970-01-01. Days are counted in eras of 400 years of 146,097 days

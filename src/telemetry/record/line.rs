@@ -213,7 +213,7 @@ impl AttemptLine {
             output: attempt.output_tokens,
             reasoning: attempt.reasoning_tokens,
             audio_output: attempt.audio_output_tokens,
-            tier: if attempt.tier == Tier::Standard.as_str() { "".into() } else { attempt.tier.into() },
+            tier: if attempt.tier == Tier::Standard.as_str() { Arc::default() } else { attempt.tier.into() },
             thinking: attempt.thinking,
             estimated: attempt.estimated,
             native: attempt.native.clone(),
@@ -234,9 +234,9 @@ impl Record {
             at: trail.at,
             team: Arc::clone(&self.team),
             key: Arc::clone(&self.key),
-            user: trail.user.as_str().into(),
-            session: trail.session.as_str().into(),
-            operation: if *trail.operation == *CHAT { "".into() } else { Arc::clone(&trail.operation) },
+            user: shared(&trail.user),
+            session: shared(&trail.session),
+            operation: if *trail.operation == *CHAT { Arc::default() } else { Arc::clone(&trail.operation) },
             labels: Arc::clone(&trail.labels),
             shadow_of: trail.shadow_of.clone(),
             shadow: trail.shadow().cloned(),
@@ -250,7 +250,7 @@ impl Record {
             account: Arc::clone(&self.account),
             reason: self.reason.clone(),
             status: self.status,
-            code: self.code.into(),
+            code: shared(self.code),
             end: self.end.into(),
             cost_nanousd: self.cost_nanousd,
             first_byte_ms: self.first_byte_ms,
@@ -259,6 +259,11 @@ impl Record {
             texts,
         })
     }
+}
+
+/// A text of which there is none more often than not: then nothing is allocated.
+fn shared(text: &str) -> Arc<str> {
+    if text.is_empty() { Arc::default() } else { text.into() }
 }
 
 /// `model@backend`.
@@ -284,14 +289,13 @@ impl Label {
 
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.model, self.backend)
+        [&self.model, "@", &self.backend].iter().try_for_each(|part| f.write_str(part))
     }
 }
 
 impl Serialize for Label {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Ten of them stand in a record of four candidates, and a formatter costs ten times as much.
-        serializer.serialize_str(&[&self.model, "@", &self.backend].concat())
+        serializer.collect_str(self)
     }
 }
 
