@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{self, Right},
     policy::Policies,
-    proxy::explain::{self, ExplainError, Explained, Wanted},
+    proxy::explain::{self, ExplainError, Explained, Wanted, Who},
     telemetry::record::{
         Line,
         evidence::{EvidenceLine, evidence},
@@ -85,6 +85,7 @@ fn answer(policies: &Policies, explained: Explained) -> DecisionAnswer {
         evidence: evidence(policies, &explained.decision, explained.facts.category_confident),
         facts: explained.facts,
         reason: explained.reason,
+        unknown: explained.unknown,
         decisions: vec![explained.decision],
     }
 }
@@ -135,8 +136,8 @@ pub(super) async fn explain(State(admin): State<Arc<Admin>>, headers: HeaderMap,
             let message = format!("`at`: {}\nhint: {}", unfit.problem, unfit.hint);
             Box::new(error(StatusCode::BAD_REQUEST, "invalid_request", &message))
         })?;
-        let wanted =
-            Wanted { body: Bytes::from(asked.request.get().to_owned()), route: asked.route, team: asked.team, at };
+        let who = Who { team: asked.team, key: asked.key, user: asked.user, session: asked.session };
+        let wanted = Wanted { body: Bytes::from(asked.request.get().to_owned()), route: asked.route, who, at };
         let gateway = Arc::clone(&admin.gateway);
         let explained = tokio::task::spawn_blocking(move || (gateway.explain(wanted), gateway.policies())).await;
         match explained {
@@ -151,5 +152,5 @@ pub(super) async fn explain(State(admin): State<Arc<Admin>>, headers: HeaderMap,
     answer.await.unwrap_or_else(|refused: Box<Response>| *refused)
 }
 
-/// The longest request that is explained, in bytes.
-const LONGEST: usize = 4 << 20;
+/// The longest question, in bytes: the longest request that a gateway takes unless told otherwise, and what stands around it.
+const LONGEST: usize = (32 << 20) + (64 << 10);

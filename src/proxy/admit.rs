@@ -18,7 +18,7 @@ use super::{
     live::{Live, warm::Turn},
     refusal::Refusal,
     standing::Standing,
-    users,
+    users::{self, Users},
 };
 use crate::{
     base::{
@@ -27,7 +27,7 @@ use crate::{
         priority::Priority,
     },
     ledger::{HoldError, row::About},
-    policy::{self, Route},
+    policy::{self, Policies, Route},
     telemetry::record::Trail,
     wire::request::{BadRequest, ChatRequest},
 };
@@ -158,7 +158,7 @@ async fn admit_caller(
         text_header(&head.headers, const { HeaderName::from_static("x-turnpike-session") }).unwrap_or_default();
     let turn = live.warm.turn(&caller.team.name, &caller.key, &session, &chat);
     let about = about(&caller, &user, &route, gateway.settings.operation);
-    let fences = fences(&live, &caller, &user, &route);
+    let fences = fences(&live.policies, &live.users, &caller, &user, &route);
     let (about, uuid) = (Arc::new(about), Uuid::parse_str(&id).unwrap_or_default());
     let seed = rand::random();
     let explain = wants_decision(&head.headers, &caller)?;
@@ -210,26 +210,32 @@ fn about(caller: &Caller, user: &str, route: &Route, operation: &str) -> About {
 /// costs little.
 fn full(gateway: &Gateway, live: &Live, caller: &Caller) -> Result<(), Refusal> {
     let now = gateway.now();
-    let around = fences_of_caller(live, caller);
+    let around = fences_of_caller(&live.policies, caller);
     let refused = around
         .filter(|fence| matches!(fence.unit, Unit::Requests | Unit::Concurrent))
         .find_map(|fence| gateway.ledger.full(fence, now));
     let Some(refused) = refused else { return Ok(()) };
-    let around: Vec<Arc<Fence>> = fences_of_caller(live, caller).cloned().collect();
+    let around: Vec<Arc<Fence>> = fences_of_caller(&live.policies, caller).cloned().collect();
     let standing = Standing::of(&gateway.ledger, &around, now);
     Err(Refusal::hold(&HoldError::Refused(Box::new(refused))).standing(standing))
 }
 
 /// What surrounds every request of a caller: its key's fences first, then its team's, then those of the teams above.
-fn fences_of_caller<'a>(live: &'a Live, caller: &'a Caller) -> impl Iterator<Item = &'a Arc<Fence>> {
-    let of_key = live.policies.key_fences.get(&caller.key).map(AsRef::as_ref).unwrap_or_default();
+fn fences_of_caller<'a>(policies: &'a Policies, caller: &'a Caller) -> impl Iterator<Item = &'a Arc<Fence>> {
+    let of_key = policies.key_fences.get(&caller.key).map(AsRef::as_ref).unwrap_or_default();
     of_key.iter().chain(caller.team.lineage().flat_map(|team| team.fences.iter()))
 }
 
 /// What surrounds a request: its user's fences first, then its caller's, then its route's.
-fn fences(live: &Live, caller: &Caller, user: &str, route: &Route) -> Vec<Arc<Fence>> {
-    let of_user = live.users.fences(&caller.team, user);
-    of_user.iter().chain(fences_of_caller(live, caller)).chain(route.fences.iter()).cloned().collect()
+pub(super) fn fences(
+    policies: &Policies,
+    users: &Users,
+    caller: &Caller,
+    user: &str,
+    route: &Route,
+) -> Vec<Arc<Fence>> {
+    let of_user = users.fences(&caller.team, user);
+    of_user.iter().chain(fences_of_caller(policies, caller)).chain(route.fences.iter()).cloned().collect()
 }
 
 fn bad_request(error: &BadRequest) -> Refusal {

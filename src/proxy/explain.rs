@@ -3,17 +3,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 
-use super::{Gateway, admit::Ask, standing::Standing, vocabularies};
+use super::{
+    Gateway,
+    admit::{self, Ask},
+    auth,
+    standing::Standing,
+    users::{self, Users},
+    vocabularies,
+};
 use crate::{
     base::{
         fences::{Fence, Unit},
         tenants::Team,
     },
     policy::{
-        BudgetSeen, Caller, Decision, Observations, Policies, Question, Route, Seen,
+        BudgetSeen, Caller, Choice, Decision, Observations, Policies, Question, Route, Seen, StickyBy,
         decide::decide,
         observe::noting::{Noted, Noting},
     },
@@ -72,10 +79,23 @@ pub struct Wanted {
     pub body: Bytes,
     /// The route, instead of the body's `model`.
     pub route: Option<String>,
-    /// Who pays; `None` = team `default`, or the only one.
-    pub team: Option<String>,
+    /// Who asks.
+    pub who: Who,
     /// The moment; `None` = now.
     pub at: Option<Timestamp>,
+}
+
+/// Who asks, as far as somebody is named.
+#[derive(Clone, Debug, Default)]
+pub struct Who {
+    /// Who pays; `None` = the key's team, team `default`, or the only one.
+    pub team: Option<String>,
+    /// The public id of a client key.
+    pub key: Option<String>,
+    /// The end user; `None` = whom the body names, where the team looks there.
+    pub user: Option<String>,
+    /// The session.
+    pub session: Option<String>,
 }
 
 /// What would be decided.
@@ -89,6 +109,8 @@ pub struct Explained {
     pub decision: DecisionLine,
     /// The winner's headline, as in `x-turnpike-reason`.
     pub reason: String,
+    /// What of the request is not known and may change the decision.
+    pub unknown: Option<String>,
 }
 
 /// Why nothing can be explained.
@@ -116,6 +138,16 @@ pub enum ExplainError {
     /// It is not clear who pays.
     #[error("there are several teams, and none is called `default`\nhint: name the one that pays: {0}")]
     WhichTeam(String),
+    /// A key is another team's.
+    #[error("the key `{key}` is one of team `{of}`, not of `{team}`\nhint: name one of the two")]
+    Key {
+        /// The key.
+        key: String,
+        /// Its team.
+        of: String,
+        /// The team that was named.
+        team: String,
+    },
     /// The team may not use it.
     #[error("team `{team}` may not use `{route}`")]
     MayNot {
@@ -130,12 +162,15 @@ pub enum ExplainError {
 struct Asked {
     chat: ChatRequest,
     route: Arc<Route>,
-    team: Arc<Team>,
+    caller: auth::Caller,
+    user: String,
+    session: String,
+    fences: Vec<Arc<Fence>>,
     at: Timestamp,
 }
 
 impl Asked {
-    fn read(policies: &Policies, wanted: Wanted, now: Timestamp) -> Result<Self, ExplainError> {
+    fn read(policies: &Policies, users: &Users, wanted: Wanted, now: Timestamp) -> Result<Self, ExplainError> {
         let mut chat = ChatRequest::parse(wanted.body)?;
         if let Some(route) = wanted.route {
             chat.facts.model = route;
@@ -146,11 +181,20 @@ impl Asked {
             let hint = crate::config::close_names(&name, known, "`turnpike check` counts them");
             ExplainError::Route { name: name.clone(), hint }
         })?;
-        let team = team(policies, wanted.team.as_deref())?;
+        let Who { team, key, user, session } = wanted.who;
+        let team = self::team(policies, team.as_deref(), key.as_deref())?;
         if !team.may_name(&name) && !team.may_name(&route.name) {
             return Err(ExplainError::MayNot { team: team.name.to_string(), route: route.name.to_string() });
         }
-        Ok(Self { chat, route, team, at: wanted.at.unwrap_or(now) })
+        let user = match user {
+            Some(user) => user,
+            // Without a header there is none that could be wrong.
+            None => users::named(&team, &HeaderMap::new(), &chat).unwrap_or_default(),
+        };
+        let caller = auth::Caller { team, key: key.unwrap_or_default().as_str().into(), explain: true };
+        let fences = admit::fences(policies, users, &caller, &user, &route);
+        let session = session.unwrap_or_default();
+        Ok(Self { chat, route, caller, user, session, fences, at: wanted.at.unwrap_or(now) })
     }
 
     fn decide(
@@ -160,12 +204,12 @@ impl Asked {
         standing: (BudgetSeen, Option<Arc<str>>),
     ) -> Explained {
         let (budget, fence) = standing;
-        let budgeted = self.fences().any(|fence| fence.unit == Unit::Money);
+        let budgeted = self.fences.iter().any(|fence| fence.unit == Unit::Money);
         let noting = Noting::new(seen);
         let question = Question {
             route: &self.route,
             facts: &self.chat.facts,
-            caller: Caller { team: &self.team, key: "", user: "", session: "" },
+            caller: Caller { team: &self.caller.team, key: &self.caller.key, user: &self.user, session: &self.session },
             budget,
             now: self.at,
             time_left: None,
@@ -189,22 +233,48 @@ impl Asked {
             decision: Arc::new(decision),
         };
         Explained {
-            team: self.team.name.shared(),
+            team: self.caller.team.name.shared(),
             facts: FactsLine::from(&self.chat.facts),
             decision: DecisionLine::of(&made, policies),
             reason,
+            unknown: self.unknown(),
         }
     }
 
-    /// What would surround it, but for the fences of a key and a user.
-    fn fences(&self) -> impl Iterator<Item = &Arc<Fence>> {
-        self.team.lineage().flat_map(|team| team.fences.iter()).chain(self.route.fences.iter())
+    /// By whom a split deals its arms, where that is nobody here: then another request may go elsewhere.
+    fn unknown(&self) -> Option<String> {
+        let Choice::Split { by, .. } = &self.route.choice else { return None };
+        let (name, by) = (&self.route.name, *by);
+        let keyless = self.caller.key.is_empty();
+        let missing = match by {
+            StickyBy::Request => {
+                return Some(format!("`{name}` deals every request anew; this is one of its arms"));
+            }
+            StickyBy::User => keyless.then_some("user")?,
+            StickyBy::Session => keyless.then_some("session")?,
+            StickyBy::Key => keyless.then_some("key")?,
+        };
+        let named = match by {
+            StickyBy::User => !self.user.is_empty(),
+            StickyBy::Session => !self.session.is_empty(),
+            StickyBy::Key | StickyBy::Request => false,
+        };
+        (!named).then(|| format!("`{name}` deals its arms by {missing}, and none is named; this is one of them"))
     }
 }
 
-fn team(policies: &Policies, name: Option<&str>) -> Result<Arc<Team>, ExplainError> {
+/// Who pays: the team that is named, or the key's.
+fn team(policies: &Policies, name: Option<&str>, key: Option<&str>) -> Result<Arc<Team>, ExplainError> {
     let mut known: Vec<&str> = policies.teams.keys().map(|name| name.as_str()).collect();
     known.sort_unstable();
+    let of_key = key.and_then(|key| policies.keys.get(key)).map(|key| key.team.as_str());
+    if let (Some(team), Some(of)) = (name, of_key)
+        && team != of
+    {
+        let key = key.unwrap_or_default().to_owned();
+        return Err(ExplainError::Key { key, of: of.to_owned(), team: team.to_owned() });
+    }
+    let name = name.or(of_key);
     let name = match (name, known.as_slice()) {
         (Some(name), _) => name,
         (None, [only]) => only,
@@ -232,7 +302,7 @@ impl Observations for Unmeasured {
 /// # Errors
 /// [`ExplainError`].
 pub fn dry(policies: &Policies, wanted: Wanted, now: Timestamp) -> Result<Explained, ExplainError> {
-    let mut asked = Asked::read(policies, wanted, now)?;
+    let mut asked = Asked::read(policies, &Users::default(), wanted, now)?;
     vocabularies::load(policies, &asked.route);
     vocabularies::Vocabularies::default().count(policies, &asked.route, &mut asked.chat);
     Ok(asked.decide(policies, &Unmeasured, (BudgetSeen::default(), None)))
@@ -247,14 +317,13 @@ impl Gateway {
     pub fn explain(&self, wanted: Wanted) -> Result<Explained, ExplainError> {
         let (live, now) = (self.live(), self.now());
         let policies = &live.policies;
-        let mut asked = Asked::read(policies, wanted, now)?;
+        let mut asked = Asked::read(policies, &live.users, wanted, now)?;
         vocabularies::load(policies, &asked.route);
         self.vocabularies.count(policies, &asked.route, &mut asked.chat);
-        let fences: Vec<Arc<Fence>> = asked.fences().cloned().collect();
-        let standing = Standing::of(&self.ledger, &fences, now);
-        let fence = standing.tightest.and_then(|place| fences.get(place)).map(|fence| Arc::clone(&fence.id));
+        let standing = Standing::of(&self.ledger, &asked.fences, now);
+        let fence = standing.tightest.and_then(|place| asked.fences.get(place)).map(|fence| Arc::clone(&fence.id));
         let switches = self.ledger.books().switches().load();
-        let turn = live.warm.turn(&asked.team.name, "", "", &asked.chat);
+        let turn = live.warm.turn(&asked.caller.team.name, &asked.caller.key, &asked.session, &asked.chat);
         let watching = live.watching(turn).of(&asked.chat.facts).heeding(Arc::clone(&switches), asked.at);
         Ok(asked.decide(policies, &watching, (standing.budget, fence)))
     }

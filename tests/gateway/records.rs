@@ -115,6 +115,41 @@ async fn live_dry_and_recorded_decisions_have_the_same_numbers() {
     replayed_alike(&gateway, &recorded);
 }
 
+#[tokio::test]
+async fn explain_knows_who_asks_and_says_when_that_is_nobody() {
+    let (one, two) = (Upstream::start().await, Upstream::start().await);
+    let policies = "routes:\n  dealt: {split: {one-model: 50, two-model: 50}}\n  ruled: {order: [one-model, two-model], \
+                    rules: [{when: 'caller.user == \"ceo\"', candidates: [two-model]}]}";
+    let gateway = Setup::new()
+        .token("ops", OPS, "read")
+        .backend("one", &one.base_url())
+        .backend("two", &two.base_url())
+        .team("named", "sk-named", "{user_from: [header:x-turnpike-user, body:user]}")
+        .policies(policies)
+        .start()
+        .await;
+    let ops = gateway.admin().header("authorization", &format!("Bearer {OPS}"));
+    for user in ["ann", "bob", "cid", "dan", "eve", "ceo"] {
+        for route in ["dealt", "ruled"] {
+            let mut body = chat(route);
+            body["user"] = json!(user);
+            let live = gateway.client_with("sk-named").post(PATH, &body).await;
+            let of_body = ops.post("/api/v1/explain", &json!({"request": body, "team": "named"})).await.json();
+            let command = ["explain", "--route", route, "--team", "named", "--user", user, "--json"];
+            for told in [of_body, gateway.site().run(&command).json()] {
+                let winner = told["decisions"][0]["decided"]["ranked"][0]["candidate"].as_str().unwrap().to_owned();
+                let served = format!("{}@{}", live.header("x-turnpike-model"), live.header("x-turnpike-backend"));
+                assert_eq!((winner, &told["unknown"]), (served, &Value::Null), "{user}, {route}");
+            }
+        }
+    }
+    let nobody = gateway.site().run(&["explain", "--route", "dealt", "--team", "named"]).done();
+    assert!(nobody.contains("deals its arms by user, and none is named"), "{nobody}");
+    let wrong = json!({"request": chat("dealt"), "team": "default", "key": "namedkey"});
+    let wrong = ops.post("/api/v1/explain", &wrong).await;
+    assert_eq!(wrong.status, 400, "{}", wrong.message());
+}
+
 /// A replay of one request: it is decided again from its record alone, and every number is that of the answer's header.
 fn replayed_alike(gateway: &Gateway, recorded: &Value) {
     let line: Line = serde_json::from_value(lines(gateway).pop().unwrap()).unwrap();

@@ -26,6 +26,15 @@ pub struct ExplainRequest {
     /// Who pays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
+    /// The public id of the client key that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The end user who asks, instead of the one whom the request names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// The moment, as `explain --at` takes it; absent = now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
@@ -52,6 +61,9 @@ pub struct DecisionAnswer {
     /// Why the winner, in one line.
     #[serde(default)]
     pub reason: String,
+    /// What of a request that is only asked about is not known and may change the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
     /// Every decision in order: after the first, those after something had failed.
     pub decisions: Vec<DecisionLine>,
     /// What stands behind the numbers, at the moment of the first decision. Empty where the policies are gone.
@@ -104,6 +116,7 @@ impl DecisionAnswer {
             policy: Arc::clone(&line.policy),
             facts: std::mem::take(&mut line.facts),
             reason: std::mem::take(&mut line.reason),
+            unknown: None,
             decisions: std::mem::take(&mut line.decisions),
             evidence,
             texts: None,

@@ -8,7 +8,7 @@
 //! `r ÷ 400 × ln 10` (the Elo scale), and the difficulty of its list is the list's free offset.
 //!
 //! `P = sigmoid(ability + leaning − reference)`, where the reference is the weighted median difficulty among the
-//! percent benchmarks of the category (among all, where it has none). The low end is `Z` standard errors below:
+//! percent benchmarks of the category that two models took (among all such, where it has none). The low end is `Z` standard errors below:
 //! given the difficulties, `var = 1 / (1 / (var of the ability from other categories + leaning's variance) + the
 //! category's own information)`, the posterior of the two-level normal model; a row's information is its weight times
 //! the share of its benchmark that others measured, so a benchmark that nobody else took tells nothing.
@@ -124,8 +124,9 @@ impl<'a> Fitted<'a> {
         let known = Known::on(scores, day);
         let size = Size { models: known.models.len(), pairs: known.pairs.len(), benchmarks: known.benchmarks.len() };
         let solution = solve(&known.observations, size, RIDGE_ABILITY, RIDGE_LEANING);
-        let information = known.information(size);
-        let references = known.references(&solution);
+        let compared = known.compared(size);
+        let information = known.information(size, &compared);
+        let references = known.references(&solution, &compared);
         let telling = (0..size.models).filter(|&model| information[model].rows() > 0);
         let chances = telling.map(|model| {
             (known.models[model].clone(), known.chances(model, &solution, &information[model], &references))
@@ -243,17 +244,21 @@ impl<'a> Known<'a> {
         })
     }
 
-    fn information(&self, size: Size) -> Vec<Information> {
-        let mut totals = vec![0.0; size.benchmarks];
-        for observation in &self.observations {
-            totals[observation.benchmark] += observation.weight;
-        }
-        // Two measurers of the same model are no comparison: a benchmark tells only where two models meet.
+    /// Which benchmarks tell something: those where two models meet. Two measurers of the same model are no comparison.
+    fn compared(&self, size: Size) -> Vec<bool> {
         let mut first = vec![None; size.benchmarks];
         let mut compared = vec![false; size.benchmarks];
         for observation in &self.observations {
             let model = *first[observation.benchmark].get_or_insert(observation.model);
             compared[observation.benchmark] |= model != observation.model;
+        }
+        compared
+    }
+
+    fn information(&self, size: Size, compared: &[bool]) -> Vec<Information> {
+        let mut totals = vec![0.0; size.benchmarks];
+        for observation in &self.observations {
+            totals[observation.benchmark] += observation.weight;
         }
         let mut information = vec![Information::default(); size.models];
         for (observation, (_, benchmark)) in self.observations.iter().zip(&self.rows) {
@@ -268,15 +273,16 @@ impl<'a> Known<'a> {
     }
 
     /// The reference difficulties: weighted medians, see the head of the file.
-    fn references(&self, solution: &Solution) -> References {
+    fn references(&self, solution: &Solution, compared: &[bool]) -> References {
         let mut weights = vec![0.0; self.benchmarks.len()];
-        for observation in &self.observations {
+        for observation in self.observations.iter().filter(|observation| compared[observation.benchmark]) {
             weights[observation.benchmark] += observation.weight;
         }
         let median = |category: Option<Category>| {
             let mut chosen: Vec<(f64, f64)> = (self.benchmarks.iter().zip(&solution.difficulty).zip(&weights))
                 .filter(|((benchmark, _), _)| matches!(benchmark.unit, Unit::Percent { .. }))
                 .filter(|((benchmark, _), _)| category.is_none_or(|category| benchmark.category == category))
+                .filter(|(_, weight)| **weight > 0.0)
                 .map(|((_, difficulty), weight)| (*difficulty, *weight))
                 .collect();
             weighted_median(&mut chosen)

@@ -108,6 +108,24 @@ fn nothing_new_wins_on_hope() {
 }
 
 #[test]
+fn a_benchmark_that_one_model_took_moves_nobody() {
+    let mut benchmarks = benchmarks();
+    for (name, category) in [("own/code", Category::Code), ("own/chat", Category::Chat)] {
+        benchmarks.insert(name.into(), Benchmark { category, unit: Unit::PERCENT });
+    }
+    let before = Scores::new(rows(), benchmarks.clone(), Trust::default()).fit(DAY);
+    let taken = [("own/code", 3.0), ("own/chat", 97.0)].map(|(name, value)| row("middle", name, value, DAY, By::Own));
+    let after = Scores::new(rows().into_iter().chain(taken).collect(), benchmarks, Trust::default()).fit(DAY);
+    for name in ["strong", "middle", "weak", "unheard-of"] {
+        for category in Category::ALL {
+            let [before, after] = [&before, &after].map(|fit| fit.right(&model(name), category, true));
+            assert!(before.ppm.abs_diff(after.ppm) <= 10, "{name}, {category:?}: {before:?}, {after:?}");
+            assert!(before.low_ppm.abs_diff(after.low_ppm) <= 10, "{name}, {category:?}: {before:?}, {after:?}");
+        }
+    }
+}
+
+#[test]
 fn only_what_was_known_on_the_day_counts() {
     let later = civil::date(2025, 3, 1);
     let mut with_later = rows();

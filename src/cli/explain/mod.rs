@@ -29,7 +29,7 @@ use crate::{
         decisions,
     },
     config,
-    proxy::explain::Wanted,
+    proxy::explain::{Wanted, Who},
     telemetry::record::read::{self, Missed},
 };
 
@@ -47,9 +47,18 @@ pub struct Args {
     /// The route (or model), instead of the request's `model`.
     #[arg(long)]
     route: Option<String>,
-    /// Who pays; `default`, or the only team, unless named.
+    /// Who pays; the key's team, `default`, or the only team, unless named.
     #[arg(long)]
     team: Option<String>,
+    /// The public id of the client key that asks.
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    /// The end user who asks, instead of the one whom the request names.
+    #[arg(long)]
+    user: Option<String>,
+    /// The session, as in `x-turnpike-session`.
+    #[arg(long)]
+    session: Option<String>,
     /// Decide as at that moment, with its prices and scores.
     #[arg(long, value_name = "TIME", value_parser = flags::instant)]
     at: Option<Timestamp>,
@@ -91,7 +100,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(address) => {
             let remote = Remote::new(address, args.server.token_file.as_deref())?;
             let request = RawValue::from_string(request).context("the request is not JSON")?;
-            let asked = ExplainRequest { request, route: args.route, team: args.team, at: at.map(|at| at.to_string()) };
+            let Args { route, team, key, user, session, .. } = args;
+            let asked = ExplainRequest { request, route, team, key, user, session, at: at.map(|at| at.to_string()) };
             remote.ask(Method::POST, "/api/v1/explain", Some(&asked))?
         }
         None => {
@@ -102,7 +112,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                     return Ok(ExitCode::FAILURE);
                 }
             };
-            let wanted = Wanted { body: request.into(), route: args.route, team: args.team, at };
+            let who = Who { team: args.team, key: args.key, user: args.user, session: args.session };
+            let wanted = Wanted { body: request.into(), route: args.route, who, at };
             decisions::dry(&loaded.policies, wanted, Timestamp::now())?
         }
     };
@@ -113,10 +124,10 @@ fn request(path: Option<&Path>, route: Option<&str>) -> anyhow::Result<String> {
     let mut text = String::new();
     match (path, route) {
         (Some(path), _) if path == Path::new("-") => {
-            io::stdin().take(LONGEST).read_to_string(&mut text).context("stdin cannot be read")?;
+            io::stdin().take(LONGEST + 1).read_to_string(&mut text).context("stdin cannot be read")?;
         }
         (Some(path), _) => {
-            let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
+            let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
             read.map_err(|error| {
                 anyhow::anyhow!(
                     "`{}` cannot be read: {error}\nhint: name a file with the body of a chat request, or `-` for stdin",
@@ -131,6 +142,9 @@ fn request(path: Option<&Path>, route: Option<&str>) -> anyhow::Result<String> {
             let text = "nothing to explain\nhint: name a file with a chat request, `-` for stdin, or `--route`";
             bail!(BadUsage(text.to_owned()))
         }
+    }
+    if text.len() as u64 > LONGEST {
+        bail!("the request is longer than 32 MiB\nhint: no gateway takes one unless `limits.body` says so");
     }
     Ok(text)
 }

@@ -54,6 +54,9 @@ pub(super) fn text(answer: &DecisionAnswer) -> String {
     if !answer.reason.is_empty() {
         let _ = writeln!(text, "reason    {}", answer.reason);
     }
+    if let Some(unknown) = &answer.unknown {
+        let _ = writeln!(text, "not known {}", shown(unknown));
+    }
     for (number, decision) in answer.decisions.iter().enumerate() {
         if number > 0 {
             let _ = writeln!(text, "\ndecided again, {}", after(&decision.asked));
