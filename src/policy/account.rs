@@ -18,7 +18,8 @@ pub enum Busy {
     For(Duration),
     /// As many requests are under way as it takes.
     Full,
-    /// As many are under way as it took before it last refused: what was learned, and may be wrong.
+    /// It refused one for its load a moment ago, or as many are under way as it took before it last did: what was learned,
+    /// and may be wrong.
     Crowded,
 }
 
@@ -74,6 +75,8 @@ pub struct Account {
     parked_until: Duration,
     /// What another gateway was told.
     hinted_until: Duration,
+    /// It refused for its load and did not say for how long.
+    eased_until: Duration,
     /// How often the limit was lowered by what this gateway was refused.
     lowered: u64,
 }
@@ -90,7 +93,7 @@ impl Account {
             return Some(Busy::For(wait));
         }
         let agreed = limits.concurrent.is_some_and(|most| u64::from(self.under_way) >= most);
-        let learned = self.aimd.limit(now).is_some_and(|most| self.under_way >= most);
+        let learned = self.eased_until > now || self.aimd.limit(now).is_some_and(|most| self.under_way >= most);
         let of_model = passage.cap.is_some_and(|cap| self.of_model(passage.model) >= cap);
         match (agreed || of_model, learned) {
             (true, _) => Some(Busy::Full),
@@ -165,9 +168,15 @@ impl Account {
         self.parked_until = self.parked_until.max(now.saturating_add(wait));
     }
 
-    /// For how long it is parked, if it is.
+    /// Sends others first for so long, and it only where nobody else can: it has too much to do, and nobody said for how
+    /// long.
+    pub fn ease(&mut self, wait: Duration, now: Duration) {
+        self.eased_until = self.eased_until.max(now.saturating_add(wait));
+    }
+
+    /// For how long it is left alone, at least while others can be sent.
     pub fn parked(&self, now: Duration) -> Option<Duration> {
-        let until = self.parked_until.max(self.hinted_until);
+        let until = self.parked_until.max(self.hinted_until).max(self.eased_until);
         (until > now).then(|| until - now)
     }
 

@@ -337,7 +337,7 @@ impl fmt::Display for Unavailable {
                 write!(f, "all its accounts are parked or at their limits for another {}", Seconds(*left))
             }
             Self::Full => f.write_str("it has as many requests in flight as it takes"),
-            Self::Crowded => f.write_str("it has as many requests in flight as it took when it last refused one"),
+            Self::Crowded => f.write_str("it refused a request for its load a short while ago"),
         }
     }
 }

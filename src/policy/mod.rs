@@ -340,8 +340,8 @@ pub enum Unavailable {
     Parked(Duration),
     /// As many requests are in flight as it takes.
     Full,
-    /// As many are in flight as it took before it last refused. That was learned and may be wrong, so it is tried if nobody
-    /// else is able.
+    /// It refused one for its load a moment ago, or as many are in flight as it took before it last did. That was learned
+    /// and may be wrong, so it is tried if nobody else is able.
     Crowded,
 }
 

@@ -47,7 +47,7 @@ impl Decision {
             (0, _) => write!(text, "no candidate of {}", self.rejected.len()),
             (1, _) if self.last_resort => {
                 let why = match self.ranked.first().and_then(|winner| winner.seen.unavailable) {
-                    Some(Unavailable::Crowded) => "it refused as many before",
+                    Some(Unavailable::Crowded) => "it refused for its load a short while ago",
                     Some(Unavailable::NotReady) => "none of its servers is ready",
                     _ => "its breaker is open",
                 };

@@ -168,3 +168,60 @@ async fn a_conversation_stays_with_the_account_that_has_its_prompt() {
     upstream.push(Script::error(401, "invalid_api_key", "no"));
     gateway.client().post(PATH, &turn("ships", 4)).await.says("hello");
 }
+
+/// A pool of three servers, of which the first does what `script` says.
+async fn pool(script: Script) -> (Gateway, [Upstream; 3]) {
+    let servers = [Upstream::start().await, Upstream::start().await, Upstream::start().await];
+    servers[0].always(script);
+    let urls: Vec<String> = servers.iter().map(|server| format!("\"{}\"", server.base_url())).collect();
+    let policies = format!(
+        "backends: {{pool: {{provider: vllm, endpoints: [{}]}}}}\nmodels: {{m: {{backends: {{pool: up}}}}}}",
+        urls.join(", ")
+    );
+    (Setup::new().policies(&policies).start().await, servers)
+}
+
+#[tokio::test]
+async fn one_server_of_a_pool_that_turns_requests_away_is_left_alone_and_the_others_serve() {
+    for (status, wait) in [(429, None), (429, Some("600")), (401, None), (402, None), (403, None)] {
+        let script = Script::error(status, "no", "not here");
+        let script = wait.iter().fold(script, |script, wait| script.header("retry-after", wait));
+        let (gateway, servers) = pool(script).await;
+        for _ in 0..40 {
+            assert_eq!(gateway.ask("m").await.status, 200, "{status}");
+        }
+        let asked = servers[0].tally().requests;
+        assert!((1..=3).contains(&asked), "{status}: asked {asked} times");
+        assert_eq!(gateway.metric("turnpike_breaker_state", &["backend=\"pool\""]).await, 0.0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_pool_that_turns_everything_away_says_so_and_is_tried_again() {
+    let (gateway, servers) = pool(Script::error(429, "no", "not here")).await;
+    servers.iter().for_each(|server| server.always(Script::error(429, "no", "not here")));
+    for _ in 0..30 {
+        assert!([429, 502, 503].contains(&gateway.ask("m").await.status.as_u16()));
+    }
+    servers.iter().for_each(|server| server.always(Script::says("hello")));
+    until("it serves again", async || gateway.ask("m").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn a_sole_account_that_is_now_and_then_at_its_quota_serves_all_the_others() {
+    let upstream = Upstream::start().await;
+    let policies = format!(
+        "backends: {{two: {{provider: openai, api_key: sk-a, endpoints: [\"{}\"]}}}}\nmodels: {{m: {{backends: {{two: up}}}}}}",
+        upstream.base_url()
+    );
+    let gateway = Setup::new().policies(&policies).start().await;
+    let mut served = 0;
+    for number in 0..50 {
+        if number % 10 == 0 {
+            upstream.push(Script::error(429, "rate_limit_exceeded", "slow down"));
+        }
+        served += u32::from(gateway.ask("m").await.status == 200);
+    }
+    assert_eq!(served, 45, "only those are refused that the vendor refused");
+    assert_eq!(upstream.tally().requests, 50);
+}

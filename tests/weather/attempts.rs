@@ -32,14 +32,16 @@ type Calls = [u64; 5];
 const ALL: Calls = [1, 2, 3, 4, 5];
 const ONE: Calls = [1; 5];
 const TWO: Calls = [1, 2, 2, 2, 2];
+/// Each of three servers, and the second candidate.
+const FOUR: Calls = [1, 2, 3, 4, 4];
 
 /// A row for each of [`KINDS`], a column for each of [`POOLS`].
 const TABLE: [[Calls; 4]; 8] = [
     [ALL, ALL, ALL, ALL],
     [ALL, ALL, ALL, ALL],
     [ALL, ALL, ALL, ALL],
-    [ONE, TWO, ALL, TWO],
-    [ONE, TWO, ALL, TWO],
+    [ONE, TWO, ALL, FOUR],
+    [ONE, TWO, ALL, FOUR],
     [ONE, TWO, ALL, TWO],
     [ONE, TWO, ALL, TWO],
     [ONE, ONE, ONE, ONE],

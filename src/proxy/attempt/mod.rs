@@ -69,6 +69,14 @@ impl Failed {
         Some(AttemptSeen { candidate: ranked.candidate.id, class, fault, retry_after, elapsed })
     }
 
+    /// Of one server of several: what it says of a quota or of the account it says for itself.
+    fn of_its_server(mut self) -> Self {
+        if let Verdict::Failed { fault: fault @ (Fault::Quota | Fault::Account), .. } = &mut self.outcome.verdict {
+            *fault = Fault::Backend;
+        }
+        self
+    }
+
     /// A failure of the backend that another may not share.
     fn backend(label: &'static str, message: impl Into<String>, bill: Bill) -> Self {
         let verdict = Verdict::Failed { fault: Fault::Backend, retry_after: None };
@@ -211,7 +219,8 @@ pub async fn attempt(ask: &Ask, ranked: &Ranked, lane: &mut Lane) -> Result<Give
         let opening = Box::new(stream::open(response, ask, ranked, clocks.total, provider, lane).await?);
         Ok(if ask.chat.facts.stream { Given::Stream(opening) } else { Given::Parts(opening, clocks) })
     });
-    clocks.bound(clocks.first, given).await
+    let given = clocks.bound(clocks.first, given).await;
+    given.map_err(|failed| if flight.is_one_of_several() { failed.of_its_server() } else { failed })
 }
 
 /// Whether the upstream is asked for a stream: the client wants one, or the upstream gives nothing else.

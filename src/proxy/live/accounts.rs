@@ -49,6 +49,15 @@ pub(super) struct Berth {
     boarded: Boarded,
 }
 
+/// How an account is left alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rest {
+    /// Nobody is sent for so long: its vendor said so, or turned the credential away.
+    Parked(Duration),
+    /// Others are sent first for so long.
+    Eased(Duration),
+}
+
 impl Accounts {
     /// Those of `backend`; what `before` knew of one of the same name stays.
     pub(super) fn new(backend: &Backend, before: Option<&Self>) -> Self {
@@ -141,12 +150,14 @@ fn sooner(one: Busy, other: Busy) -> Busy {
 }
 
 impl Berth {
-    /// Its request is over: how, and for how long its vendor wants the account to be left alone.
-    pub(super) fn ended(&self, end: End, park: Option<Duration>, now: Duration) {
+    /// Its request is over: how, and how its account is to be left alone.
+    pub(super) fn ended(&self, end: End, rest: Option<Rest>, now: Duration) {
         let mut known = lock(&self.seat.known);
         known.ended(&self.limits, &self.boarded, end, now);
-        if let Some(wait) = park {
-            known.park(wait, now);
+        match rest {
+            Some(Rest::Parked(wait)) => known.park(wait, now),
+            Some(Rest::Eased(wait)) => known.ease(wait, now),
+            None => {}
         }
     }
 }

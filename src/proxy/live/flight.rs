@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     CandidateState,
-    accounts::Berth,
+    accounts::{Berth, Rest},
     backend::BackendState,
     lengths::Length,
     lock,
@@ -34,8 +34,8 @@ use crate::{
 
 /// How long an account is parked that its vendor turned away without saying for how long.
 const PARK: Duration = Duration::from_secs(60);
-/// How long an account is parked after a 429 without `retry-after`.
-const PARK_QUOTA: Duration = Duration::from_secs(5);
+/// For how long others are sent first after a 429 without `retry-after`.
+const EASE: Duration = Duration::from_secs(5);
 
 /// The statuses of an upstream that has too much to do.
 const OVERLOADED: [u16; 2] = [503, 529];
@@ -82,6 +82,12 @@ impl Flight {
     /// Which server of the backend it has.
     pub fn endpoint(&self) -> ReplicaId {
         self.server.id
+    }
+
+    /// Whether it is one server of several that share one account: what turns it away there is that server's own
+    /// doing, for the others would have gone on.
+    pub fn is_one_of_several(&self) -> bool {
+        self.state.backend.accounts.len() == 1 && self.state.servers.count() > 1
     }
 
     /// The address of the endpoint's chat path.
@@ -142,7 +148,7 @@ impl Flight {
             self.state.answered(self.queued, now);
         }
         self.state.unqueue(self.queued);
-        let (outcome, park) = match verdict {
+        let (outcome, rest) = match verdict {
             Verdict::Served => (Outcome::Success, None),
             Verdict::Unknown => (Outcome::Unknown, None),
             // The pool is as good as its other servers: one that is dead must not take them all out.
@@ -151,10 +157,10 @@ impl Flight {
             // It answered, whatever the answer was.
             Verdict::Failed { fault: Fault::Request, .. } => (Outcome::Success, None),
             Verdict::Failed { fault: Fault::Quota, retry_after } => {
-                (Outcome::Unknown, Some(retry_after.unwrap_or(PARK_QUOTA)))
+                (Outcome::Unknown, Some(retry_after.map_or(Rest::Eased(EASE), Rest::Parked)))
             }
             Verdict::Failed { fault: Fault::Account, retry_after } => {
-                (Outcome::Unknown, Some(retry_after.unwrap_or(PARK)))
+                (Outcome::Unknown, Some(Rest::Parked(retry_after.unwrap_or(PARK))))
             }
         };
         let tokens = usage.input.saturating_add(usage.output);
@@ -167,7 +173,7 @@ impl Flight {
             }
             Verdict::Failed { .. } | Verdict::Unknown => account::End::Other { tokens },
         };
-        self.berth.ended(seen, park, now);
+        self.berth.ended(seen, rest, now);
         if verdict == Verdict::Served {
             let (candidate, seat) = (Arc::clone(&self.candidate), Some(Arc::clone(&self.berth.seat)));
             let place = Place { candidate, seat, tokens: usage.input, at: now };
@@ -193,7 +199,8 @@ impl Flight {
                 }
             }
             Verdict::Failed { fault: Fault::Backend | Fault::Quota, retry_after } => {
-                watched.meter.failure(retry_after, now);
+                // What one server of several asks for is not asked of the others.
+                watched.meter.failure(retry_after.filter(|_| !others), now);
             }
             Verdict::Failed { .. } | Verdict::Unknown => {}
         }
