@@ -74,7 +74,8 @@ pub async fn run(gateway: Arc<Gateway>, mut ask: Box<Ask>) -> Result<Delivery, R
     standing = self::standing(&gateway, &ask);
     let (decision, hold) = held.map_err(|refusal| {
         report::refused(&gateway, &ask.id, &team.name, &ask.route.name, &refusal, Some(&ask));
-        refusal.standing(standing).decided(None, explain::header(&ask, None))
+        let arm = ask.arm.as_ref().map(|arm| arm.shared());
+        refusal.standing(standing).decided(arm, explain::header(&ask, None))
     })?;
     let hedges = ask.live.hedges(&decision.route).cloned();
     let toll = Box::new(Toll::begin(&gateway, &ask, &decision, hold, hedges));

@@ -99,6 +99,7 @@ pub fn refused(gateway: &Gateway, id: &str, team: &str, route: &str, refused: &R
         team: team.into(),
         key: ask.map(|ask| ask.caller.key.shared()).unwrap_or_default(),
         route: route.into(),
+        arm: ask.and_then(|ask| ask.arm.as_ref()).map(|arm| arm.shared()),
         policy: ask.map(|ask| Arc::clone(&ask.live.policies.hash)).unwrap_or_default(),
         status: refused.status().as_u16(),
         code: refused.code.as_str(),

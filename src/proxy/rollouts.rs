@@ -123,6 +123,7 @@ fn is_failure(code: &str) -> bool {
         Code::UpstreamError,
         Code::NoCandidate,
         Code::DeadlineExceeded,
+        Code::Overloaded,
         Code::InvalidRequest,
         Code::UnsupportedParameter,
         Code::ContextLengthExceeded,

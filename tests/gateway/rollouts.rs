@@ -8,7 +8,7 @@ use crate::{
     harness::{Client, Gateway, Setup, chat, streamed, until},
     notices::Receiver,
     redis_server::Server,
-    upstream::{Script, Upstream},
+    upstream::{Gate, Script, Upstream},
 };
 
 const PATH: &str = "/v1/chat/completions";
@@ -128,6 +128,37 @@ async fn a_dear_arm_and_a_slow_arm_are_withdrawn_and_the_reason_says_which() {
     })
     .await;
     assert!(gateway.log().contains("first token later than 0.4 s"), "{}", gateway.log());
+}
+
+#[tokio::test]
+async fn an_arm_whose_backend_is_full_has_failed_and_its_refusals_bear_its_name() {
+    let (old, new) = upstreams().await;
+    let setup = Setup::new()
+        .backend("old", &old.base_url())
+        .backend_with("new", &new.base_url(), "provider: openai, max_in_flight: 1")
+        .policies(&split("60", "40"));
+    let gateway = setup.server("limits: {queue_wait: 10ms}").start().await;
+    let gate = Gate::closed();
+    new.always(Script::says("new").behind(&gate));
+    let mut held = tokio::task::JoinSet::new();
+    while new.tally().requests == 0 {
+        let client = gateway.client();
+        held.spawn(async move { client.post(PATH, &chat("canary")).await });
+        until("it is answered or held", async || new.tally().requests == 1 || held.try_join_next().is_some()).await;
+    }
+    let refused = async || loop {
+        let answer = gateway.client().post(PATH, &chat("canary")).await;
+        if answer.status != 200 {
+            return answer;
+        }
+    };
+    let answer = refused().await;
+    answer.is_refused(503, "overloaded");
+    assert_eq!(answer.header("x-turnpike-arm"), "new-model");
+    until_withdrawn(&gateway).await;
+    assert!(gateway.log().contains("error rate"), "{}", gateway.log());
+    gate.release();
+    held.join_all().await;
 }
 
 #[tokio::test]
