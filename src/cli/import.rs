@@ -221,6 +221,7 @@ fn as_json(row: &Compared) -> serde_json::Value {
         "source": said(&row.source),
         "rounded": row.rounded,
         "left_out": row.left_out,
+        "odd": row.odd,
     })
 }
 
@@ -258,6 +259,7 @@ fn difference(compared: &[Compared]) -> String {
         if let Verdict::Foreign(currency) = row.verdict {
             notes.push(format!("billed in {currency}: the map's dollars are not its price"));
         }
+        notes.extend(row.odd.iter().map(|odd| (*odd).to_owned()));
         notes.extend((row.rounded > 0).then(|| format!("{} amounts rounded up", row.rounded)));
         notes.extend((!row.left_out.is_empty()).then(|| format!("left out: {}", row.left_out.join(", "))));
         table.add_row([

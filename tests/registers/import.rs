@@ -174,6 +174,123 @@ fn no_key_of_a_litellm_file_is_dropped_without_a_word() {
     assert!(ran.stdout.contains("m: {order: [m, other]}"), "{}", ran.stdout);
 }
 
+/// Runs the importer on these texts.
+fn imported(config: &str, teams: &str, keys: &str) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("config.yaml", config), ("teams.json", teams), ("keys.json", keys)] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let ran = run(folder.path(), &["import", "litellm", "config.yaml", "--teams", "teams.json", "--keys", "keys.json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran
+}
+
+#[test]
+fn prices_by_ranges_keep_the_ends_of_their_ranges_and_parts_of_prices_are_told_of() {
+    let ran = imported(
+        r#"
+model_list:
+  - model_name: tiers
+    litellm_params: {model: dashscope/qwen-flash, api_key: os.environ/K, tiered_pricing: [
+      {input_cost_per_token: 5e-08, output_cost_per_token: 4e-07, range: [0, 256000.0]},
+      {input_cost_per_token: 2.5e-07, output_cost_per_token: 2e-06, range: [256000.0, 1000000.0]}]}
+  - model_name: odd
+    litellm_params: {model: dashscope/odd, api_key: os.environ/K, tiered_pricing: [
+      {input_cost_per_token: 5e-08, output_cost_per_token: 4e-07, range: [0, many]}]}
+  - model_name: turned
+    litellm_params: {model: dashscope/turned, api_key: os.environ/K, tiered_pricing: [
+      {input_cost_per_token: 2e-06, output_cost_per_token: 4e-06, range: [1000]},
+      {input_cost_per_token: 1e-06, output_cost_per_token: 3e-06, range: [0, 1000]}]}
+  - model_name: half
+    litellm_params: {model: openai/half, api_key: os.environ/K}
+    model_info: {input_cost_per_token: 2.7e-7}
+  - model_name: batches
+    litellm_params: {model: openai/batches, api_key: os.environ/K}
+    model_info: {input_cost_per_token: 2e-6, output_cost_per_token: 4e-6, input_cost_per_token_batches: 1e-6, max_tokens: 9}
+  - model_name: free
+    litellm_params: {model: openai/free, api_key: os.environ/K, input_cost_per_token: 0, output_cost_per_token: 0.0}
+"#,
+        "[]",
+        "[]",
+    );
+    for line in [
+        "upstream: qwen-flash, rates: [{when: {input_upto: 256000}, input: 0.05 USD, output: 0.4 USD}, \
+         {input: 0.25 USD, output: 2 USD}]",
+        "upstream: turned, rates: [{when: {input_upto: 1000}, input: 1 USD, output: 3 USD}, {input: 2 USD, output: 4 USD}]",
+        "upstream: batches, input: 2 USD, output: 4 USD,",
+        "upstream: free, input: 0 USD, output: 0 USD,",
+    ] {
+        assert!(ran.stdout.contains(line), "no `{line}` in\n{}", ran.stdout);
+    }
+    assert_eq!(ran.stdout.matches("source: ").count(), 4, "{}", ran.stdout);
+    for told in [
+        "the cost `tiered_pricing`",
+        "`turned`: the ranges of `tiered_pricing` are out of order",
+        "a price in part",
+        "the cost `input_cost_per_token_batches`",
+        "`max_tokens` of a model",
+        "`free`: free",
+    ] {
+        assert_eq!(ran.stderr.matches(&format!("warning: {told}")).count(), 1, "{told}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn no_budget_limit_or_block_is_loosened() {
+    let ran = imported(
+        "model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: os.environ/K}}]\n\
+         litellm_settings: {max_budget: 1e3, budget_duration: 30d}",
+        r#"[{"team_id": "a", "team_alias": "zero", "max_budget": 0, "budget_duration": "1d"},
+            {"team_id": "b", "team_alias": "tiny", "max_budget": 1e-05, "budget_duration": "1d", "soft_budget": 5e-6},
+            {"team_id": "c", "team_alias": "huge", "max_budget": 1e7, "budget_duration": "1d"},
+            {"team_id": "d", "team_alias": "less", "max_budget": 1e-12, "budget_duration": "7d"},
+            {"team_id": "e", "team_alias": "word", "max_budget": "os.environ/B", "budget_duration": "1h"},
+            {"team_id": "f", "team_alias": "long", "max_budget": 0.30000000000000004, "budget_duration": "1d"},
+            {"team_id": "g", "team_alias": "none", "max_budget": null, "budget_duration": null, "rpm_limit": null},
+            {"team_id": "h", "team_alias": "shut", "rpm_limit": 0, "tpm_limit": 100000.0},
+            {"team_id": "i", "team_alias": "gone", "blocked": true}]"#,
+        r#"[{"token": "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b", "team_id": "a", "max_budget": 0.0,
+             "budget_duration": "1d"},
+            {"token": "99dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b", "team_id": "i"}]"#,
+    );
+    for line in [
+        "everyone: {budgets: [{name: month, limit: 1000 USD, per: month}]}",
+        "zero: {parent: everyone, budgets: [{name: day, limit: 0.000000001 USD, per: day}]}",
+        "tiny: {parent: everyone, budgets: [{name: day, limit: 0.00001 USD, per: day, warn: [50%]}]}",
+        "huge: {parent: everyone, budgets: [{name: day, limit: 9007199.254740992 USD, per: day}]}",
+        "less: {parent: everyone, budgets: [{name: week, limit: 0.000000001 USD, per: week}]}",
+        "word: {parent: everyone, budgets: [{name: hour, limit: 0.000000001 USD, per: hour}]}",
+        "long: {parent: everyone, budgets: [{name: day, limit: 0.3 USD, per: day}]}",
+        "none: {parent: everyone}",
+        "shut: {parent: everyone, limits: {tokens: 1/min}}",
+        "team: zero, hash: \"sha256:88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b\", \
+         budgets: [{name: day, limit: 0.000000001 USD, per: day}]",
+    ] {
+        assert!(ran.stdout.contains(line), "no `{line}` in\n{}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("99dc28d0"), "a blocked team's key opens nothing: {}", ran.stdout);
+    for (told, times) in [
+        ("a budget of nothing", 3),
+        ("a budget beyond what one can hold", 1),
+        ("a budget that is no amount", 1),
+        ("a budget with more than nine decimal places", 1),
+        ("`rpm` of nothing", 1),
+        ("team `gone` is blocked", 1),
+        ("a key of a team that is blocked", 1),
+        ("a budget without `max_budget`", 0),
+    ] {
+        assert_eq!(ran.stderr.matches(&format!("warning: {told}")).count(), times, "{told}: {}", ran.stderr);
+    }
+    // LiteLLM's own word for no budget of the whole proxy.
+    let none = imported(
+        "model_list: [{model_name: m, litellm_params: {model: openai/m, api_key: os.environ/K}}]\n\
+         litellm_settings: {max_budget: 0}",
+        "[]",
+        "[]",
+    );
+    assert!(!none.stdout.contains("everyone") && none.stderr.contains("`max_budget`"), "{none:?}");
+}
+
 #[test]
 fn a_file_that_is_something_else_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
@@ -219,6 +336,21 @@ fn the_price_map_is_laid_beside_what_is_charged_and_only_what_differs_becomes_ro
     let rows = after["prices"][0]["rows"].as_array().unwrap();
     let held = rows.iter().find(|row| row["state"] == "in force").unwrap();
     assert_eq!((&held["by"], &held["rates"][0]["per_million"]["input"]), (&"operator".into(), &"0.375".into()));
+}
+
+#[test]
+fn a_price_of_nothing_in_the_map_is_told_to_be_free() {
+    let folder = policies(POLICIES);
+    let free =
+        r#"{"gpt-4.1-mini": {"litellm_provider": "openai", "input_cost_per_token": 0, "output_cost_per_token": 0}}"#;
+    std::fs::write(folder.path().join("map.json"), free).unwrap();
+    let ran = run(folder.path(), &["import", "litellm-prices", "map.json", "--from", "2026-12-01"]);
+    assert!(ran.stdout.contains("input: 0 USD, output: 0 USD"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("free: a budget never ends by it"), "{}", ran.stderr);
+    let told = json(folder.path(), &["import", "litellm-prices", "map.json"]);
+    let rows = told["prices"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["upstream"] == "gpt-4.1-mini").unwrap();
+    assert_eq!(row["odd"], serde_json::json!(["free: a budget never ends by it"]));
 }
 
 #[test]

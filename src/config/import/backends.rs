@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     super::{tree::Node, units},
-    Work,
+    Work, cost,
     deployments::Deployments,
     name, unique, write,
 };
@@ -244,7 +244,7 @@ fn pace(work: &mut Work, params: &Node) -> Vec<(String, String)> {
 
 /// `rpm`, `tpm` (or `rpm_limit`, `tpm_limit`) and `max_parallel_requests` as `limits`.
 pub fn limits(work: &mut Work, node: &Node) -> Vec<(String, String)> {
-    let mut limits = Vec::new();
+    let (mut limits, mut nothing) = (Vec::new(), None);
     for (keys, key, unit) in [
         (["rpm", "rpm_limit"], "requests", "/min"),
         (["tpm", "tpm_limit"], "tokens", "/min"),
@@ -254,10 +254,17 @@ pub fn limits(work: &mut Work, node: &Node) -> Vec<(String, String)> {
         if let Some(second) = node.get(keys[1]).filter(|second| second.span != place.span) {
             work.lost(second.span, format!("a further limit of {key}"), format!("`{}` counts", keys[0]));
         }
-        match place.text().and_then(|text| text.parse::<u64>().ok()) {
-            Some(count) if count > 0 => limits.push((key.to_owned(), format!("{count}{unit}"))),
-            _ => work.lost(place.span, format!("`{}` of nothing, or no whole number", keys[0]), "write a whole number"),
+        match place.text().and_then(cost::whole) {
+            Some(0) => nothing = Some((place.span, keys[0])),
+            Some(count) => limits.push((key.to_owned(), format!("{count}{unit}"))),
+            None if place.text().is_none() => {}
+            None => work.lost(place.span, format!("`{}` that is no whole number", keys[0]), "write a whole number"),
         }
+    }
+    if let Some((span, key)) = nothing {
+        let hint = "no request is so short, so nothing passes; `turnpike off` says so plainly";
+        work.changed(span, format!("`{key}` of nothing"), "becomes `tokens: 1/min`", hint);
+        limits = vec![("tokens".to_owned(), "1/min".to_owned())];
     }
     limits
 }

@@ -162,15 +162,25 @@ fn price(work: &mut Work, all: &mut Deployments, params: &Node, info: Option<&No
         for key in &costs.left_out {
             let place =
                 node.entries().iter().find(|(name, _)| name.text == *key).map_or(node.span, |(name, _)| name.span);
-            work.lost(place, format!("the cost `{key}`"), "prices are per token, by kind, size, tier and hour");
+            let hint = if key == "tiered_pricing" {
+                "each range needs `[from, to]` in whole tokens, one after the other, and both costs: write its row of \
+                 `prices:` by hand"
+            } else {
+                "prices are per token, by kind, size, tier and hour; a tier needs a cost of the prompt and of the answer"
+            };
+            work.lost(place, format!("the cost `{key}`"), hint);
+        }
+        for odd in &costs.odd {
+            let hint = "look at its row of `prices:`, and write what is meant";
+            work.changed(node.span, format!("`{}`: {odd}", pair.1), "carried over so", hint);
         }
         if costs.rates.is_empty() {
             let stated = |(key, value): &&(Key, Node)| {
                 let nothing = value.text().and_then(cost::per_million).is_none_or(|(nano, _)| nano == 0);
-                (key.text.contains("cost") && !nothing && !costs.left_out.contains(&key.text))
-                    || key.text == "tiered_pricing"
+                key.text.contains("cost") && !nothing && !costs.left_out.contains(&key.text)
             };
-            if let Some((key, _)) = node.entries().iter().find(stated) {
+            let ranges = costs.left_out.iter().any(|key| key == "tiered_pricing");
+            if let Some((key, _)) = node.entries().iter().find(stated).filter(|_| !ranges) {
                 work.lost(
                     key.span,
                     "a price in part",

@@ -4,6 +4,7 @@
 //! A secret that stands in the clear is not copied: the policies name a variable of the environment in its place.
 
 mod backends;
+mod budgets;
 mod cost;
 mod deployments;
 mod litellm;

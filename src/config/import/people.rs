@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{tree::Node, units},
-    Work, backends, name, unique, unread, write,
+    Work, backends,
+    budgets::{self, Whose},
+    name, unique, unread, write,
 };
 use crate::base::hex;
 
@@ -32,6 +34,8 @@ struct Known<'a> {
     names: &'a BTreeSet<String>,
     /// Teams by LiteLLM's id, with what they may use.
     teams: BTreeMap<String, (String, Option<Vec<String>>)>,
+    /// LiteLLM's ids of those that it refuses.
+    blocked: BTreeSet<String>,
     taken: BTreeSet<String>,
     parent: Option<String>,
 }
@@ -39,9 +43,10 @@ struct Known<'a> {
 /// Reads the proxy's own budget and the exports. `names` are the routes, models and aliases that there are.
 pub fn read(work: &mut Work, root: &Node, exports: &[Node], names: &BTreeSet<String>) -> People {
     let mut people = People::default();
-    let mut known = Known { names, teams: BTreeMap::new(), taken: BTreeSet::new(), parent: None };
+    let mut known =
+        Known { names, teams: BTreeMap::new(), blocked: BTreeSet::new(), taken: BTreeSet::new(), parent: None };
     if let Some(settings) = root.get("litellm_settings")
-        && let Some(budgets) = budgets(work, settings)
+        && let Some(budgets) = budgets::read(work, settings, Whose::Proxy)
     {
         people.teams.push(format!("everyone: {}    # {}", write::map(&[budgets]), work.place(settings.span)));
         known.taken.insert("everyone".to_owned());
@@ -96,15 +101,13 @@ fn team(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node
     let mut fields: Vec<(String, String)> = Vec::new();
     fields.extend(known.parent.iter().map(|parent| ("parent".to_owned(), write::scalar(parent))));
     fields.extend(may_use.as_ref().map(|names| ("may_use".to_owned(), write::list(names.iter().map(String::as_str)))));
-    fields.extend(budgets(work, node));
+    fields.extend(budgets::read(work, node, Whose::TeamOrKey));
     let limits = backends::limits(work, node);
     fields.extend((!limits.is_empty()).then(|| ("limits".to_owned(), write::map(&limits))));
     if node.word("blocked") == Some("true") {
-        work.lost(
-            node.span,
-            format!("team `{made}` is blocked"),
-            "switch it off with `turnpike off team:NAME`; its keys are left out",
-        );
+        let hint = "its keys are left out; make new ones with `turnpike key create` when it is to be served again";
+        work.lost(node.span, format!("team `{made}` is blocked"), hint);
+        known.blocked.insert(id.clone());
     }
     unread::rest(work, node, &[&READ[..], &["team_alias"]].concat(), "of a team");
     people.teams.push(format!("{}: {}    # {}", write::scalar(&made), write::map(&fields), work.place(node.span)));
@@ -131,52 +134,6 @@ fn may_use(work: &mut Work, node: &Node, known: &Known<'_>) -> Option<Vec<String
     Some(names)
 }
 
-/// `max_budget`, `budget_duration` and `soft_budget` as `budgets`.
-fn budgets(work: &mut Work, node: &Node) -> Option<(String, String)> {
-    let Some(place) = node.get("max_budget") else {
-        for node in ["budget_duration", "soft_budget"].iter().filter_map(|key| node.get(key)) {
-            work.lost(node.span, "a budget without `max_budget`", "a budget needs a limit");
-        }
-        return None;
-    };
-    let limit = place.text().and_then(|text| units::decimal(text, 9).ok()).filter(|nano| *nano > 0);
-    let Some(limit) = limit else {
-        work.lost(place.span, "a budget of nothing, or no plain number", "take the models out of the team's `may_use`");
-        return None;
-    };
-    let span = node.get("budget_duration").map_or(place.span, |node| node.span);
-    let per = match node.word("budget_duration") {
-        Some("1m" | "60s") => "minute",
-        Some("1h" | "60m") => "hour",
-        Some("1d" | "24h" | "daily") => "day",
-        Some("7d" | "1w" | "weekly") => "week",
-        Some("30d" | "31d" | "1mo" | "monthly") => "month",
-        other => {
-            let said = other.map_or_else(|| "that never begins anew".to_owned(), |other| format!("for `{other}`"));
-            work.changed(
-                span,
-                format!("a budget {said}"),
-                "becomes a month's",
-                "windows are minute, hour, day, week or month; lower the amount if that is too much",
-            );
-            "month"
-        }
-    };
-    let mut fields = vec![
-        ("name".to_owned(), per.to_owned()),
-        ("limit".to_owned(), format!("{} USD", crate::base::money::Money::saturating_from(limit))),
-        ("per".to_owned(), per.to_owned()),
-    ];
-    let soft = node.get("soft_budget");
-    let share = soft.and_then(Node::text).and_then(|text| units::decimal(text, 9).ok());
-    let share = share.map(|soft| soft.saturating_mul(100) / limit).filter(|share| (1..=100).contains(share));
-    if let Some(soft) = soft.filter(|_| share.is_none()) {
-        work.lost(soft.span, "a soft budget beyond the budget, or no plain number", "`warn: [80%]` of a budget");
-    }
-    fields.extend(share.map(|share| ("warn".to_owned(), format!("[{share}%]"))));
-    Some(("budgets".to_owned(), format!("[{}]", write::map(&fields))))
-}
-
 /// One key; `true` where it has no team.
 fn key(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node) -> bool {
     let Some(place) = node.get("token") else { return false };
@@ -195,6 +152,10 @@ fn key(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node)
         return false;
     }
     let of_team = node.word("team_id").filter(|id| !id.is_empty()).map(str::to_owned);
+    if of_team.as_ref().is_some_and(|id| known.blocked.contains(id)) {
+        work.lost(place.span, "a key of a team that is blocked", "it opens nothing here either");
+        return false;
+    }
     let team = match &of_team {
         None => (LOOSE.to_owned(), None),
         Some(id) => match known.teams.get(id) {
@@ -218,7 +179,7 @@ fn key(work: &mut Work, people: &mut People, known: &mut Known<'_>, node: &Node)
     ];
     fields.extend(label.map(|label| ("name".to_owned(), write::scalar(label))));
     fields.extend(expires(work, node));
-    fields.extend(budgets(work, node));
+    fields.extend(budgets::read(work, node, Whose::TeamOrKey));
     let limits = backends::limits(work, node);
     fields.extend((!limits.is_empty()).then(|| ("limits".to_owned(), write::map(&limits))));
     let read = [&READ[..], &["token", "key_alias", "expires", "key_type"]].concat();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::base::{
     money::Currency,
-    price::{PriceRow, Rate, in_force},
+    price::{PriceRow, Rate, When, in_force},
     tier::Tier,
 };
 
@@ -79,6 +79,8 @@ pub struct Compared {
     pub rounded: usize,
     /// Costs that are not carried over.
     pub left_out: Vec<String>,
+    /// What is odd about the rates, in words.
+    pub odd: Vec<&'static str>,
 }
 
 /// Lays the map beside what is charged at `at`.
@@ -125,12 +127,13 @@ fn one(work: &Work, names: &HashMap<&str, &Node>, wanted: Wanted, at: Timestamp)
         rates: Vec::new(),
         rounded: 0,
         left_out: Vec::new(),
+        odd: Vec::new(),
     };
     let Some((name, node)) = find(names, &compared.wanted) else { return compared };
     let page = node.word("source").map(|page| format!("{page}, as read in ")).unwrap_or_default();
     compared.source = format!("{page}litellm {} `{name}`", work.place(node.span));
     let costs = cost::costs(node);
-    (compared.rounded, compared.left_out) = (costs.rounded, costs.left_out);
+    (compared.rounded, compared.left_out, compared.odd) = (costs.rounded, costs.left_out, costs.odd);
     if costs.rates.is_empty() {
         compared.verdict = Verdict::Unpriced;
         return compared;
@@ -152,9 +155,12 @@ fn same(row: &PriceRow, rates: &[Rate]) -> bool {
     let peak = row.calendar.iter().map(|window| window.factor_ppm).max().unwrap_or(1_000_000).max(1_000_000);
     let scaled = |nano: i64| i64::try_from(i128::from(nano) * i128::from(peak) / 1_000_000).unwrap_or(i64::MAX);
     let tiers = rates.iter().filter(|rate| row.has(rate.when.tier));
+    // Where the largest size ends is no difference: what is longer is charged by it.
+    let last = row.rates.iter().rfind(|rate| rate.when.tier == Tier::Standard).map(|rate| rate.when);
+    let open = |when: When| if Some(when) == last { When { input_upto: None, ..when } } else { when };
     let theirs: Vec<_> = tiers.map(|rate| (rate.when, rate.prices())).collect();
     let ours = row.rates.iter().filter(|rate| rates.iter().any(|other| other.when.tier == rate.when.tier));
-    let ours: Vec<_> = ours.map(|rate| (rate.when, rate.prices().map(scaled))).collect();
+    let ours: Vec<_> = ours.map(|rate| (open(rate.when), rate.prices().map(scaled))).collect();
     theirs == ours
 }
 
