@@ -78,6 +78,23 @@ fn no_case_prints_the_same_as_another() {
 }
 
 #[test]
+fn what_no_policy_test_reaches_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let policies = "backends: {a: {provider: openai_compatible, endpoints: [\"http://127.0.0.1:1/v1\"]}}
+models: {one: {backends: {a: one}}, two: {backends: {a: two}}}
+prices: [{model: one, input: 1 USD, output: 2 USD}, {model: two, input: 2 USD, output: 3 USD}]
+routes: {auto: {order: [one, two]}}";
+    fs::write(folder.path().join("a.yaml"), policies).unwrap();
+    let summary = || check::text(folder.path(), &|_| None, today(), false).unwrap().1;
+    assert!(summary().contains("\npolicy tests: none in `"), "{}", summary());
+    let tests = folder.path().join("tests");
+    fs::create_dir(&tests).unwrap();
+    let test = "{at: 2026-11-23, tests: [{name: first, request: {model: auto}, expect: {model: one}}]}";
+    fs::write(tests.join("a.yaml"), test).unwrap();
+    assert!(summary().contains("1 of 2 candidates chosen; never chosen: two@a"), "{}", summary());
+}
+
+#[test]
 fn the_policies_that_ship_load_without_any_secret_and_pass_their_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let mut all = folders("policies");
@@ -86,7 +103,11 @@ fn the_policies_that_ship_load_without_any_secret_and_pass_their_tests() {
     for folder in all {
         match check::text(&folder, &|_| None, today(), false) {
             Ok((warnings, summary)) => {
-                assert!(summary.contains("policy tests: "), "{}: {summary}", folder.display());
+                assert!(
+                    summary.contains("policy tests: ") && summary.contains(" passed; "),
+                    "{}: {summary}",
+                    folder.display()
+                );
                 assert!(!warnings.contains("no policy test meets"), "{}:\n{warnings}", folder.display());
             }
             Err(faults) => panic!("{}:\n{faults}", folder.display()),

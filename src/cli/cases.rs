@@ -25,6 +25,9 @@ use crate::{
     telemetry::record::decided::DecidedLine,
 };
 
+/// How many candidates that no test chooses are named.
+const MOST_NAMED: usize = 20;
+
 /// What came of the tests.
 pub struct Outcome {
     /// Rules that no test meets.
@@ -58,9 +61,10 @@ pub fn run(loaded: &Loaded, env: Environment<'_>, now: Timestamp) -> Result<Opti
     let policies = Arc::clone(&cases.policies);
     let (met, rules) = covered.rules(&policies, &mut cases);
     let coverage = format!(
-        "{met} of {rules} rules met, {} of {} candidates chosen",
+        "{met} of {rules} rules met, {} of {} candidates chosen{}",
         covered.winners.len(),
-        policies.candidates.len()
+        policies.candidates.len(),
+        covered.never_chosen(&policies),
     );
     match cases.finish() {
         Ok(warnings) => Ok(Some(Outcome { warnings, summary: format!("policy tests: {all} passed; {coverage}") })),
@@ -250,6 +254,19 @@ impl Covered {
             self.rules.entry(route.clone()).or_default().extend(decision.rules.iter().cloned());
         }
         self.winners.extend(decision.ranked.first().map(|winner| winner.candidate.id));
+    }
+
+    /// `; never chosen: a@x, b@y`, or nothing.
+    fn never_chosen(&self, policies: &Policies) -> String {
+        let others = policies.candidates.iter().filter(|candidate| !self.winners.contains(&candidate.id));
+        let labels: Vec<String> = others.map(|candidate| candidate.label()).collect();
+        match labels.len() {
+            0 => String::new(),
+            count if count > MOST_NAMED => {
+                format!("; never chosen: {} and {} more", labels[..MOST_NAMED].join(", "), count - MOST_NAMED)
+            }
+            _ => format!("; never chosen: {}", labels.join(", ")),
+        }
     }
 
     /// How many rules were met, of how many; the others are named.

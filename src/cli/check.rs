@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{bounds, cases, store_loss};
 use crate::{
     base::store::{RedisConfig, StoreConfig},
-    config::{self, Diagnostic, Environment, Loaded, WrongKey},
+    config::{self, Diagnostic, Environment, Loaded, WrongKey, cases::FOLDER},
     net::tls::{self, ServerTls, TlsError},
 };
 
@@ -66,13 +66,15 @@ pub fn text(
     let tested = cases::run(&loaded, environment, now).map_err(|(faults, line)| faults.render(colour) + &line)?;
     let (untested, tested) = tested.map(|outcome| (outcome.warnings, format!("\n{}", outcome.summary))).unzip();
     let untested: Vec<Diagnostic> = untested.unwrap_or_default();
+    let none = || format!("\npolicy tests: none in `{}`", loaded.server.policies.join(FOLDER).display());
+    let tested = tested.unwrap_or_else(none);
     let all = loaded.warnings.iter().chain(&untested);
     let warnings = all.map(|warning| warning.render(colour) + "\n\n").collect();
     let bounds = bounds::lines(&loaded.policies, now).into_iter();
     let bounds =
         bounds.chain(store_loss::lines(&loaded.server.store, &loaded.policies)).map(|line| format!("\n{line}"));
     let summary = summary(&loaded, loaded.warnings.len() + untested.len());
-    Ok((warnings, summary + &tested.unwrap_or_default() + &bounds.collect::<String>()))
+    Ok((warnings, summary + &tested + &bounds.collect::<String>()))
 }
 
 /// Certificates and keys that `serve` would not start with: no other command reads them.

@@ -56,9 +56,11 @@ pub fn from_environment(env: Environment<'_>) -> Result<Loaded, NoKeys> {
     };
     let mut loaded = super::from_texts(&[(PathBuf::from("environment"), text)], env, now)?;
     loaded.later = later;
-    loaded.warnings.extend(nameless(env).map(|title| {
+    // What is doubtful about a text that nobody wrote, nobody can mend.
+    let told = nameless(env).map(|title| {
         Diagnostic::nowhere(Severity::Warning, title, format!("set `{MODELS_VARIABLE}` to the name it serves"))
-    }));
+    });
+    loaded.warnings = told.collect();
     Ok(loaded)
 }
 

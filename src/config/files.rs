@@ -59,6 +59,16 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(paths)
 }
 
+/// The first such file of each of its subfolders: nobody reads those. Sorted.
+pub fn below(folder: &Path) -> Vec<PathBuf> {
+    let hidden = |path: &Path| path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).take(MAX_FILES);
+    let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !hidden(path));
+    let mut found: Vec<PathBuf> = folders.filter_map(|path| list(&path).ok()?.into_iter().next()).collect();
+    found.sort();
+    found
+}
+
 fn fits(path: &Path) -> bool {
     let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
     let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The folder of the tests, in the policies' folder.
-const FOLDER: &str = "tests";
+pub const FOLDER: &str = "tests";
 
 /// One policy test: what is given and what is expected.
 pub struct Case {
@@ -123,7 +123,13 @@ impl Cases {
         let mut report = Report::default();
         let folder = loaded.server.policies.join(FOLDER);
         let texts = if folder.is_dir() { files::policies(&mut report, &folder, None) } else { Vec::new() };
-        if texts.is_empty() {
+        let unread = files::below(&folder);
+        for path in &unread {
+            let (file, _) = report.add(path.clone(), files::read(path).unwrap_or_default());
+            let warning = report.warning(Span::new(file, 0..0), "policy tests in a subfolder are not read");
+            warning.label("passed over, and all beside it").hint(format!("move them up into `{FOLDER}`"));
+        }
+        if texts.is_empty() && unread.is_empty() {
             return report.finish().map(|_| None);
         }
         let mut secrets = Secrets::new(env);

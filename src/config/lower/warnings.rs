@@ -14,7 +14,7 @@ use crate::{
         price::{PriceRow, in_force},
         scores::ScoreRow,
     },
-    policy::{Choice, Floor, Policies, Route},
+    policy::{Choice, Floor, Policies, Prefer, Route},
 };
 
 /// Notes all warnings.
@@ -26,6 +26,7 @@ pub fn note(work: &mut Work<'_, '_>, policies: &Policies, own: &Own) {
     }
     for route in policies.routes.values().filter(|route| !route.implicit) {
         unscored(work, policies, route);
+        unscored_among(work, policies, route);
     }
     fenced_in(work, policies);
     let used: BTreeSet<&str> = policies.candidates.iter().map(|candidate| candidate.backend.name.as_str()).collect();
@@ -177,6 +178,24 @@ fn unscored(work: &mut Work<'_, '_>, policies: &Policies, route: &Route) {
         let warning = work.report.warning(place, title).label("it will hardly pass");
         warning.hint("add a row under `scores:`, or name the catalog's entry with `catalog:` in the model");
     }
+}
+
+/// A route that decides by scores, some of whose candidates have none: those count as middling, and stand behind.
+fn unscored_among(work: &mut Work<'_, '_>, policies: &Policies, route: &Route) {
+    let Choice::Value { candidates, prefer: Prefer::Best | Prefer::Worth { .. } } = &route.choice else { return };
+    let told = route.require.right.is_some() || route.rules.iter().any(|rule| rule.right.is_some());
+    let Some((key, node)) = work.sections.find("routes", &route.name).filter(|_| !told) else { return };
+    let place = node.get("prefer").map_or(key.span, |prefer| prefer.span);
+    let candidates = candidates.iter().filter_map(|id| policies.candidates.get(id.0 as usize)).map(Arc::as_ref);
+    let (known, unknown): (Vec<_>, Vec<_>) = candidates.partition(|candidate| scored(policies, candidate));
+    let mut names: Vec<String> = unknown.iter().map(|candidate| format!("`{}`", candidate.model.name)).collect();
+    names.dedup();
+    if known.is_empty() || names.is_empty() {
+        return;
+    }
+    let title = format!("no score is known for {}, and route `{}` decides by scores", names.join(", "), route.name);
+    let warning = work.report.warning(place, title).label("each counts as a middling model, whatever it can do");
+    warning.hint("add rows under `scores:`, as `turnpike score` makes them, or take it out of the route");
 }
 
 fn scored(policies: &Policies, candidate: &Candidate) -> bool {
