@@ -150,6 +150,8 @@ async fn a_budget_is_never_passed_and_a_larger_one_goes_on_where_it_stopped() {
     let ran = run(folder.path(), &[&ask[..], &["--budget", "0.02 USD"]].concat()).await;
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("the budget cannot pay for the next question"), "{}", ran.stderr);
+    // The same run again would end the same.
+    assert!(ran.stderr.contains("hint: a larger `--budget` or a smaller `--max-output`"), "{}", ran.stderr);
     assert!(!ran.stdout.contains("scores:"), "a category that is not whole has no score: {}", ran.stdout);
     let first = upstream.tally().requests;
     assert!(billed(&upstream) <= 20_000_000 && (2..20).contains(&first), "{first} asked, {} billed", billed(&upstream));

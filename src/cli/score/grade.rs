@@ -4,7 +4,11 @@ use anyhow::{Context, bail};
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::{keys, schema};
+use super::{
+    keys,
+    reading::{chosen, last_number},
+    schema,
+};
 use crate::config;
 
 /// How an answer is judged.
@@ -12,7 +16,7 @@ use crate::config;
 pub enum Check {
     /// It is one of these texts, but for case, blanks and punctuation around it.
     Exact(Vec<String>),
-    /// It names this choice, of so many.
+    /// It names this choice, of so many (see `reading`).
     Choice(char, u32),
     /// Its last number is this one, within so much (both in 10⁻⁹).
     Number {
@@ -43,7 +47,7 @@ pub enum Verdict {
 /// The ways to judge.
 const KINDS: [&str; 7] = ["exact", "choice", "number", "regex", "json", "schema", "judge"];
 /// The decimal places that numbers are compared to.
-const PLACES: usize = 9;
+pub(super) const PLACES: usize = 9;
 /// The longest pattern once it is compiled, in bytes.
 const PATTERN: usize = 1 << 20;
 /// How much of what was read is kept, in characters.
@@ -85,9 +89,13 @@ impl Check {
                 let made = RegexBuilder::new(text).size_limit(PATTERN).build();
                 Self::Pattern(made.map_err(|error| anyhow::anyhow!("`regex` cannot be read: {error}"))?)
             }
-            "json" => Self::Json(value.clone()),
+            "json" if value.is_object() || value.is_array() => Self::Json(value.clone()),
+            "json" => bail!("`json` is an object or a list\nhint: a number is a `number`, a text is `exact`"),
             "schema" => {
                 schema::check(value).context("`schema`")?;
+                if matches!(value["type"].as_str(), Some("string" | "number" | "integer" | "boolean" | "null")) {
+                    bail!("`schema` is of an object or a list\nhint: a number is a `number`, a text is `exact`");
+                }
                 Self::Schema(value.clone())
             }
             _ => Self::Judge(value.as_str().context("`judge` is a rubric")?.to_owned()),
@@ -212,67 +220,6 @@ fn last_word(answer: &str) -> &str {
     behind.or_else(|| answer.trim().lines().next_back()).unwrap_or_default()
 }
 
-/// The letter that an answer names: behind `answer`, else at its beginning, else the last that stands alone.
-fn chosen(answer: &str, of: u32) -> Option<char> {
-    let letters: Vec<(usize, char)> =
-        alone(answer).filter(|(_, letter)| u32::from(*letter) - u32::from('A') < of).collect();
-    let said = answer.to_ascii_lowercase().rfind("answer");
-    let behind = said.and_then(|at| letters.iter().find(|(place, _)| *place > at));
-    let first = letters.first().filter(|(place, _)| answer[..*place].chars().all(|letter| !letter.is_alphanumeric()));
-    behind.or(first).or(letters.last()).map(|(_, letter)| *letter)
-}
-
-/// Capital letters that are words of their own; `A` and `I` inside a sentence are English.
-fn alone(text: &str) -> impl Iterator<Item = (usize, char)> {
-    text.char_indices().filter(move |(at, letter)| {
-        let before = text[..*at].chars().next_back().is_none_or(|before| !before.is_alphanumeric());
-        let mut after = text[at + letter.len_utf8()..].chars();
-        let (next, then) = (after.next(), after.next());
-        let sentence = matches!(letter, 'A' | 'I') && next == Some(' ') && then.is_some_and(char::is_lowercase);
-        letter.is_ascii_uppercase()
-            && before
-            && next.is_none_or(|next| !next.is_alphanumeric() && next != '\'')
-            && !sentence
-    })
-}
-
-/// The last number of an answer in 10⁻⁹, with its text: `1,234.5`, `-3`, `25 %`.
-fn last_number(answer: &str) -> Option<(i128, String)> {
-    let lower = answer.to_ascii_lowercase();
-    let from = lower
-        .rfind("answer")
-        .filter(|at| answer.get(*at..).is_some_and(|rest| rest.contains(|letter: char| letter.is_ascii_digit())));
-    let text = answer.get(from.unwrap_or(0)..)?;
-    let mut found = None;
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        if !bytes[at].is_ascii_digit() {
-            at += 1;
-            continue;
-        }
-        let start = at;
-        while at < bytes.len()
-            && (bytes[at].is_ascii_digit()
-                || (matches!(bytes[at], b'.' | b',') && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)))
-        {
-            at += 1;
-        }
-        let negative = text[..start].ends_with(['-', '−'])
-            && !text[..start].trim_end_matches(['-', '−']).ends_with(|letter: char| letter.is_alphanumeric());
-        let digits: String = text[start..at].chars().filter(|letter| *letter != ',').collect();
-        // More places than are compared are cut off.
-        let (whole, part) = digits.split_once('.').unwrap_or((digits.as_str(), ""));
-        let part = &part[..part.len().min(PLACES)];
-        let shown =
-            format!("{}{whole}{}{part}", if negative { "-" } else { "" }, if part.is_empty() { "" } else { "." });
-        if let Ok(value) = config::decimal(&shown, PLACES) {
-            found = Some((value, shown));
-        }
-    }
-    found
-}
-
 /// The first JSON object or list of an answer, within a fence or not.
 pub fn first_json(answer: &str) -> Option<Value> {
     let starts = answer.char_indices().filter(|(_, letter)| matches!(letter, '{' | '['));
@@ -314,10 +261,34 @@ mod tests {
             "The answer is B.",
             "A is tempting, but the answer is **B**",
             "I think it is B",
+            "b",
+            "b.",
+            "(b)",
+            "b) because a) is wrong",
+            "The answer is (b).",
+            "The answer is b.",
+            "**b**",
+            "The answer is 'B'.",
+            "It's 'b'",
+            "Option B is right. A and C are wrong.",
+            "(B) is the correct one, C is close.",
+            "The correct option is B. C is wrong.",
+            "A is correct? No: B is correct.",
         ] {
             assert!(right(check, answer), "{answer}");
         }
-        for answer in ["", "C", "The answer is A, not B", "Because", "X", "A good question"] {
+        for answer in [
+            "",
+            "C",
+            "The answer is A, not B",
+            "Because",
+            "X",
+            "A good question",
+            "A is right. B and C are wrong.",
+            "c)",
+            "to be or not to b-",
+            "The answer is c, as b is not.",
+        ] {
             assert!(!right(check, answer), "{answer}");
         }
     }
@@ -337,6 +308,14 @@ mod tests {
             (r#"{"number": "100", "tolerance": "1%"}"#, "98.9", false),
             (r#"{"number": "7"}"#, "Answer: 7 (since 2 + 5 = 7, not 8)", false),
             (r#"{"number": "7"}"#, "none", false),
+            (r#"{"number": "0.1"}"#, "The answer is .1", true),
+            (r#"{"number": "-0.5"}"#, "x = -.5.", true),
+            (r#"{"number": "1"}"#, "It is in v.1", true),
+            (r#"{"number": "1500"}"#, "about 1.5e3", true),
+            (r#"{"number": "1500000"}"#, "1.5E+6 m", true),
+            (r#"{"number": "0.00015"}"#, "1.5e-4", true),
+            (r#"{"number": "3"}"#, "3em", true),
+            (r#"{"number": "7"}"#, "The answer is 42 (that is 6 times 7).", true),
         ] {
             assert_eq!(right(check, answer), expected, "{check} {answer}");
         }
@@ -366,6 +345,10 @@ mod tests {
             r#"{"regex": "("}"#,
             r#"{"schema": {"tpye": "x"}}"#,
             r#"{"judge": 1}"#,
+            r#"{"json": 42}"#,
+            r#"{"json": null}"#,
+            r#"{"json": "a"}"#,
+            r#"{"schema": {"type": "number"}}"#,
             r#"{"exact": "a", "of": 4}"#,
             r#"{"number": "1", "exact": "1"}"#,
         ] {

@@ -5,6 +5,7 @@ mod books;
 mod grade;
 mod keys;
 mod progress;
+mod reading;
 mod report;
 mod results;
 mod rounds;
@@ -115,7 +116,7 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stopped = runtime.block_on(rounds::drive(&args, &way, &suite, &mut results))?;
-    report::finish(&args, &suite, &results, stopped.as_deref())
+    report::finish(&args, &suite, &results, stopped.as_ref())
 }
 
 /// Whether there is a judge where one is needed, and only there where it may be; whether names fit the way, and each is a

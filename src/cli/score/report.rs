@@ -11,6 +11,7 @@ use super::{
     ask::Spent,
     nano,
     results::Results,
+    rounds::Stopped,
     rows::{self, Row},
     suite::Suite,
 };
@@ -50,7 +51,12 @@ fn lines(args: &Args, suite: &Suite, results: &Results) -> Vec<Line> {
 ///
 /// # Errors
 /// A scores file that cannot be written.
-pub(super) fn finish(args: &Args, suite: &Suite, results: &Results, stopped: Option<&str>) -> anyhow::Result<ExitCode> {
+pub(super) fn finish(
+    args: &Args,
+    suite: &Suite,
+    results: &Results,
+    stopped: Option<&Stopped>,
+) -> anyhow::Result<ExitCode> {
     let lines = lines(args, suite, results);
     let whole: Vec<Row> = lines.iter().filter(|line| line.open == 0).map(|line| line.row.clone()).collect();
     let now = Timestamp::now();
@@ -72,8 +78,11 @@ pub(super) fn finish(args: &Args, suite: &Suite, results: &Results, stopped: Opt
     if open == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    let why = stopped.map_or_else(|| "see the notes in the results file".to_owned(), str::to_owned);
-    anstream::eprintln!("{open} questions are open: {why}\nhint: run it again to go on where it was");
+    let (why, hint) = stopped
+        .map_or(("see the notes in the results file", "run it again to go on where it was"), |stopped| {
+            (stopped.why.as_str(), stopped.hint)
+        });
+    anstream::eprintln!("{open} questions are open: {why}\nhint: {hint}");
     Ok(ExitCode::FAILURE)
 }
 
@@ -84,7 +93,7 @@ fn told(path: &Path, rows: usize) {
     );
 }
 
-fn as_json(suite: &Suite, lines: &[Line], results: &Results, stopped: Option<&str>) -> Value {
+fn as_json(suite: &Suite, lines: &[Line], results: &Results, stopped: Option<&Stopped>) -> Value {
     let row = |line: &Line| {
         let (share, low, high) = line.row.share();
         serde_json::json!({
@@ -104,7 +113,7 @@ fn as_json(suite: &Suite, lines: &[Line], results: &Results, stopped: Option<&st
         "digest": suite.digest,
         "scores": lines.iter().map(row).collect::<Vec<_>>(),
         "spent_usd": nano(results.spent_nanousd),
-        "stopped": stopped,
+        "stopped": stopped.map(|stopped| &stopped.why),
     })
 }
 

@@ -29,6 +29,15 @@ struct Task {
     model: String,
 }
 
+/// Why a run ended before its last question, and what helps.
+pub(super) struct Stopped {
+    pub(super) why: String,
+    pub(super) hint: &'static str,
+}
+
+/// What helps where a budget has no room for a question's hold: the same run again would end the same.
+const MORE: &str = "a larger `--budget` or a smaller `--max-output` makes room; then it goes on where it was";
+
 /// Asks what has no verdict yet. What it gives says why it stopped before the end.
 ///
 /// # Errors
@@ -38,7 +47,7 @@ pub(super) async fn drive(
     way: &Way,
     suite: &Arc<Suite>,
     results: &mut Results,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Option<Stopped>> {
     let all = args
         .model
         .iter()
@@ -50,7 +59,7 @@ pub(super) async fn drive(
     }
     let left = args.budget.map(|budget| i128::from(budget) - results.spent_nanousd);
     if left.is_some_and(|left| left <= 0) {
-        return Ok(Some("the budget is spent".to_owned()));
+        return Ok(Some(Stopped { why: "the budget is spent".to_owned(), hint: MORE }));
     }
     let asker = Arc::new(way.start(args, left).await?);
     let progress = Progress::new(tasks.len());
@@ -113,7 +122,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn rounds(&mut self, many: usize, tasks: VecDeque<Task>) -> anyhow::Result<Option<String>> {
+    async fn rounds(&mut self, many: usize, tasks: VecDeque<Task>) -> anyhow::Result<Option<Stopped>> {
         let (mut refused, mut answered) = self.round(many, tasks).await?;
         // What others held while a question was refused may have been freed: the rest is asked one by one.
         while !refused.is_empty() && answered > 0 {
@@ -121,7 +130,8 @@ impl Run<'_> {
         }
         let models: BTreeSet<String> = refused.into_iter().map(|task| format!("`{}`", task.model)).collect();
         let models: Vec<String> = models.into_iter().collect();
-        let told = || format!("the budget cannot pay for the next question of {}", models.join(", "));
+        let why = || format!("the budget cannot pay for the next question of {}", models.join(", "));
+        let told = || Stopped { why: why(), hint: MORE };
         Ok((!models.is_empty()).then(told))
     }
 

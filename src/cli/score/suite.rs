@@ -71,6 +71,8 @@ impl Suite {
 
     /// The same from its text; a fault comes with its line.
     fn parse(text: &str, stem: &str) -> Result<Self, (usize, anyhow::Error)> {
+        // Some editors begin a file with a mark of its encoding.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut suite = Self { name: plain(stem), digest: digest(text), questions: Vec::new() };
         let (mut seen, mut headed) = (BTreeSet::new(), false);
         for (number, line) in (1..).zip(text.lines()) {
@@ -194,6 +196,8 @@ mod tests {
 
 {"id": "c", "category": "math", "prompt": "?", "check": {"number": "1"}}"#;
         let suite = Suite::parse(text, "file").unwrap();
+        let marked = Suite::parse(&format!("\u{feff}{text}"), "file").unwrap();
+        assert_eq!((&marked.name, marked.questions.len()), (&suite.name, 3), "a mark of the encoding is no JSON");
         assert_eq!(suite.benchmark(Category::Code), "mine-2/code");
         assert_eq!((suite.floor(Category::Code), suite.floor(Category::Math)), ("12.5".into(), "0".into()));
         assert_eq!(suite.questions.len(), 3);
