@@ -61,23 +61,21 @@ pub fn decide(policies: &Policies, observations: &dyn Observations, question: &Q
     };
     let scale =
         Scale { fence, observations, route: &route.name, fit: &fit, category, confident, prefer: plan.prefer() };
-    let (ranked, rejected, last_resort) = plan.rank(policies, &scale);
-    let mut decision = conclude(question, route, arm, &plan, &scale, ranked, rejected, last_resort);
+    let ranking = plan.rank(policies, &scale);
+    let mut decision = conclude(question, route, arm, &plan, &scale, ranking);
     decision.withdrawn = withdrawn;
     decision
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a decision, put together in one place")]
 fn conclude(
     question: &Question<'_>,
     route: &Route,
     arm: Option<&RouteName>,
     plan: &Plan<'_>,
     scale: &Scale<'_>,
-    ranked: Vec<Ranked>,
-    rejected: Vec<Rejected>,
-    last_resort: bool,
+    ranking: Ranking,
 ) -> Decision {
+    let Ranking { ranked, rejected, last_resort, late } = ranking;
     let attempts = route.attempts.max(1);
     let within_reach = usize::try_from(attempts).unwrap_or(usize::MAX);
     Decision {
@@ -101,6 +99,7 @@ fn conclude(
         order: plan.order,
         require: plan.require.clone(),
         last_resort,
+        late,
         purse: question.affordable,
     }
 }
@@ -194,12 +193,13 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Weighs every candidate once and puts the able in order. The flag says that nobody was able, and that the one
-    /// whose breaker is due first is tried all the same: a breaker never turns a sole candidate into none.
-    fn rank(&self, policies: &Policies, scale: &Scale<'_>) -> (Vec<Ranked>, Vec<Rejected>, bool) {
+    /// Weighs every candidate once and puts the able in order. Where nobody is in time, those who are able come late;
+    /// where nobody is able, the one whose breaker is due first is tried all the same. Neither what was measured nor a
+    /// breaker ever turns the last candidates into none: without a live try nobody would learn that they are well again.
+    fn rank(&self, policies: &Policies, scale: &Scale<'_>) -> Ranking {
         let mut chosen = Marks::new(policies.candidates.len());
         let mut able = Vec::with_capacity(self.candidates.len());
-        let mut broken = Vec::new();
+        let (mut late, mut broken) = (Vec::new(), Vec::new());
         let mut rejected = Vec::new();
         for id in self.candidates.iter().filter(|id| chosen.mark(**id)) {
             let Some(candidate) = policies.candidates.get(id.0 as usize) else { continue };
@@ -209,7 +209,12 @@ impl<'a> Plan<'a> {
                     // It is well, and may take one more.
                     Some(why @ Unavailable::Crowded) => broken.push((Duration::ZERO, why, ranked)),
                     Some(why @ Unavailable::NotReady) => broken.push((LOOKED_AT_AGAIN, why, ranked)),
-                    Some(Unavailable::Parked(_) | Unavailable::Full) | None => able.push(ranked),
+                    Some(Unavailable::Parked(_) | Unavailable::Full) | None => {
+                        match scale.fence.late(&ranked.seen, &ranked.terms) {
+                            Some(why) => late.push((why, ranked)),
+                            None => able.push(ranked),
+                        }
+                    }
                 },
                 Err(loser) => rejected.push(loser),
             }
@@ -222,6 +227,10 @@ impl<'a> Plan<'a> {
                 terms: None,
             }));
         }
+        let is_late = able.is_empty() && !late.is_empty();
+        if is_late {
+            able.extend(late.drain(..).map(|(_, ranked)| ranked));
+        }
         let last_resort = able.is_empty() && !broken.is_empty();
         if last_resort {
             broken.sort_by(|(a_left, _, a), (b_left, _, b)| {
@@ -229,14 +238,23 @@ impl<'a> Plan<'a> {
             });
             able.push(broken.remove(0).2);
         }
-        rejected.extend(broken.into_iter().map(|(_, why, ranked)| Rejected {
+        let broken = broken.into_iter().map(|(_, why, ranked)| (Rejection::Unavailable(why), ranked));
+        rejected.extend(late.into_iter().chain(broken).map(|(why, ranked)| Rejected {
             candidate: ranked.candidate,
-            why: Rejection::Unavailable(why),
+            why,
             terms: Some(ranked.terms),
         }));
         rejected.sort_by(|a, b| names(&a.candidate).cmp(&names(&b.candidate)));
-        (in_order(able, self.order), rejected, last_resort)
+        Ranking { ranked: in_order(able, self.order), rejected, last_resort, late: is_late }
     }
+}
+
+/// What became of the candidates.
+struct Ranking {
+    ranked: Vec<Ranked>,
+    rejected: Vec<Rejected>,
+    last_resort: bool,
+    late: bool,
 }
 
 /// What every candidate is weighed with.
@@ -250,7 +268,7 @@ struct Scale<'a> {
     prefer: Prefer,
 }
 
-/// Weighs one candidate alone. An open breaker is left in [`Ranked::seen`], for the caller to judge.
+/// Weighs one candidate alone. An open breaker and its times are left in [`Ranked::seen`], for the caller to judge.
 fn weigh(candidate: &Arc<Candidate>, scale: &Scale<'_>) -> Result<Ranked, Rejected> {
     let fence = &scale.fence;
     if let Some(why) = scale.observations.off(candidate) {
@@ -351,6 +369,8 @@ impl Marks {
     }
 }
 
+#[cfg(test)]
+mod late;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

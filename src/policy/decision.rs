@@ -48,6 +48,8 @@ pub struct Decision {
     pub require: Require,
     /// Nobody was able, so that a candidate with an open breaker is tried all the same.
     pub last_resort: bool,
+    /// All who are ranked are expected too late: nobody is in time, so they are tried within the time that is left.
+    pub late: bool,
     /// What a budget could still pay, where that bound the choice.
     pub purse: Option<Purse>,
     /// For each rented candidate: from which load on its servers cost no more than the tokens elsewhere.
@@ -234,7 +236,8 @@ pub enum Rejection {
     Unavailable(Unavailable),
     /// It failed on this request already.
     Failed,
-    /// The time limit of the request ends before its answer is expected to begin (or, unstreamed, to end).
+    /// The time limit of the request ends before its answer is expected to begin (or, unstreamed, to end), as measured,
+    /// and somebody else is in time; or it has ended.
     Deadline {
         /// When it is expected.
         expected: Duration,

@@ -6,7 +6,7 @@ use jiff::{Timestamp, civil};
 
 use super::{
     Floor, Policies, PriceInForce, Question, Rejection, Require, Seen, Terms, Unavailable,
-    value::{first_token, needed_context},
+    value::{first_token, measured, needed_context},
 };
 use crate::base::{
     catalog::Candidate,
@@ -60,7 +60,8 @@ impl Fence<'_> {
         Ok(())
     }
 
-    /// The conditions on the estimate, in the order in which they are reported. An open breaker is the caller's last.
+    /// The conditions on the estimate, in the order in which they are reported. Whether it is in time and whether its
+    /// breaker is open are the caller's last, since both may be overridden.
     pub(super) fn after(
         &self,
         candidate: &Candidate,
@@ -100,7 +101,14 @@ impl Fence<'_> {
         if self.question.failed.contains(&candidate.id) {
             return Err(Rejection::Failed);
         }
-        self.in_time(candidate, seen, terms)
+        match self.question.time_left {
+            Some(left @ Duration::ZERO) => {
+                let whole = Duration::from_millis(terms.expected_ms);
+                let expected = if self.question.facts.stream { first_token(candidate, seen) } else { whole };
+                Err(Rejection::Deadline { expected, left })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn clears(&self, bar: &Bar<'_>, candidate: &Candidate, terms: &Terms) -> Result<(), Rejection> {
@@ -121,15 +129,12 @@ impl Fence<'_> {
         }
     }
 
-    /// A stream is in time when it can begin, a plain answer when it can end.
-    fn in_time(&self, candidate: &Candidate, seen: &Seen, terms: &Terms) -> Result<(), Rejection> {
-        let Some(left) = self.question.time_left else { return Ok(()) };
-        let expected = if self.question.facts.stream {
-            first_token(candidate, seen)
-        } else {
-            Duration::from_millis(terms.expected_ms)
-        };
-        if expected > left { Err(Rejection::Deadline { expected, left }) } else { Ok(()) }
+    /// Why an able candidate is passed over while somebody else is in time. A stream is in time when it can begin, a plain
+    /// answer when it can end. Only what was measured tells of that: by a prior nobody would ever be asked and measured.
+    pub(super) fn late(&self, seen: &Seen, terms: &Terms) -> Option<Rejection> {
+        let left = self.question.time_left?;
+        let expected = measured(seen, self.question.facts, terms);
+        (expected > left).then_some(Rejection::Deadline { expected, left })
     }
 }
 

@@ -29,6 +29,9 @@ impl Decision {
         } else if let (Some(_), Some(loser)) = (self.ranked.first(), self.rejected.first()) {
             let _ = write!(text, "; {}: {}", loser.candidate.model.name, loser.why);
         }
+        if self.late {
+            text.insert_str(0, "expected late, nobody is in time; ");
+        }
         // Before the rest: what was done to the answer must not be cut off at the end of the line.
         if let Some(winner) = self.ranked.first().filter(|winner| winner.clamped) {
             text.insert_str(0, &format!("answer capped at {} tokens for its budget; ", winner.max_output));

@@ -158,12 +158,13 @@ fn has_free_account(candidate: &Candidate, attempts: &[AttemptSeen]) -> bool {
     turned_away < candidate.backend.accounts.len()
 }
 
-/// Whether somebody whose breaker is open would be tried as a last resort.
+/// Whether somebody would be tried if nobody else is left: as a last resort for an open breaker, or though expected late.
 fn may_come_back(decision: &Decision, failed: &[CandidateId]) -> bool {
     decision.rejected.iter().any(|rejected| {
         matches!(
             rejected.why,
             Rejection::Unavailable(Unavailable::Broken(_) | Unavailable::NotReady | Unavailable::Crowded)
+                | Rejection::Deadline { .. }
         ) && !failed.contains(&rejected.candidate.id)
     })
 }

@@ -76,6 +76,17 @@ pub fn first_token(candidate: &Candidate, seen: &Seen) -> Duration {
     seen.first_token.unwrap_or(candidate.model.prior.first_token).max(seen.line.wait)
 }
 
+/// The part of the expected time that was measured: to the first token of a stream, to the end of a plain answer. Nothing
+/// measured is zero.
+pub(super) fn measured(seen: &Seen, facts: &Facts, terms: &Terms) -> Duration {
+    let first = seen.first_token.unwrap_or_default().max(seen.line.wait);
+    if facts.stream {
+        return first;
+    }
+    let further = u32::try_from(terms.output_tokens.saturating_sub(1)).unwrap_or(u32::MAX);
+    first.saturating_add(seen.per_token.unwrap_or_default().saturating_mul(further))
+}
+
 /// Expected milliseconds to the last of `output` tokens.
 fn expected_ms(candidate: &Candidate, seen: &Seen, output: u64) -> u64 {
     let per_token = seen.per_token.unwrap_or(candidate.model.prior.per_token);

@@ -21,6 +21,7 @@ mod budgets;
 mod conversations;
 mod credentials;
 mod cuts;
+mod deadlines;
 mod discover;
 mod drain;
 mod errors;

@@ -113,6 +113,9 @@ pub struct DecidedLine {
     /// Nobody was able, so one with an open breaker was to be tried.
     #[serde(default, skip_serializing_if = "is_default")]
     pub last_resort: bool,
+    /// Nobody was in time, so those who were expected late were to be tried.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub late: bool,
     /// Who could be tried, the best first.
     pub ranked: Vec<RankedLine>,
     /// Who could not, and why.

@@ -29,6 +29,7 @@ impl From<&Decision> for DecidedLine {
             attempts: decision.attempts,
             ceiling_nanousd: decision.ceiling.nanousd(),
             last_resort: decision.last_resort,
+            late: decision.late,
             ranked: decision.ranked.iter().map(RankedLine::from).collect(),
             rejected: decision.rejected.iter().map(RejectedLine::from).collect(),
             withdrawn: withdrawn(decision),
