@@ -14,12 +14,13 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinError,
 };
 
 use crate::{
     admin::{self, Admin},
     net::{
-        listener::{self, Limits},
+        listener::{self, Drained, Limits},
         tls::ServerTls,
     },
     proxy,
@@ -40,7 +41,8 @@ pub struct Doors {
     pub drain: Duration,
 }
 
-/// Serves until SIGTERM or SIGINT, then lets what is under way end; a second signal ends at once.
+/// Serves until SIGTERM or SIGINT, then lets what is under way end; a second signal ends at once. Streams that are still
+/// open then, or at the end of the drain time, end with an error event.
 ///
 /// # Errors
 /// The system's error when signals cannot be watched.
@@ -62,30 +64,29 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
         };
         axum::serve(doors.admin, router).with_graceful_shutdown(over).await
     });
-    let clients = tokio::spawn(listener::serve(doors.clients, doors.tls, doors.limits, stopped, doors.drain, service));
+    let cut = drain + LAST_WORD;
+    let clients = tokio::spawn(listener::serve(doors.clients, doors.tls, doors.limits, stopped, cut, service));
     tell_systemd("READY=1");
     signals.next().await;
     state.ready.store(false, Ordering::Release);
     tell_systemd("STOPPING=1");
     tracing::info!(open = load.requests(), "draining; a second signal ends at once");
     let _ = stop.send(true);
+    let late = async {
+        tokio::time::sleep(drain).await;
+        let streams = state.gateway.end_streams(LAST_WORD).await;
+        tracing::warn!(streams, "the drain time is over: streams end with an error event");
+        std::future::pending::<Infallible>().await
+    };
     let ended = tokio::select! {
         drained = clients => Some(drained),
+        never = late => match never {},
         () = signals.next() => None,
     };
-    let code = match ended {
-        Some(Ok(drained)) if drained.cut == 0 => ExitCode::SUCCESS,
-        Some(Ok(drained)) => {
-            tracing::warn!(cut = drained.cut, "connections were cut at the end of the drain time");
-            ExitCode::SUCCESS
-        }
-        Some(Err(_)) => ExitCode::FAILURE,
-        None => {
-            tracing::warn!(cut = load.requests(), "a second signal: ending at once");
-            ExitCode::FAILURE
-        }
-    };
-    let patient = ended.is_some();
+    let (code, patient) = (code(&ended, load.requests()), ended.is_some());
+    if !patient {
+        state.gateway.end_streams(LAST_WORD).await;
+    }
     tokio::select! {
         () = finish(&state, if patient { drain.min(SHADOW_DRAIN) } else { Duration::ZERO }, patient) => {}
         () = signals.next() => finish(&state, Duration::ZERO, false).await,
@@ -102,6 +103,22 @@ pub async fn until_signalled(doors: Doors, state: Arc<Admin>) -> anyhow::Result<
     Ok(code)
 }
 
+/// What the process ends with; `None` = by a second signal, with so many requests under way.
+fn code(ended: &Option<Result<Drained, JoinError>>, open: usize) -> ExitCode {
+    match ended {
+        Some(Ok(drained)) if drained.cut == 0 => ExitCode::SUCCESS,
+        Some(Ok(drained)) => {
+            tracing::warn!(cut = drained.cut, "connections were cut at the end of the drain time");
+            ExitCode::SUCCESS
+        }
+        Some(Err(_)) => ExitCode::FAILURE,
+        None => {
+            tracing::warn!(cut = open, "a second signal: ending at once");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Lets shadows end, for so long at most, and brings what was settled to the budget store, if it is there at once or
 /// `patient` says to wait.
 async fn finish(state: &Admin, shadows: Duration, patient: bool) {
@@ -111,6 +128,8 @@ async fn finish(state: &Admin, shadows: Duration, patient: bool) {
     }
 }
 
+/// How long the clients of streams have to take the event that ends them.
+const LAST_WORD: Duration = Duration::from_millis(500);
 /// How long the end waits for shadows, whose answers nobody reads.
 const SHADOW_DRAIN: Duration = Duration::from_secs(10);
 /// How long the end waits for settlements to get into the budget store; the rest is in the journal.

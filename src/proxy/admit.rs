@@ -137,6 +137,8 @@ async fn admit_caller(
     let deadline = deadlines::stated(&head.headers, arrival)?;
     let class = priority(&head.headers, &live, &caller)?;
     let entry = gateway.gate.enter(class, deadline).await.map_err(|scarce| gateway.overloaded(class, scarce))?;
+    // Much may have happened while it waited.
+    gateway.let_in(&caller)?;
     check_encoding(&head.headers)?;
     let body = collect(body, gateway.settings.body_limit).await?;
     let admitted = Instant::now();

@@ -3,11 +3,7 @@
 //! It is driven by the client's connection alone; no task stands behind it. When the client goes away the relay is
 //! dropped, which closes the upstream's connection and settles what was metered.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,7 +15,7 @@ use super::{
     },
     code::Code,
     refusal::Refusal,
-    switches::{self, Cut},
+    switches::{self, Cut, End},
     toll::{Bill, Outcome, Stop, Toll, Verdict},
 };
 use crate::{base::failure::Fault, ledger::row::switches::SwitchRow};
@@ -47,6 +43,7 @@ impl Relay {
     pub fn new(opening: Opening, mut toll: Box<Toll>, cut: Cut) -> Self {
         let Opening { events, tap, prelude, data } = opening;
         data.iter().for_each(|data| toll.hear(Some(data)));
+        cut.streams();
         Self { events, tap, toll, prelude, cut, state: State::Running }
     }
 
@@ -57,9 +54,12 @@ impl Relay {
             out.push(bytes);
         }
         if self.state == State::Running
-            && let Poll::Ready(row) = Pin::new(&mut self.cut).poll(context)
+            && let Poll::Ready(why) = self.cut.poll_end(context)
         {
-            out.push(self.switched_off(&row));
+            out.push(match why {
+                End::Switched(row) => self.switched_off(&row),
+                End::Stopped => self.cut(Stop { label: "stopped", refusal: Box::new(switches::stopped()) }),
+            });
         }
         while self.state == State::Running {
             match self.toll.poll_paid(context, self.tap.finished) {
@@ -130,8 +130,8 @@ impl Relay {
         Refusal::new(Code::DeadlineExceeded, message).event()
     }
 
-    /// What may be spent is spent, or the upstream pays no heed to the answer's cap: nobody's failure that another
-    /// request would meet again.
+    /// What may be spent is spent, the upstream pays no heed to the answer's cap, or the process ends: nobody's failure
+    /// that another request would meet again.
     fn cut(&mut self, stop: Stop) -> Bytes {
         let Stop { label, refusal } = stop;
         let message = refusal.message.clone();

@@ -2,7 +2,8 @@
 //! under way ends if they say so.
 //!
 //! Each attempt is entered in a table when it begins. A switch that cuts looks through the table and wakes those that it
-//! is about; an attempt asks one atomic whether it is among them, and takes no lock between its beginning and its end.
+//! is about; an attempt asks one atomic whether it is among them, and takes no lock while it runs but for one when its
+//! stream begins. So does the end of the process, which streams are told of.
 
 use std::{
     collections::HashMap,
@@ -10,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -42,11 +43,17 @@ use crate::{
 
 /// The table is in so many parts, each with a lock of its own.
 const PARTS: usize = 16;
+/// When to come again to a gateway that is stopped: whoever takes its place is there soon.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether the streams are gone when the process ends.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The attempts under way.
 #[derive(Debug, Default)]
 pub struct Running {
     next: AtomicU64,
+    /// Streams are to end.
+    stopped: AtomicBool,
     parts: [Mutex<HashMap<u64, Run>>; PARTS],
 }
 
@@ -55,15 +62,34 @@ pub struct Running {
 struct Run {
     caller: Caller,
     candidate: Arc<Candidate>,
-    end: oneshot::Sender<Arc<SwitchRow>>,
+    /// Its client reads a stream.
+    streams: bool,
+    // None once it has been told.
+    end: Option<oneshot::Sender<End>>,
 }
 
-/// An attempt's place in the table; as a future it ends when the attempt is to end, with the switch that says so.
+/// Why an attempt is to end.
+#[derive(Debug)]
+pub enum End {
+    /// A switch is about it.
+    Switched(Arc<SwitchRow>),
+    /// The process ends, and it is a stream.
+    Stopped,
+}
+
+impl Run {
+    /// Whether it heard it.
+    fn tell(&mut self, why: End) -> bool {
+        self.end.take().is_some_and(|end| end.send(why).is_ok())
+    }
+}
+
+/// An attempt's place in the table; as a future it ends when a switch ends the attempt, with that switch.
 pub struct Cut {
     gateway: Arc<Gateway>,
     id: u64,
     // None once it has come.
-    end: Option<oneshot::Receiver<Arc<SwitchRow>>>,
+    end: Option<oneshot::Receiver<End>>,
 }
 
 impl Running {
@@ -75,14 +101,23 @@ impl Running {
 
     /// Ends every attempt that `row` is about; how many these were.
     fn cut(&self, row: &Arc<SwitchRow>) -> usize {
-        let mut cut = 0;
+        self.tell(|run| is_about(row, &run.caller, &run.candidate).then(|| End::Switched(Arc::clone(row))))
+    }
+
+    /// Tells each attempt what `why` has for it; how many heard it.
+    fn tell(&self, why: impl Fn(&Run) -> Option<End>) -> usize {
+        let mut told = 0;
         for part in 0..PARTS as u64 {
-            let mut runs = self.part(part);
-            for (_, run) in runs.extract_if(|_, run| is_about(row, &run.caller, &run.candidate)) {
-                cut += usize::from(run.end.send(Arc::clone(row)).is_ok());
+            for run in self.part(part).values_mut() {
+                told += why(run).map_or(0, |why| usize::from(run.tell(why)));
             }
         }
-        cut
+        told
+    }
+
+    /// Whether any stream is under way.
+    fn any_stream(&self) -> bool {
+        (0..PARTS as u64).any(|part| self.part(part).values().any(|run| run.streams))
     }
 }
 
@@ -91,9 +126,34 @@ impl Cut {
     pub fn enter(gateway: &Arc<Gateway>, caller: &Caller, candidate: &Arc<Candidate>) -> Self {
         let (end, receiver) = oneshot::channel();
         let id = gateway.running.next.fetch_add(1, Ordering::Relaxed);
-        let run = Run { caller: caller.clone(), candidate: Arc::clone(candidate), end };
+        let run = Run { caller: caller.clone(), candidate: Arc::clone(candidate), streams: false, end: Some(end) };
         gateway.running.part(id).insert(id, run);
         Self { gateway: Arc::clone(gateway), id, end: Some(receiver) }
+    }
+
+    /// The client reads a stream of it from now on.
+    pub fn streams(&self) {
+        let running = &self.gateway.running;
+        if let Some(run) = running.part(self.id).get_mut(&self.id) {
+            run.streams = true;
+            // Whoever stops them looks under the same lock afterwards.
+            if running.stopped.load(Ordering::SeqCst) {
+                run.tell(End::Stopped);
+            }
+        }
+    }
+
+    /// Why it is to end.
+    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        let Some(end) = &mut self.end else { return Poll::Pending };
+        match Pin::new(end).poll(context) {
+            Poll::Ready(why) => {
+                self.end = None;
+                // Nobody can end it any more where its sender is gone.
+                why.map_or(Poll::Pending, Poll::Ready)
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -101,18 +161,10 @@ impl Future for Cut {
     type Output = Arc<SwitchRow>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Arc<SwitchRow>> {
-        let Some(end) = &mut self.end else { return Poll::Pending };
-        match Pin::new(end).poll(context) {
-            Poll::Ready(Ok(row)) => {
-                self.end = None;
-                Poll::Ready(row)
-            }
-            // Nobody can end it any more.
-            Poll::Ready(Err(_)) => {
-                self.end = None;
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
+        match self.poll_end(context) {
+            Poll::Ready(End::Switched(row)) => Poll::Ready(row),
+            // Streams alone are told of the process's end.
+            Poll::Ready(End::Stopped) | Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -189,14 +241,22 @@ pub fn ending(row: &SwitchRow) -> Refusal {
     Refusal { message: format!("the answer ends here: {}", refusal.message), ..refusal }
 }
 
+/// What ends a stream when the process ends.
+pub fn stopped() -> Refusal {
+    Refusal::new(Code::Overloaded, "the answer ends here: this gateway is being stopped")
+}
+
 /// Whether a switch is of those who ask, so that nobody else may serve them either.
 pub const fn is_of_caller(row: &SwitchRow) -> bool {
     matches!(row.kind, SwitchKind::Team | SwitchKind::Key)
 }
 
 impl Gateway {
-    /// Refuses a caller that is switched off.
+    /// Refuses a caller that is switched off, and everybody once the process ends.
     pub(super) fn let_in(&self, caller: &Caller) -> Result<(), Refusal> {
+        if self.running.stopped.load(Ordering::SeqCst) {
+            return Err(Refusal::new(Code::Overloaded, "this gateway is being stopped").retry_after(Some(AGAIN)));
+        }
         let known = self.ledger.books().switches().load();
         match caller_off(&known, caller, self.now()) {
             Some(row) => Err(refusal(row).to_team(&caller.team.name)),
@@ -231,6 +291,20 @@ impl Gateway {
         for row in &news.switched {
             self.switched(row.clone());
         }
+    }
+
+    /// Ends all streams with an error event, now and from now on, lets nobody in who waits, and waits until the streams are
+    /// settled and gone, so long at most: a client that does not read keeps nobody. How many there were.
+    pub async fn end_streams(&self, patience: Duration) -> usize {
+        self.running.stopped.store(true, Ordering::SeqCst);
+        let ended = self.running.tell(|run| run.streams.then_some(End::Stopped));
+        let gone = async {
+            while self.running.any_stream() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, gone).await;
+        ended
     }
 
     fn switched(&self, row: SwitchRow) {

@@ -45,7 +45,10 @@ async fn the_drain_has_an_end() {
     let mut stream = gateway.client().post_stream("/v1/chat/completions", &streamed("one-model")).await;
     stream.read_until("never ").await;
     gateway.terminate();
-    gateway.exit_code().await;
-    let rest = stream.transcript().await;
-    assert!(!rest.is_done(), "{}", rest.text());
+    assert_eq!(gateway.exit_code().await, Some(0), "{}", gateway.log());
+    stream.transcript().await.ends_with_error("overloaded");
+    // What was streamed is settled, and charged as any other stream that is cut.
+    let said = gateway.site().run(&["usage", "--by", "outcome", "--json"]).json();
+    assert_eq!(said["lines"][0]["group"]["outcome"], "stopped", "{said}");
+    assert_eq!(said["lines"][0]["swept_usd"], 0, "{said}");
 }
