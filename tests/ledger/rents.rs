@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use jiff::{Timestamp, ToSpan};
+use tempfile::TempDir;
 use turnpike::{
     admin::books,
     base::store::RedisConfig,
@@ -14,7 +15,7 @@ use turnpike::{
             ask::Ask,
             audit::{Audit, Finding},
         },
-        row::{Entry, Row, Served},
+        row::{Entry, RentHour, Row, Served},
     },
 };
 
@@ -36,6 +37,39 @@ fn plain(server: &Server) -> RedisConfig {
 fn gpu() -> [Rented; 1] {
     let (rent_nano, exchange_nanousd) = (2 * DOLLAR, DOLLAR);
     [Rented { backend: "gpu".into(), provider: "vllm".into(), servers: Some(2), rent_nano, exchange_nanousd }]
+}
+
+/// What the hour costs of which [`rented`] is.
+const RENT: i128 = 4 * DOLLAR as i128;
+
+/// Two nodes that rent the servers, since the same instant; and when that hour is to be booked.
+struct Pair {
+    server: Server,
+    a: Node,
+    b: Node,
+    now: Timestamp,
+    later: Timestamp,
+}
+
+async fn rented() -> Pair {
+    let server = Server::start(&[]).await;
+    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
+    let now = Timestamp::now();
+    for node in [&a, &b] {
+        node.ledger.keep_rent(&gpu(), now).await.unwrap();
+    }
+    Pair { server, a, b, now, later: now + 2.hours() }
+}
+
+/// The node is to book its hour, and ends before it has: the hour, its name and its folder.
+async fn claimed(node: Node, later: Timestamp) -> (RentHour, String, TempDir) {
+    let hour = node.ledger.books().rents_over(later).remove(0);
+    let store = node.ledger.store().unwrap();
+    let name = store.node().to_owned();
+    assert_eq!(store.claim_rent(&hour).await.unwrap(), name);
+    let Node { ledger, folder, .. } = node;
+    drop(ledger);
+    (hour, name, folder)
 }
 
 /// A request that is charged so much for the servers.
@@ -108,22 +142,15 @@ fn audited(folder: &Path) -> (u64, usize) {
 
 #[tokio::test]
 async fn of_several_nodes_one_books_the_rent_of_an_hour_with_what_all_were_paid() {
-    let server = Server::start(&[]).await;
-    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
-    let now = Timestamp::now();
-    for node in [&a, &b] {
-        node.ledger.keep_rent(&gpu(), now).await.unwrap();
-    }
+    let Pair { server, a, b, now, later } = rented().await;
     pay(&a, 300, now).await;
     pay(&b, 70, now).await;
     a.caught_up().await;
     b.caught_up().await;
-    let later = now + 2.hours();
     let (one, other) = tokio::join!(a.ledger.keep_rent(&[], later), b.ledger.keep_rent(&[], later));
     one.unwrap();
     other.unwrap();
-    let rent = i128::from(4 * DOLLAR);
-    let both = (rent, rent - 370, 2);
+    let both = (RENT, RENT - 370, 2);
     let (here, there) = (a.folder.path().to_owned(), b.folder.path().to_owned());
     until("the hour is not booked once", || all(&here) == both && all(&there) == both).await;
     assert_eq!((audited(&here), audited(&there)), ((1, 0), (1, 0)));
@@ -135,24 +162,14 @@ async fn of_several_nodes_one_books_the_rent_of_an_hour_with_what_all_were_paid(
         node.caught_up().await;
     }
     pay(&b, 1, later + 5.hours()).await;
-    let more = (rent + 1, rent - 370, 3);
+    let more = (RENT + 1, RENT - 370, 3);
     until("it is booked again", || all(&here) == more && all(&there) == more).await;
 }
 
 #[tokio::test]
 async fn a_node_that_ended_before_it_booked_what_it_was_to_book_does_so_when_it_is_back() {
-    let server = Server::start(&[]).await;
-    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
-    let (now, rent) = (Timestamp::now(), i128::from(4 * DOLLAR));
-    for node in [&a, &b] {
-        node.ledger.keep_rent(&gpu(), now).await.unwrap();
-    }
-    let later = now + 2.hours();
-    let hour = a.ledger.books().rents_over(later).remove(0);
-    let store = a.ledger.store().unwrap();
-    assert_eq!(store.claim_rent(&hour).await.unwrap(), store.node());
-    let Node { ledger, folder, .. } = a;
-    drop(ledger);
+    let Pair { server, a, b, later, .. } = rented().await;
+    let (hour, _, folder) = claimed(a, later).await;
     b.ledger.keep_rent(&[], later).await.unwrap();
     assert_eq!(
         (all(b.folder.path()), b.ledger.books().rents_over(later)),
@@ -163,26 +180,15 @@ async fn a_node_that_ended_before_it_booked_what_it_was_to_book_does_so_when_it_
     a.wait_up().await;
     a.ledger.keep_rent(&[], later).await.unwrap();
     let there = b.folder.path().to_owned();
-    until("it is never booked", || all(&there) == (rent, rent, 0)).await;
+    until("it is never booked", || all(&there) == (RENT, RENT, 0)).await;
     b.ledger.keep_rent(&[], later).await.unwrap();
     assert_eq!(b.ledger.books().rents_over(later), []);
 }
 
 #[tokio::test]
 async fn an_hour_whose_node_never_comes_back_is_booked_by_another_and_once_if_it_does() {
-    let server = Server::start(&[]).await;
-    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
-    let (now, rent) = (Timestamp::now(), i128::from(4 * DOLLAR));
-    for node in [&a, &b] {
-        node.ledger.keep_rent(&gpu(), now).await.unwrap();
-    }
-    let later = now + 2.hours();
-    let hour = a.ledger.books().rents_over(later).remove(0);
-    let store = a.ledger.store().unwrap();
-    let name = store.node().to_owned();
-    assert_eq!(store.claim_rent(&hour).await.unwrap(), name);
-    let Node { ledger, folder, .. } = a;
-    drop(ledger);
+    let Pair { server, a, b, now, later } = rented().await;
+    let (hour, name, folder) = claimed(a, later).await;
     // It had booked it, and could not tell.
     {
         let (books, _) = open_shared(folder.path()).await;
@@ -196,13 +202,13 @@ async fn an_hour_whose_node_never_comes_back_is_booked_by_another_and_once_if_it
     set.arg(format!("{name} {}", now.as_millisecond() - 3_601_000));
     set.query_async::<()>(&mut server.look().await).await.unwrap();
     b.ledger.keep_rent(&[], later).await.unwrap();
-    assert_eq!((all(b.folder.path()), b.ledger.books().rents_over(later)), ((rent, rent, 0), vec![]));
+    assert_eq!((all(b.folder.path()), b.ledger.books().rents_over(later)), ((RENT, RENT, 0), vec![]));
     b.caught_up().await;
     let a = Node::over(folder, plain(&server)).await;
     a.wait_up().await;
     let (here, there) = (a.folder.path().to_owned(), b.folder.path().to_owned());
     until("neither takes its own off", || {
-        [&here, &there].iter().all(|folder| all(folder) == (rent, rent, 0) && booked(folder) == 3)
+        [&here, &there].iter().all(|folder| all(folder) == (RENT, RENT, 0) && booked(folder) == 3)
     })
     .await;
     assert_eq!((audited(&here), audited(&there)), ((1, 0), (1, 0)));
@@ -210,12 +216,7 @@ async fn an_hour_whose_node_never_comes_back_is_booked_by_another_and_once_if_it
 
 #[tokio::test]
 async fn a_node_that_missed_rows_books_no_hour_and_says_that_it_knows_in_part() {
-    let server = Server::start(&[]).await;
-    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
-    let (now, rent) = (Timestamp::now(), i128::from(4 * DOLLAR));
-    for node in [&a, &b] {
-        node.ledger.keep_rent(&gpu(), now).await.unwrap();
-    }
+    let Pair { server, a, b, now, later } = rented().await;
     pay(&a, 300, now).await;
     a.caught_up().await;
     until("it is not heard", || all(b.folder.path()).0 == 300).await;
@@ -227,19 +228,18 @@ async fn a_node_that_missed_rows_books_no_hour_and_says_that_it_knows_in_part() 
     c.ledger.keep_rent(&gpu(), now).await.unwrap();
     // Its sums of all are whole by now, its rows are not.
     all_is_known(&c).await;
-    let later = now + 2.hours();
     c.ledger.keep_rent(&[], later).await.unwrap();
     assert_eq!((all(c.folder.path()), c.ledger.books().rents_over(later).len()), ((0, 0, 0), 1));
     all_is_known(&b).await;
     b.ledger.keep_rent(&[], later).await.unwrap();
     let (there, late) = (c.folder.path().to_owned(), b.folder.path().to_owned());
-    assert_eq!(all(&late), (rent, rent - 300, 1));
+    assert_eq!(all(&late), (RENT, RENT - 300, 1));
     until("the hour stays open", || c.ledger.books().rents_over(later).is_empty()).await;
     let hour = now.as_second().div_euclid(3_600) * 3_600_000;
     let since = |node: &Node| node.ledger.store().unwrap().rows_since_ms();
     assert!(since(&c) >= hour && since(&b) < hour, "{} {} {hour}", since(&c), since(&b));
     // Also after a restart, and with what it is told from then on.
-    assert_eq!(all(&there).0, rent - 300);
+    assert_eq!(all(&there).0, RENT - 300);
     let c = c.again(plain(&server)).await;
     c.wait_up().await;
     assert!(since(&c) >= hour);
@@ -247,13 +247,7 @@ async fn a_node_that_missed_rows_books_no_hour_and_says_that_it_knows_in_part() 
 
 #[tokio::test]
 async fn without_the_store_an_hour_waits_and_a_store_that_forgot_does_not_book_it_twice() {
-    let server = Server::start(&[]).await;
-    let (a, b) = tokio::join!(Node::up(plain(&server)), Node::up(plain(&server)));
-    let (now, rent) = (Timestamp::now(), i128::from(4 * DOLLAR));
-    for node in [&a, &b] {
-        node.ledger.keep_rent(&gpu(), now).await.unwrap();
-    }
-    let later = now + 2.hours();
+    let Pair { server, a, b, later, .. } = rented().await;
     server.signal("-STOP");
     a.wait_down().await;
     a.ledger.keep_rent(&[], later).await.unwrap();
@@ -264,7 +258,7 @@ async fn without_the_store_an_hour_waits_and_a_store_that_forgot_does_not_book_i
     }
     a.ledger.keep_rent(&[], later).await.unwrap();
     let there = b.folder.path().to_owned();
-    until("the other does not hear of it", || all(&there) == (rent, rent, 0)).await;
+    until("the other does not hear of it", || all(&there) == (RENT, RENT, 0)).await;
     server.tell("FLUSHALL").await;
     b.ledger.keep_rent(&[], later).await.unwrap();
     for node in [&a, &b] {
@@ -272,5 +266,5 @@ async fn without_the_store_an_hour_waits_and_a_store_that_forgot_does_not_book_i
     }
     b.ledger.keep_rent(&[], later).await.unwrap();
     b.caught_up().await;
-    assert_eq!(all(&there), (rent, rent, 0));
+    assert_eq!(all(&there), (RENT, RENT, 0));
 }

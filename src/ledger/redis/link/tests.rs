@@ -83,11 +83,20 @@ impl World {
     }
 }
 
-#[tokio::test]
-async fn a_process_that_is_not_run_takes_no_silence_for_the_stores() {
+/// A link whose store has gone silent, with a call that waits for its answer.
+async fn silent() -> (World, JoinHandle<Result<Value, Failure>>) {
     let world = world().await;
     world.speaks.send_replace(false);
     let call = world.call();
+    while world.link.presence.is_unheard() {
+        tokio::task::yield_now().await;
+    }
+    (world, call)
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_run_takes_no_silence_for_the_stores() {
+    let (world, call) = silent().await;
     // Far beyond what a call waits by the clock on the wall.
     let began = Instant::now();
     while began.elapsed() < 8 * PATIENCE {
@@ -100,12 +109,7 @@ async fn a_process_that_is_not_run_takes_no_silence_for_the_stores() {
 
 #[tokio::test]
 async fn a_store_that_is_silent_trips_the_breaker_and_then_fails_the_call() {
-    let world = world().await;
-    world.speaks.send_replace(false);
-    let call = world.call();
-    while world.link.presence.is_unheard() {
-        tokio::task::yield_now().await;
-    }
+    let (world, call) = silent().await;
     world.link.presence.beats(TRIPPED);
     world.until_slow().await;
     let later = world.call();
@@ -121,12 +125,7 @@ async fn a_store_that_is_silent_trips_the_breaker_and_then_fails_the_call() {
 
 #[tokio::test]
 async fn any_answer_closes_the_breaker() {
-    let world = world().await;
-    world.speaks.send_replace(false);
-    let call = world.call();
-    while world.link.presence.is_unheard() {
-        tokio::task::yield_now().await;
-    }
+    let (world, call) = silent().await;
     world.link.presence.beats(TRIPPED);
     world.until_slow().await;
     world.speaks.send_replace(true);
@@ -137,12 +136,7 @@ async fn any_answer_closes_the_breaker() {
 
 #[tokio::test]
 async fn answers_to_others_are_no_silence() {
-    let world = world().await;
-    world.speaks.send_replace(false);
-    let call = world.call();
-    while world.link.presence.is_unheard() {
-        tokio::task::yield_now().await;
-    }
+    let (world, call) = silent().await;
     // Each time just before the end of its patience the store is heard.
     for _ in 0..10 {
         world.link.presence.beats(TRIPPED - 3);
