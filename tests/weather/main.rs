@@ -21,7 +21,6 @@ mod hedges;
 mod http2;
 mod network;
 mod oddities;
-mod proxy;
 mod raw;
 mod restart;
 mod rolling;

@@ -7,8 +7,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Client, Gateway, chat, streamed, until},
-    proxy::{Blow, Proxy, Way, Weather},
+    harness::{Blow, Client, Gateway, Proxy, Way, Weather, chat, streamed, until},
     sky::{PATH, PAYER, Sky, balances, setup},
     upstream::{Script, Upstream},
 };

@@ -8,7 +8,6 @@ mod exact;
 mod midstream;
 mod outage;
 mod tail;
-mod tunnel;
 mod weather;
 
 use serde_json::{Value, json};

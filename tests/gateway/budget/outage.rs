@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 
 use super::{
     IN, OUT, PATH, READER, Site, Store, dollars, key, request,
-    tunnel::Tunnel,
     weather::{BUDGET, Load, PERSISTENT, after, balances, is_away},
 };
 use crate::{
-    harness::{Setup, until},
+    harness::{Proxy, Setup, until},
     redis_server::Server,
     upstream::{Fault, Gate, Script, Upstream},
 };
@@ -55,13 +54,13 @@ async fn a_redis_that_becomes_a_replica_takes_nothing_until_it_is_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_whose_network_goes_silent_is_reached_anew() {
     let redis = Server::start(&[]).await;
-    let tunnel = Tunnel::start(at(&redis)).await;
-    let site = site(redis, tunnel.address, "", 2).await;
+    let network = Proxy::start(at(&redis), 0).await;
+    let site = site(redis, network.address(), "", 2).await;
     let load = Load::start(&site);
     load.served(100).await;
-    tunnel.goes_silent();
+    network.goes_silent();
     is_away(&site).await;
-    tunnel.opens();
+    network.clears();
     after("half open", &site, load).await;
 }
 

@@ -4,6 +4,7 @@
 
 mod chance;
 mod client;
+mod proxy;
 mod site;
 mod transcript;
 
@@ -23,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 pub use chance::Chance;
 pub use client::{Answer, Client, Stream};
+pub use proxy::{Blow, Proxy, Way, Weather};
 pub use site::{Said, Site};
 pub use transcript::{Transcript, without_cost};
 

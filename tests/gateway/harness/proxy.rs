@@ -24,7 +24,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use crate::harness::Chance;
+use super::Chance;
 
 /// What happens to the bytes of one direction.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +76,8 @@ pub struct Weather {
 impl Weather {
     /// Nothing happens.
     pub const FAIR: Self = Self { up: Way::CLEAR, down: Way::CLEAR, half_open: false };
+    /// Nothing comes through.
+    pub const DEAD: Self = Self { half_open: true, ..Self::FAIR };
 }
 
 type Chooser = dyn Fn(&mut Chance, u64) -> Weather + Send + Sync;
@@ -85,6 +87,8 @@ pub struct Proxy {
     address: SocketAddr,
     weather: Arc<Mutex<Arc<Chooser>>>,
     struck: watch::Sender<u64>,
+    /// How often it has gone silent: connections of before pass nothing.
+    silenced: watch::Sender<u64>,
     listener: JoinHandle<()>,
 }
 
@@ -94,9 +98,10 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let weather: Arc<Mutex<Arc<Chooser>>> = Arc::new(Mutex::new(Arc::new(|_, _| Weather::FAIR)));
-        let struck = watch::Sender::new(0);
-        let listener = tokio::spawn(accept(listener, server, seed, weather.clone(), struck.clone()));
-        Self { address, weather, struck, listener }
+        let (struck, silenced) = (watch::Sender::new(0), watch::Sender::new(0));
+        let met = Met { weather: weather.clone(), struck: struck.clone(), silenced: silenced.subscribe() };
+        let listener = tokio::spawn(accept(listener, server, seed, met));
+        Self { address, weather, struck, silenced, listener }
     }
 
     /// Where it listens.
@@ -119,6 +124,17 @@ impl Proxy {
         *self.weather.lock().unwrap() = Arc::new(chooser);
     }
 
+    /// Both sides of every connection, open or to come, hear nothing more of each other, and nothing closes.
+    pub fn goes_silent(&self) {
+        self.set(Weather::DEAD);
+        self.silenced.send_modify(|silenced| *silenced += 1);
+    }
+
+    /// New connections pass again; those that fell silent stay as they are.
+    pub fn clears(&self) {
+        self.set(Weather::FAIR);
+    }
+
     /// How many blows have fallen.
     pub fn struck(&self) -> u64 {
         *self.struck.borrow()
@@ -131,23 +147,44 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    server: SocketAddr,
-    seed: u64,
+/// What connections meet, and where it is counted.
+#[derive(Clone)]
+struct Met {
     weather: Arc<Mutex<Arc<Chooser>>>,
     struck: watch::Sender<u64>,
-) {
+    silenced: watch::Receiver<u64>,
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, seed: u64, met: Met) {
     let mut connections = JoinSet::new();
     let mut number = 0;
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         let mut chance = Chance(seed ^ u64::wrapping_mul(number, 0x9e37_79b9_7f4a_7c15));
-        let chooser = weather.lock().unwrap().clone();
-        let met = chooser(&mut chance, number);
+        let chooser = met.weather.lock().unwrap().clone();
+        let weather = chooser(&mut chance, number);
         number += 1;
-        connections.spawn(connection(client, server, met, chance, struck.clone()));
+        let sky = Sky { struck: met.struck.clone(), silenced: met.silenced.clone(), before: *met.silenced.borrow() };
+        connections.spawn(connection(client, server, weather, chance, sky));
         while connections.try_join_next().is_some() {}
+    }
+}
+
+/// What is above one connection.
+struct Sky {
+    struck: watch::Sender<u64>,
+    silenced: watch::Receiver<u64>,
+    /// How often the proxy had gone silent when it began.
+    before: u64,
+}
+
+impl Sky {
+    fn strikes(&self) {
+        self.struck.send_modify(|blows| *blows += 1);
+    }
+
+    fn is_silent(&self) -> bool {
+        *self.silenced.borrow() != self.before
     }
 }
 
@@ -160,15 +197,9 @@ enum End {
     Reset,
 }
 
-async fn connection(
-    client: TcpStream,
-    server: SocketAddr,
-    weather: Weather,
-    chance: Chance,
-    struck: watch::Sender<u64>,
-) {
+async fn connection(client: TcpStream, server: SocketAddr, weather: Weather, chance: Chance, sky: Sky) {
     if weather.half_open {
-        struck.send_modify(|blows| *blows += 1);
+        sky.strikes();
         let (mut reader, _writer) = client.into_split();
         let mut lost = [0; 4096];
         while reader.read(&mut lost).await.is_ok_and(|read| read > 0) {}
@@ -182,8 +213,8 @@ async fn connection(
     let (mut from_server, mut to_server) = server.into_split();
     let other = Chance(!chance.0);
     let end = {
-        let up = pass(&mut from_client, &mut to_server, weather.up, chance, &struck);
-        let down = pass(&mut from_server, &mut to_client, weather.down, other, &struck);
+        let up = pass(&mut from_client, &mut to_server, weather.up, chance, &sky);
+        let down = pass(&mut from_server, &mut to_client, weather.down, other, &sky);
         let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
         // A client that closed its half may still read; a server that is done is done.
         tokio::select! {
@@ -200,13 +231,7 @@ async fn connection(
     }
 }
 
-async fn pass(
-    from: &mut OwnedReadHalf,
-    to: &mut OwnedWriteHalf,
-    way: Way,
-    mut chance: Chance,
-    struck: &watch::Sender<u64>,
-) -> End {
+async fn pass(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, way: Way, mut chance: Chance, sky: &Sky) -> End {
     let mut buffer = vec![0; if way.piece == 0 { 16 * 1024 } else { way.piece }];
     let (mut passed, mut silent) = (0, false);
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
@@ -218,13 +243,14 @@ async fn pass(
         let blow = way.at.filter(|(at, _)| (passed..passed + read as u64).contains(at));
         let mut send = read;
         if let Some((at, blow)) = blow {
-            struck.send_modify(|blows| *blows += 1);
+            sky.strikes();
             let within = (at - passed) as usize;
             match blow {
                 Blow::Corrupt => bytes[within] ^= 1 << (chance.next() % 7),
                 Blow::Cut | Blow::Reset | Blow::Swallow => send = within,
             }
         }
+        silent |= sky.is_silent();
         if !silent && to.write_all(&bytes[..send]).await.is_err() {
             break;
         }
