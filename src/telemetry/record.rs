@@ -12,6 +12,7 @@ pub mod keep;
 pub mod line;
 pub mod read;
 pub mod recall;
+pub mod seen;
 pub mod texts;
 
 use std::{

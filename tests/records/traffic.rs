@@ -1,10 +1,12 @@
 //! Traffic of the demo's policies: random requests, meters, breakers, accounts and budgets on a virtual clock, requests that
 //! overlap, failures and failovers, and in each hour an outage of one vendor and a storm of refusals (429) by another.
 
+mod world;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,22 +14,20 @@ use jiff::{SignedDuration, Timestamp};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use turnpike::{
     base::{
-        catalog::{Candidate, CandidateId, Tokenizer},
+        catalog::{CandidateId, Tokenizer},
         facts::{Category, Facts},
         failure::{Class, Fault},
         fences::Unit,
         money::Money,
         records::RecordsConfig,
-        tenants::{Limits, Team},
+        tenants::Team,
         usage::Usage,
     },
     config::{self, Loaded},
     policy::{
-        BudgetSeen, Caller, Decision, Observations, Policies, Question, Ranked, Route, Seen, Unavailable,
-        account::{Account, Boarded, Busy, End, Passage},
-        breaker::{Breaker, Outcome, Permit},
+        BudgetSeen, Caller, Decision, Policies, Question, Ranked, Route,
         decide::decide,
-        observe::{Meter, noting::Noting},
+        observe::noting::Noting,
         retry::{self, AttemptSeen, Next},
         value,
     },
@@ -36,6 +36,8 @@ use turnpike::{
         keep::{Counts, Keeper},
     },
 };
+
+use world::{Ending, Flight, OUTAGE, STORM, Watching, World};
 
 /// The demo's policies with a team that has a budget of so many dollars a day.
 pub fn demo(budget: &str, edit: impl Fn(&str) -> String) -> Loaded {
@@ -62,95 +64,6 @@ pub fn requests() -> usize {
     std::env::var("TURNPIKE_RECORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)
 }
 
-/// In which ten minutes of each hour who is down, and whose vendor refuses what comes beyond two at once.
-const OUTAGE: (u64, &str) = (1, "deepseek");
-const STORM: (u64, &str) = (3, "deepseek");
-/// How many requests at once the vendor of own servers is known to take.
-const AT_ONCE: u32 = 3;
-
-struct World {
-    policies: Arc<Policies>,
-    meters: Vec<Mutex<Meter>>,
-    breakers: Vec<Breaker>,
-    accounts: BTreeMap<String, Account>,
-    now: Duration,
-}
-
-/// What an attempt holds of its candidate while it is under way.
-struct Flight {
-    permit: Permit,
-    boarded: Boarded,
-}
-
-impl World {
-    fn new(policies: &Arc<Policies>) -> Self {
-        Self {
-            policies: Arc::clone(policies),
-            meters: policies.candidates.iter().map(|_| Mutex::default()).collect(),
-            breakers: policies.candidates.iter().map(|candidate| Breaker::new(candidate.id.0.into())).collect(),
-            accounts: policies.backends.keys().map(|name| (name.to_string(), Account::default())).collect(),
-            now: Duration::from_secs(1000),
-        }
-    }
-
-    fn is_time_of(&self, (part, backend): (u64, &str), candidate: &Candidate) -> bool {
-        self.now.as_secs() % 3_600 / 600 == part && *candidate.backend.name == *backend
-    }
-
-    fn passage(candidate: &Candidate) -> Passage<'_> {
-        let cap = (*candidate.backend.name == *"gpu").then_some(AT_ONCE);
-        Passage { model: &candidate.upstream, cap, tokens: 0 }
-    }
-
-    fn board(&mut self, candidate: &Candidate) -> Flight {
-        let permit = self.breakers[candidate.id.0 as usize].admit_anyway(self.now);
-        let account = self.accounts.get_mut(candidate.backend.name.as_str()).unwrap();
-        let boarded = account.board(&Limits::default(), &Self::passage(candidate), true, self.now).unwrap();
-        Flight { permit, boarded }
-    }
-
-    fn land(&mut self, candidate: &Candidate, flight: Flight, end: &Ending) {
-        let account = self.accounts.get_mut(candidate.backend.name.as_str()).unwrap();
-        let (outcome, end) = match end {
-            Ending::Served => (Outcome::Success, End::Served { tokens: 0 }),
-            Ending::Failed => (Outcome::Failure, End::Other { tokens: 0 }),
-            Ending::Refused(wait) => {
-                account.park(*wait, self.now);
-                (Outcome::Unknown, End::Refused)
-            }
-        };
-        account.ended(&Limits::default(), &flight.boarded, end, self.now);
-        account.left(&flight.boarded);
-        self.breakers[candidate.id.0 as usize].report(flight.permit, outcome, self.now);
-    }
-}
-
-/// The world as one conversation sees it, which may be warm with somebody.
-struct Watching<'w> {
-    world: &'w World,
-    warm: Option<(CandidateId, u64)>,
-}
-
-impl Observations for Watching<'_> {
-    fn seen(&self, candidate: &Candidate) -> Seen {
-        let Self { world, warm } = self;
-        let broken = world.breakers[candidate.id.0 as usize].broken_for(world.now).map(Unavailable::Broken);
-        let account = &world.accounts[candidate.backend.name.as_str()];
-        let busy = account.busy(&Limits::default(), &World::passage(candidate), world.now).map(|busy| match busy {
-            Busy::For(wait) => Unavailable::Parked(wait),
-            Busy::Full => Unavailable::Full,
-            Busy::Crowded => Unavailable::Crowded,
-        });
-        let seen = world.meters[candidate.id.0 as usize].lock().unwrap().seen(world.now, broken.or(busy));
-        let warm_tokens = warm.filter(|(id, _)| *id == candidate.id).map_or(0, |(_, tokens)| tokens);
-        Seen { warm_tokens, ..seen }
-    }
-
-    fn answer_p90(&self, candidate: &Candidate, _: &turnpike::base::names::RouteName) -> Option<u64> {
-        candidate.id.0.is_multiple_of(2).then(|| 300 + u64::from(candidate.id.0))
-    }
-}
-
 /// What happens next.
 enum Event {
     /// A request comes.
@@ -170,14 +83,6 @@ struct UnderWay {
     attempt: AttemptRecord,
     usage: Usage,
     ending: Ending,
-}
-
-/// How an attempt ends.
-enum Ending {
-    Served,
-    Failed,
-    /// With 429, and for how long its vendor wants to be left alone.
-    Refused(Duration),
 }
 
 /// Events by their instants; those of one instant in the order in which they were thought of.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Made, instant,
     line::{Label, is_default},
-    recall::SeenLine,
+    seen::SeenLine,
 };
 use crate::{base::catalog::CandidateId, policy::Policies};
 
