@@ -114,6 +114,9 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, headers: HeaderMap, Nam
             if damaged > 0 {
                 message.push_str(&format!(", or among the {damaged} bytes that are damaged"));
             }
+            if missed.iter().any(Missed::is_cut) {
+                message.push_str(", or among the last of a gateway that was killed");
+            }
             error(StatusCode::NOT_FOUND, "unknown_request", &message)
         }
         Ok(Err(wrong @ FindError::NoId)) => error(StatusCode::BAD_REQUEST, "invalid_request", &wrong.to_string()),

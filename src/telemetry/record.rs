@@ -7,6 +7,7 @@
 pub mod decided;
 pub mod evidence;
 pub mod facts;
+mod frames;
 mod instant;
 pub mod keep;
 pub mod line;

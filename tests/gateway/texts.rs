@@ -121,10 +121,15 @@ async fn who_opts_in_finds_prompts_and_answers_in_files_that_are_the_owners_alon
     let (one, two) = upstreams().await;
     let gateway = setup(&one, &two, "records: {content: 4KiB}").start().await;
     let ids = traffic(&gateway, &one, KEY).await;
+    let mut silent = Vec::new();
     for key in ["sk-silent", "sk-below"] {
-        traffic(&gateway, &one, key).await;
+        silent.extend(traffic(&gateway, &one, key).await);
     }
     written(&gateway, 18.0).await;
+    for id in [silent.first(), silent.last()].into_iter().flatten() {
+        let why = gateway.site().run(&["why", id, "--content"]).stderr;
+        assert!(why.contains("has `records: {content: never}`") && !why.contains("those to come"), "{why}");
+    }
     let lines = records(&gateway);
     for (id, answered) in ids.iter().zip([true, true, false]) {
         let texts = &of(&lines, id)["texts"];

@@ -114,6 +114,37 @@ fn records_that_are_named_twice_count_once() {
 }
 
 #[test]
+fn copies_of_records_count_once_and_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let (records, policies) = recorded(folder.path(), 60, 36, str::to_owned);
+    let alone = replay(&["--policies", text(&policies), text(&records)]);
+    let (copy, file) = (folder.path().join("copy"), files_in(&records).unwrap().pop().unwrap());
+    fs::create_dir(&copy).unwrap();
+    fs::copy(&file, copy.join("20200101T000000.000Z.jsonl.zst")).unwrap();
+    let mut plain = Vec::new();
+    crate::again::lines(&records, |line| plain.extend([line, b"\n"].concat()));
+    let told_of = |arguments: &[&str]| {
+        let output = turnpike(arguments);
+        assert!(told(&output.stderr).contains("warning: 60 records are copies of others"), "{}", told(&output.stderr));
+        told(&output.stdout)
+    };
+    let page = folder.path().join("report.html");
+    let both = ["replay", "--policies", text(&policies), text(&records), text(&copy), "--html", text(&page)];
+    let table = told_of(&both);
+    for said in [table, fs::read_to_string(&page).unwrap()] {
+        assert!(said.contains("records that are copies of others, which count once: 60"), "{said}");
+    }
+    fs::write(records.join("extracted.jsonl"), plain).unwrap();
+    let mut beside = replay(&["--policies", text(&policies), text(&records)]);
+    assert_eq!(beside["repeated"], 60);
+    beside["repeated"] = json!(0);
+    assert_eq!(beside, alone);
+    let summed = told_of(&["usage", "--month", "2026-11", "--json", "--records", text(&records)]);
+    let summed: Value = serde_json::from_str(&summed).unwrap();
+    assert_eq!(summed["total"]["requests"], 60);
+}
+
+#[test]
 fn what_cannot_be_read_is_named_unless_a_gateway_may_be_writing_it() {
     let folder = tempfile::tempdir().unwrap();
     let (records, policies) = recorded(folder.path(), 60, 34, str::to_owned);
@@ -142,17 +173,29 @@ fn what_cannot_be_read_is_named_unless_a_gateway_may_be_writing_it() {
     for said in [&replayed, &summed] {
         for part in [
             "warning: records are missing",
-            &format!("`{}`: nothing of its {} bytes can be read", closed.display(), bytes.len() - 9),
+            "warning: the last records of a file may be missing",
+            &format!("`{}`: it was cut off in its last {} bytes, of which ", closed.display(), bytes.len() - 9),
             &format!("`{}`: nothing of its 17 bytes can be read as records", foreign.display()),
             "note: ",
         ] {
             assert!(said.contains(part), "`{part}` is missing: {said}");
         }
     }
-    let lost = format!("{} bytes could not be read", bytes.len() - 9 + 17);
-    assert!(table.contains(&lost) && table.contains("17 bytes of "), "{table}");
-    let answer = replay(&["--policies", text(&policies), text(&records)]);
-    assert_eq!(answer["damaged_files"][text(&foreign)], 17, "{answer}");
+    let page = folder.path().join("report.html");
+    let answer = replay(&["--policies", text(&policies), text(&records), "--html", text(&page)]);
+    let page = fs::read_to_string(page).unwrap();
+    for said in [&table, &page] {
+        for part in ["17 bytes could not be read", "17 bytes of ", " was cut off: ", "the newest file is being written"]
+        {
+            assert!(said.contains(part), "`{part}` is missing: {said}");
+        }
+    }
+    let read = &answer["cut_files"][text(&closed)];
+    assert!((30..=60).contains(&read.as_u64().unwrap()), "{answer}");
+    assert!(replayed.contains(&format!("of which {read} requests were read")), "{replayed}");
+    assert_eq!((&answer["damaged_files"], &answer["lost_bytes"]), (&json!({text(&foreign): 17}), &json!(17)));
+    // What the two have of the same requests counts once.
+    assert!(answer["requests"].as_u64() <= Some(60) && answer["repeated"].as_u64() > Some(0), "{answer}");
     // Alone in its folder it is the newest, and yet nothing a gateway writes.
     let (_, summed, _) = told_of(&foreign);
     assert!(summed.contains("nothing of its 17 bytes"), "{summed}");

@@ -37,6 +37,14 @@ fn minute(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second().div_euclid(60) * 60).unwrap()
 }
 
+/// The records in the order in which their requests came.
+fn in_order(folder: &Path) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    lines(folder, |text| all.push(serde_json::from_slice(text).unwrap()));
+    all.sort_by_key(|line| (at(line), line["id"].as_str().unwrap().to_owned()));
+    all
+}
+
 /// Records, and what the replay says of them before policies with `edit`.
 fn replayed(seed: u64, edit: impl Fn(&str) -> String) -> (tempfile::TempDir, Value) {
     let folder = tempfile::tempdir().unwrap();
@@ -58,15 +66,14 @@ fn turned_away(
     need_and_use: impl Fn(&Value) -> (i64, i64),
 ) -> (BTreeMap<(String, Timestamp), Timestamp>, u64) {
     let (mut used, mut first, mut many) = (BTreeMap::<_, i64>::new(), BTreeMap::new(), 0);
-    lines(&folder.join("records"), |text| {
-        let line: Value = serde_json::from_slice(text).unwrap();
-        let Some(owner) = owner(&line) else { return };
+    for line in in_order(&folder.join("records")) {
+        let Some(owner) = owner(&line) else { continue };
         let at = at(&line);
         let key = (owner, window(at));
         let (need, uses) = need_and_use(&line);
         // Nobody was able: nothing is asked of a fence.
         if line["decisions"][0]["decided"]["ranked"][0].is_null() {
-            return;
+            continue;
         }
         let level = used.entry(key.clone()).or_default();
         if cap - *level < need {
@@ -75,7 +82,7 @@ fn turned_away(
         } else {
             *level += uses;
         }
-    });
+    }
     (first, many)
 }
 
@@ -198,8 +205,7 @@ fn budgets_of_models_backends_and_providers_send_requests_elsewhere_and_are_neve
         assert!((700_000_000..=1_010_000_000).contains(&spent(&answer["new"])), "{id}: {}", spent(&answer["new"]));
         // Until it first has too little left, all goes as recorded: that instant can be counted.
         let (mut used, mut first) = (0, None);
-        lines(&folder.path().join("records"), |text| {
-            let line: Value = serde_json::from_slice(text).unwrap();
+        for line in in_order(&folder.path().join("records")) {
             let winner = &line["decisions"][0]["decided"]["ranked"][0]["candidate"];
             let of_it = winner.as_str().is_some_and(|label| label.ends_with(inside));
             if first.is_none() && of_it && 1_000_000_000 - used < money(&line).0 {
@@ -208,7 +214,7 @@ fn budgets_of_models_backends_and_providers_send_requests_elsewhere_and_are_neve
             let attempts = line["attempts"].as_array().into_iter().flatten();
             let own = attempts.filter(|it| it["candidate"].as_str().unwrap().ends_with(inside));
             used += own.map(|attempt| number(&attempt["cost_nanousd"])).sum::<i64>();
-        });
+        }
         let day_of = |at: Timestamp| (id.to_owned(), day(at));
         let told = exhausted(&answer["new"]);
         assert_eq!(
@@ -241,4 +247,42 @@ fn a_budget_that_is_taken_away_lets_in_whom_it_refused() {
     assert_eq!(answer["new"]["exhausted"], Value::Array(Vec::new()));
     let first: Timestamp = answer["old"]["exhausted"][0]["at"].as_str().unwrap().parse().unwrap();
     assert!(first > day(first) && first < day(first) + 24.hours());
+}
+
+#[test]
+fn records_of_several_gateways_count_against_the_same_windows_in_whatever_order_they_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = demo(AMPLE, str::to_owned);
+    record(&folder.path().join("made"), &loaded, 600, 45);
+    // Over sixteen days, and as two gateways would have written them: five at a time, some of which overlap.
+    let mut written: Vec<Value> = Vec::new();
+    lines(&folder.path().join("made"), |text| written.push(serde_json::from_slice(text).unwrap()));
+    for (number, line) in (0..).zip(&mut written) {
+        line["at"] = (at(line) + (number / 5 * 195).minutes()).to_string().into();
+    }
+    let [all, one, other] = ["records", "one", "other"].map(|name| folder.path().join(name));
+    let file = "20261123T050000.000Z.jsonl";
+    for (place, of) in [(&all, None), (&one, Some(0)), (&other, Some(1))] {
+        let mine = (0..).zip(&written).filter(|(number, _)| of.is_none_or(|of| number % 2 == of));
+        let text: String = mine.map(|(_, line)| format!("{line}\n")).collect();
+        std::fs::create_dir(place).unwrap();
+        std::fs::write(place.join(file), text).unwrap();
+        turnpike::config::keep_recorded(place, &loaded).unwrap();
+    }
+    let policies = folder.path().join("policies");
+    let budget = "default: {budgets: [{name: d, limit: 10 requests, per: day}]}";
+    save(&demo(AMPLE, |text| text.replace("default: {}", budget)), &policies);
+    let answer = |named: &[&Path]| {
+        let named = named.iter().map(|path| text(path));
+        replay(&["--policies", text(&policies)].into_iter().chain(named).collect::<Vec<_>>())
+    };
+    let whole = answer(&[&all]);
+    let whose = |line: &Value| of_default(line).then(|| "team/default/d".to_owned());
+    let (first, many) = turned_away(folder.path(), 10, whose, day, |_| (1, 1));
+    assert!(first.len() > 8 && many > 100, "too dull: {} days, {many}", first.len());
+    assert_eq!((&whole["new"]["refused"]["budget_exceeded"], exhausted(&whole["new"])), (&many.into(), first));
+    let (one_file, other_file) = (one.join(file), other.join(file));
+    for named in [[&one, &other], [&other, &one], [&one_file, &other_file], [&other, &one_file]] {
+        assert_eq!(answer(&named.map(AsRef::as_ref)), whole, "{named:?}");
+    }
 }

@@ -66,6 +66,68 @@ fn a_damaged_frame_costs_itself_and_no_other() {
 }
 
 #[test]
+fn of_a_frame_with_a_flipped_bit_no_line_is_used_that_was_never_written() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path(), &demo("40 USD", str::to_owned), 150, 6);
+    let file = files_in(folder.path()).unwrap().pop().unwrap();
+    let text_of = |file: &std::path::Path| {
+        let mut text = Vec::new();
+        let lost = each_chunk(file, |lines, _| {
+            text.extend_from_slice(lines);
+            ControlFlow::Continue(())
+        });
+        (text, lost.unwrap())
+    };
+    let (whole, bytes) = (text_of(&file).0, fs::read(&file).unwrap());
+    let other = folder.path().join("other.jsonl.zst");
+    for place in (bytes.len() / 20..bytes.len() - 1).step_by(bytes.len() / 60) {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0x10;
+        fs::write(&other, &damaged).unwrap();
+        let (text, lost) = text_of(&other);
+        assert!(whole.starts_with(&text), "byte {place} of {}: {lost:?}", bytes.len());
+        assert!(lost.damaged + lost.torn == bytes.len() as u64 && (lost.torn > 0 || text.is_empty()), "{lost:?}");
+        // The next frame is whole, so that this one is no open end either.
+        fs::write(&other, [damaged, bytes.clone()].concat()).unwrap();
+        let (text, lost) = text_of(&other);
+        assert_eq!((text == whole, lost.damaged, lost.torn), (true, bytes.len() as u64, 0), "byte {place}: {lost:?}");
+    }
+}
+
+#[test]
+fn a_frame_of_any_size_is_read_and_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = Vec::new();
+    while text.len() < 20 << 20 {
+        text.extend_from_slice(format!("{{\"number\":{},\"rest\":\"{:900}\"}}\n", text.len(), "").as_bytes());
+    }
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(true).unwrap();
+    std::io::Write::write_all(&mut encoder, &text).unwrap();
+    let packed = encoder.finish().unwrap();
+    let file = folder.path().join("a.jsonl.zst");
+    let read_of = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        let mut read = Vec::new();
+        let lost = each_chunk(&file, |lines, _| {
+            read.extend_from_slice(lines);
+            ControlFlow::Continue(())
+        });
+        (read, lost.unwrap())
+    };
+    let (read, lost) = read_of(&packed);
+    assert!(read == text && lost == Default::default(), "{lost:?}");
+    let (read, lost) = read_of(&packed[..packed.len() / 2]);
+    assert!(read.len() > 8 << 20 && text.starts_with(&read), "{} of {}", read.len(), text.len());
+    assert_eq!(lost.torn_lines, read.iter().filter(|byte| **byte == b'\n').count() as u64);
+    let mut damaged = packed.clone();
+    // The checksum itself.
+    *damaged.last_mut().unwrap() ^= 1;
+    let (read, lost) = read_of(&damaged);
+    assert!(read.is_empty() && lost.damaged == packed.len() as u64 && lost.nothing_whole, "{lost:?}");
+}
+
+#[test]
 fn a_request_is_found_by_its_id() {
     let folder = tempfile::tempdir().unwrap();
     record(folder.path(), &demo("40 USD", str::to_owned), 100, 7);
@@ -94,6 +156,10 @@ fn empty_record(number: usize) -> Arc<Record> {
 fn files_are_rotated_and_the_oldest_go() {
     let folder = tempfile::tempdir().unwrap();
     let config = RecordsConfig { file_bytes: 4 << 10, keep_bytes: 20 << 10, ..RecordsConfig::default() };
+    let foreign =
+        ["20200101T000000.000Z.jsonl", "20200101.jsonl.zst", "20200101T000000.000Z copy.jsonl.zst", "mine.jsonl"];
+    let foreign = foreign.map(|name| folder.path().join(name));
+    foreign.iter().for_each(|path| fs::write(path, "mine").unwrap());
     let keeper = Keeper::start(folder.path(), config, Counts::default()).unwrap();
     let one = empty_record(1);
     for number in 0..60 {
@@ -103,6 +169,8 @@ fn files_are_rotated_and_the_oldest_go() {
         keeper.flush();
     }
     keeper.close();
+    assert!(foreign.iter().all(|path| path.exists()), "what the writer has not made is not its own to remove");
+    foreign.iter().for_each(|path| fs::remove_file(path).unwrap());
     let files = files_in(folder.path()).unwrap();
     let size: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
     assert!(files.len() > 1 && size <= 24 << 10, "{} files of {size} bytes", files.len());

@@ -130,6 +130,18 @@ fn a_changed_policy_changes_what_an_independent_count_says_also_of_those_that_mo
 }
 
 #[test]
+fn what_is_said_of_new_policies_does_not_depend_on_what_they_are_compared_with() {
+    let case = Case::new(19, |text| text.replace("prefer: best}", "prefer: balanced}"));
+    let [records, policies, against] = ["records", "policies", "against"].map(|name| case.folder.path().join(name));
+    save(&demo(AMPLE, |text| text.replace("prefer: best}", "prefer: cheapest}")), &against);
+    let beside_records = replay(&["--policies", text(&policies), text(&records)]);
+    let beside_others = replay(&["--policies", text(&policies), "--against", text(&against), text(&records)]);
+    assert!(beside_records["new"]["estimated"].as_u64() > Some(50), "too dull: {}", beside_records["new"]);
+    assert_ne!(beside_records["old"]["cost_nanousd"], beside_others["old"]["cost_nanousd"]);
+    assert_eq!(beside_records["new"], beside_others["new"]);
+}
+
+#[test]
 fn a_route_that_is_turned_over_is_counted_request_by_request() {
     // `cheap` goes to own servers alone now, whether they are full, down or well.
     let case = Case::new(13, |text| {

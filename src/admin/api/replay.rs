@@ -45,11 +45,18 @@ pub struct ReplayAnswer {
     pub shadows: u64,
     /// Lines that could not be read.
     pub unreadable_lines: u64,
-    /// Bytes that are damaged.
+    /// Records that are copies of others, which count once.
+    #[serde(default)]
+    pub repeated: u64,
+    /// Bytes that are damaged: nothing was read of them.
     pub lost_bytes: u64,
     /// Files that are damaged, with how many bytes of each.
     #[serde(default)]
     pub damaged_files: BTreeMap<String, u64>,
+    /// Files that were closed without an end, as by a gateway that was killed, with how many requests were read of their
+    /// last frame: what followed is lost.
+    #[serde(default)]
+    pub cut_files: BTreeMap<String, u64>,
     /// Bytes at the end of the newest files that no frame closes: what is whole of them was read.
     pub open_bytes: u64,
 }

@@ -211,7 +211,7 @@ fn own(folder: &Path) -> io::Result<()> {
 
 /// Takes out what an earlier demo on this port recorded: its traffic was another.
 fn empty(folder: &Path) -> io::Result<()> {
-    read::files_in(folder)?.into_iter().try_for_each(fs::remove_file)
+    read::files_in(folder)?.into_iter().filter(|path| read::is_ours(path)).try_for_each(fs::remove_file)
 }
 
 /// Puts policies beside the records that would have chosen otherwise, for a replay to try: all routes take the cheapest.

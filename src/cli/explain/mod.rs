@@ -189,12 +189,20 @@ fn from_files(folder: &Path, args: &WhyArgs) -> anyhow::Result<DecisionAnswer> {
     if args.content {
         answer.texts = read::find(folder, &args.id)?.line.and_then(|line| line.texts);
         if answer.texts.is_none() {
-            anstream::eprintln!(
-                "note: no text of it is kept; `records: {{content: 16KiB}}` in `turnpike.yaml` keeps those to come"
-            );
+            anstream::eprintln!("note: no text of it is kept; {}", why_no_text(folder, &answer));
         }
     }
     Ok(answer)
+}
+
+/// What would have to be otherwise for the texts of such requests to be kept.
+fn why_no_text(folder: &Path, answer: &DecisionAnswer) -> &'static str {
+    let then = config::recorded(folder, &answer.policy).ok();
+    let team = then.as_ref().and_then(|then| then.policies.teams.get(answer.team.as_ref()));
+    if team.is_some_and(|team| !team.may_keep_texts()) {
+        return "its team, or one above it, has `records: {content: never}`";
+    }
+    "`records: {content: 16KiB}` in `turnpike.yaml` keeps those to come"
 }
 
 fn not_found(folder: &Path, missed: &[Missed]) -> String {

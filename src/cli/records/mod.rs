@@ -1,5 +1,7 @@
 //! Where records of requests are, how commands read them, and what is said of those that cannot be read.
 
+mod merge;
+mod order;
 pub(super) mod stream;
 
 use std::path::PathBuf;
@@ -24,17 +26,22 @@ pub(super) fn missed_told(missed: &[Missed]) -> String {
     told.join("; ")
 }
 
-/// Says what of the records is damaged, and what is only not written to its end.
+/// Says what of the records is damaged, what is only not written to its end, and what was there twice.
 pub(super) fn warn(passed: &Passed) {
-    let (damaged, open): (Vec<Missed>, Vec<Missed>) =
-        passed.missed.iter().cloned().partition(|missed| missed.damaged() > 0);
-    if !damaged.is_empty() {
-        anstream::eprintln!("warning: records are missing: {}", missed_told(&damaged));
-    }
-    if !open.is_empty() {
-        anstream::eprintln!("note: what is whole was read: {}", missed_told(&open));
+    let of = |is: fn(&Missed) -> bool| -> Vec<Missed> { passed.missed.iter().filter(|it| is(it)).cloned().collect() };
+    for (missed, begin) in [
+        (of(|it| it.damaged() > 0), "warning: records are missing"),
+        (of(|it| it.damaged() == 0 && it.is_cut()), "warning: the last records of a file may be missing"),
+        (of(|it| it.damaged() == 0 && !it.is_cut()), "note: what is whole was read"),
+    ] {
+        if !missed.is_empty() {
+            anstream::eprintln!("{begin}: {}", missed_told(&missed));
+        }
     }
     if passed.unreadable > 0 {
         anstream::eprintln!("warning: {} lines are no records, or of a later version", passed.unreadable);
+    }
+    if passed.repeated > 0 {
+        anstream::eprintln!("warning: {} records are copies of others, which count once", passed.repeated);
     }
 }

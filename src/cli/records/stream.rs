@@ -1,23 +1,25 @@
-//! Recorded requests in order: one thread reads and decompresses, one parses, and the caller decides.
+//! Recorded requests in the order in which they came, each once, and what of their files was not read.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io::{self, IsTerminal, Write},
     ops::ControlFlow,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    path::PathBuf,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use super::{
+    merge::{self, Merge},
+    order::InOrder,
+};
 use crate::telemetry::record::{
-    Line, SCHEMA,
+    Line,
     read::{Missed, each_chunk, files_in},
 };
 
-/// How many batches may wait between two threads: some megabytes.
-const QUEUE: usize = 4;
 /// How often the bar moves.
 const MOVES_EVERY: Duration = Duration::from_millis(100);
 
@@ -28,12 +30,14 @@ const WHAT_RECORDS_ARE: &str = "name a folder of records, or files of them (`.js
 pub(in crate::cli) struct Passed {
     /// Lines that are no records, or of a later schema.
     pub(in crate::cli) unreadable: u64,
+    /// Records that were there before: of copies one is shown.
+    pub(in crate::cli) repeated: u64,
     /// Files of which something could not be read.
     pub(in crate::cli) missed: Vec<Missed>,
 }
 
 impl Passed {
-    /// Bytes that are damaged.
+    /// Bytes of which nothing was read.
     pub(in crate::cli) fn lost_bytes(&self) -> u64 {
         self.missed.iter().map(Missed::damaged).sum()
     }
@@ -45,7 +49,7 @@ impl Passed {
 }
 
 /// The files behind what was named: folders stand for their files. A file that is named twice, also by a link or by its
-/// folder, counts once.
+/// folder, counts once. In order of their names: in which order they were named makes no difference.
 ///
 /// # Errors
 /// What cannot be read.
@@ -61,95 +65,69 @@ pub(in crate::cli) fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             }
         }
     }
+    files.sort();
     if files.is_empty() {
         anyhow::bail!("there are no records\nhint: {WHAT_RECORDS_ARE}");
     }
     Ok(files)
 }
 
-/// A chunk of whole lines, and how much was read with it.
-struct Chunk {
-    text: Vec<u8>,
-    bytes: u64,
-}
-
-struct Batch {
-    lines: Vec<Line>,
-    bytes: u64,
-}
-
-/// Shows every recorded request, shadows included, in the order of the files.
+/// Shows every recorded request once, shadows included, in the order in which they came, whatever the order of `files`.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub(in crate::cli) fn each(files: &[PathBuf], mut show: impl FnMut(&Line)) -> anyhow::Result<Passed> {
     let all = files.iter().filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
     let mut bar = Bar::new(all);
-    let mut passed = Passed::default();
+    let mut waiting = merge::begun(files)?;
+    let (mut in_order, mut passed) = (InOrder::default(), Passed::default());
     thread::scope(|scope| {
-        let (chunks, to_parse) = sync_channel::<Chunk>(QUEUE);
-        let (batches, parsed) = sync_channel::<Batch>(QUEUE);
-        let reading = scope.spawn(move || read(files, &chunks));
-        let parsing = scope.spawn(move || parse(&to_parse, &batches));
-        for batch in parsed {
-            batch.lines.iter().for_each(&mut show);
-            bar.moved(batch.bytes, batch.lines.len());
+        let mut merge = Merge::new(scope);
+        loop {
+            while let Some(next) = waiting.pop_if(|next| merge.is_time_for(next)) {
+                merge.open(next, |bytes, lines| bar.moved(bytes, lines))?;
+            }
+            let Some((line, bytes)) = merge.next(|bytes, lines| bar.moved(bytes, lines))? else {
+                if waiting.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            in_order.add(line, bytes, &mut show);
         }
-        bar.end();
-        passed.unreadable = parsing.join().unwrap_or(0);
-        let read = reading.join().map_err(|_| anyhow::anyhow!("the files could not be read to their end"))?;
-        passed.missed = read.map_err(|(path, error)| anyhow::anyhow!("`{}`: {error}", path.display()))?;
-        Ok(passed)
-    })
+        in_order.end(&mut show);
+        (passed.unreadable, passed.missed) = (merge.unreadable, std::mem::take(&mut merge.missed));
+        anyhow::Ok(())
+    })?;
+    bar.end();
+    passed.missed.sort_by(|one, other| one.file.cmp(&other.file));
+    passed.repeated = in_order.repeated;
+    Ok(passed)
 }
 
-/// The last record of a file.
+/// The record that was written last of all `files`: what is looked at are the newest of each folder.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(in crate::cli) fn last(path: &Path) -> anyhow::Result<Option<Line>> {
-    let mut last = Vec::new();
-    each_chunk(path, |text, _| {
-        let text = text.strip_suffix(b"\n").unwrap_or(text);
-        let from = memchr::memrchr(b'\n', text).map_or(0, |before| before + 1);
-        last.clear();
-        last.extend_from_slice(&text[from..]);
-        ControlFlow::Continue(())
-    })?;
-    Ok(serde_json::from_slice(&last).ok())
-}
-
-fn read<'a>(files: &'a [PathBuf], chunks: &SyncSender<Chunk>) -> Result<Vec<Missed>, (&'a Path, io::Error)> {
-    let mut all = Vec::new();
-    for path in files {
-        let mut before = 0;
-        let lost = each_chunk(path, |text, so_far| {
-            let chunk = Chunk { text: text.to_vec(), bytes: so_far.saturating_sub(before) };
-            before = so_far;
-            if chunks.send(chunk).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        let lost = lost.map_err(|error| (path.as_path(), error))?;
-        all.extend(Missed::of(path, lost));
-    }
-    Ok(all)
-}
-
-/// Parses what comes; tells how many lines were none.
-fn parse(chunks: &Receiver<Chunk>, batches: &SyncSender<Batch>) -> u64 {
-    let mut unreadable = 0;
-    for chunk in chunks {
-        let mut lines = Vec::new();
-        for text in chunk.text.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
-            match serde_json::from_slice::<Line>(text) {
-                Ok(line) if line.v <= SCHEMA && !line.decisions.is_empty() => lines.push(line),
-                Ok(_) | Err(_) => unreadable += 1,
-            }
-        }
-        if batches.send(Batch { lines, bytes: chunk.bytes }).is_err() {
-            break;
+pub(in crate::cli) fn latest(files: &[PathBuf]) -> anyhow::Result<Option<Line>> {
+    let newest: BTreeMap<_, _> = files.iter().filter(|file| file.is_file()).map(|file| (file.parent(), file)).collect();
+    let mut latest: Option<Line> = None;
+    for path in newest.into_values() {
+        let mut last = Vec::new();
+        each_chunk(path, |text, _| {
+            let text = text.strip_suffix(b"\n").unwrap_or(text);
+            let from = memchr::memrchr(b'\n', text).map_or(0, |before| before + 1);
+            last.clear();
+            last.extend_from_slice(&text[from..]);
+            ControlFlow::Continue(())
+        })?;
+        let last = merge::parse(&last);
+        let of = |line: &Line| (merge::ended(line), line.at, Arc::clone(&line.id));
+        if last.as_ref().map(of) > latest.as_ref().map(of) {
+            latest = last;
         }
     }
-    unreadable
+    Ok(latest)
 }
 
 /// A line on the terminal that says how far it has come.

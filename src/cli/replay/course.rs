@@ -135,8 +135,6 @@ impl Course<'_, '_> {
         let Some(served) = &line.served else { return self.nobody(&why(line)) };
         let mut all = made.iter().rev().flat_map(|decision| &decision.ranked);
         let ranked = all.find(|ranked| served.is(&ranked.candidate));
-        let answered = line.attempts.iter().rfind(|attempt| attempt.is_ok() && !attempt.estimated);
-        let expected = ranked.map(|ranked| ranked.terms.output_tokens * self.answers());
         let (first_token_ms, total_ms) = times(line);
         Fate {
             served: Some(served.clone()),
@@ -144,7 +142,6 @@ impl Course<'_, '_> {
             right_ppm: ranked.map_or(0, |ranked| ranked.terms.right_ppm),
             first_token_ms,
             total_ms,
-            length: answered.zip(expected).map(|(attempt, expected)| (attempt.output, expected)),
             ..Fate::default()
         }
     }
@@ -266,8 +263,6 @@ impl Course<'_, '_> {
             right_ppm,
             first_token_ms: last.first_token_ms.map(|first| before + until_last + first),
             total_ms: self.ms,
-            length: (last.is_ok() && !last.estimated)
-                .then_some((last.output, winner.terms.output_tokens * self.answers())),
             ..Fate::default()
         })
     }

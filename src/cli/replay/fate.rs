@@ -31,8 +31,6 @@ pub(super) struct Fate {
     pub(super) first_token_ms: Option<u64>,
     /// All attempts together.
     pub(super) total_ms: u64,
-    /// Of a known answer: its tokens, and those that were expected.
-    pub(super) length: Option<(u64, u64)>,
 }
 
 /// What is estimated of a request.
@@ -50,7 +48,6 @@ impl Fate {
         let served = line.served.clone();
         let terms = served.as_ref().and_then(ranked).map(|ranked| &ranked.terms);
         let (first_token_ms, total_ms) = times(line);
-        let answered = line.attempts.iter().rfind(|attempt| attempt.is_ok() && !attempt.estimated);
         Self {
             refused: if served.is_none() { why(line) } else { "".into() },
             cost_nanousd: line.cost_nanousd,
@@ -59,7 +56,6 @@ impl Fate {
             right_ppm: terms.map_or(0, |terms| terms.right_ppm),
             first_token_ms,
             total_ms,
-            length: terms.zip(answered).map(|(terms, attempt)| (attempt.output, terms.output)),
             served,
         }
     }
@@ -68,6 +64,15 @@ impl Fate {
     pub(super) fn nobody(why: &str, cost_nanousd: i64) -> Self {
         Self { refused: why.into(), cost_nanousd, ..Self::default() }
     }
+}
+
+/// Of a recorded answer: whose it is, its tokens, and those that had been expected.
+pub(super) fn length(line: &Line) -> Option<(&Label, u64, u64)> {
+    let served = line.served.as_ref()?;
+    let answered = line.attempts.iter().rfind(|attempt| attempt.is_ok() && !attempt.estimated)?;
+    let mut all = line.decisions.iter().rev().flat_map(|decision| &decision.decided.ranked);
+    let ranked = all.find(|ranked| ranked.candidate == *served)?;
+    Some((served, answered.output, ranked.terms.output))
 }
 
 /// Whom no price was known of when they used tokens. Servers that are rented need none: their rent is paid anyway.

@@ -4,8 +4,8 @@
 //! (model, backend, provider). A record tells how the tightest budget stood when its request came, other gateways' spend
 //! and all that came before included; of the others, what the records add up to is known. What a replay adds is the
 //! difference of its own use to the recorded one, window by window. As long as a fence is written as it was and there is
-//! no difference, it stands as recorded. Requests at once are not followed: records come in the order in which requests
-//! ended.
+//! no difference, it stands as recorded. Records come in the order in which their requests did, so that a request counts
+//! from then on with all that it used. Requests at once are not followed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,7 +31,7 @@ use crate::{
 /// Where a budget was found with too little left: by its id and window, first when.
 pub(super) type Exhausted = BTreeMap<(Arc<str>, Timestamp), Timestamp>;
 
-/// How many windows of a fence are kept: records of long requests come late.
+/// How many windows of a fence are kept, the latest ones: a request that took very long is shown late.
 const WINDOWS: usize = 8;
 /// With more fences than this, those whose windows are over are forgotten: users name themselves.
 const CROWDED: usize = 100_000;
@@ -177,8 +177,9 @@ impl Fences {
         let levels = self.levels.entry(Arc::clone(&fence.id)).or_default();
         let holds = |level: &Level| level.window.start <= at && at < level.window.end;
         let place = levels.iter().rposition(holds).unwrap_or_else(|| {
-            if levels.len() == WINDOWS {
-                levels.remove(0);
+            let oldest = levels.iter().enumerate().min_by_key(|(_, level)| level.window.start);
+            if let Some((oldest, _)) = oldest.filter(|_| levels.len() == WINDOWS) {
+                levels.remove(oldest);
             }
             levels.push(Level { window: Window::of(fence, at), recorded: 0, beyond: 0 });
             levels.len() - 1
@@ -224,7 +225,7 @@ impl Fences {
             let left = fence.cap.saturating_sub(level.used()).max(0);
             if left < need.amount(fence.unit) {
                 if fence.purpose == Purpose::Budget {
-                    self.exhausted.entry((Arc::clone(&fence.id), level.window.start)).or_insert(at);
+                    note_short(&mut self.exhausted, Arc::clone(&fence.id), level.window.start, at);
                 }
                 return Some(Short { fence: Arc::clone(fence), left });
             }
@@ -298,7 +299,7 @@ pub(super) fn note_exhausted(exhausted: &mut Exhausted, line: &Line, before: Opt
     if let Some(before) = before {
         for fence in asked.exhausted.iter().filter_map(|(_, label)| before.budgets.get(label.as_ref())) {
             let window = Window::of(fence, line.at).start;
-            exhausted.entry((Arc::clone(&fence.id), window)).or_insert(line.at);
+            note_short(exhausted, Arc::clone(&fence.id), window, line.at);
         }
     }
     if line.code.as_ref() != "budget_exceeded" || !asked.exhausted.is_empty() {
@@ -308,7 +309,12 @@ pub(super) fn note_exhausted(exhausted: &mut Exhausted, line: &Line, before: Opt
     let then = before.and_then(|before| before.around(line));
     let fence = then.as_ref().and_then(|then| then.iter().find(|fence| fence.id == id));
     let window = fence.map_or(Timestamp::UNIX_EPOCH, |fence| Window::of(fence, line.at).start);
-    exhausted.entry((id, window)).or_insert(line.at);
+    note_short(exhausted, id, window, line.at);
+}
+
+/// The earliest counts, also where one is shown late.
+fn note_short(exhausted: &mut Exhausted, budget: Arc<str>, window: Timestamp, at: Timestamp) {
+    exhausted.entry((budget, window)).and_modify(|known| *known = at.min(*known)).or_insert(at);
 }
 
 /// Whether it was turned away by a fence.

@@ -24,7 +24,7 @@ use self::{
     course::Side,
     fate::Fate,
     fences::{Before, Exhausted},
-    tally::{Changes, Tally},
+    tally::{Answers, Changes, Tally},
 };
 use super::{
     flags::{self, BadUsage},
@@ -38,6 +38,7 @@ use crate::{
     telemetry::record::{
         Line,
         decided::DecidedLine,
+        read::Missed,
         recall::{Again, Change, Lately},
     },
 };
@@ -103,8 +104,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut answer = replay.finish();
     (answer.unreadable_lines, answer.prices_at) = (passed.unreadable, prices_at);
     (answer.lost_bytes, answer.open_bytes) = (passed.lost_bytes(), passed.open_bytes());
+    answer.repeated = passed.repeated;
+    let named = |missed: &Missed, many: u64| (missed.file.display().to_string(), many);
     let damaged = passed.missed.iter().filter(|missed| missed.damaged() > 0);
-    answer.damaged_files = damaged.map(|missed| (missed.file.display().to_string(), missed.damaged())).collect();
+    answer.damaged_files = damaged.map(|missed| named(missed, missed.damaged())).collect();
+    let cut = passed.missed.iter().filter(|missed| missed.is_cut());
+    answer.cut_files = cut.map(|missed| named(missed, missed.lost.torn_lines)).collect();
     records::warn(&passed);
     for told in table::unpriced(&answer) {
         anstream::eprintln!("warning: {told}");
@@ -210,10 +215,9 @@ impl Kept {
         Self { folders, known: HashMap::new(), warned: false }
     }
 
-    /// The policies of the last record of the last file.
+    /// The policies of the latest record.
     fn latest(&mut self, files: &[PathBuf]) -> anyhow::Result<Option<Latest>> {
-        let last = files.last().map(|last| stream::last(last)).transpose()?.flatten();
-        let hash = last.map(|line| line.policy);
+        let hash = stream::latest(files)?.map(|line| line.policy);
         let loaded = hash.and_then(|hash| self.load(&hash));
         Ok(loaded.map(|loaded| Latest { pin: loaded.server.catalog, policies: loaded.policies }))
     }
@@ -249,6 +253,7 @@ struct Replay<'p> {
     old: Option<Side<'p>>,
     new: Side<'p>,
     tallies: [Tally; 2],
+    answers: Answers,
     changes: Changes,
     lately: Lately,
     answer: ReplayAnswer,
@@ -268,6 +273,7 @@ impl<'p> Replay<'p> {
             old: old.map(Side::new),
             new: Side::new(new),
             tallies: Default::default(),
+            answers: Answers::default(),
             changes: Changes::default(),
             lately: Lately::default(),
             answer,
@@ -281,6 +287,7 @@ impl<'p> Replay<'p> {
             return;
         }
         self.lately.learn(line);
+        self.answers.add(line);
         let before = self.kept.of(&line.policy);
         let before = before.as_deref();
         verify(&mut self.answer.verified, line, before.map(|before| before.policies.as_ref()));
@@ -304,7 +311,7 @@ impl<'p> Replay<'p> {
     fn finish(self) -> ReplayAnswer {
         let mut answer = self.answer;
         let [old, new] = self.tallies;
-        let lengths = old.lengths();
+        let lengths = self.answers.lengths();
         let exhausted = self.old.map_or(self.recorded_budgets, |old| old.fences.exhausted);
         answer.old = old.finish(exhausted, &lengths);
         answer.new = new.finish(self.new.fences.exhausted, &lengths);

@@ -12,25 +12,35 @@ use crate::{
     telemetry::record::line::Label,
 };
 
-/// What of the files is no record.
-fn unread(text: &mut String, answer: &ReplayAnswer) {
+/// What of the files was not read, or was not counted.
+pub(super) fn unread(answer: &ReplayAnswer) -> Vec<String> {
+    let mut told = Vec::new();
     let lost = [(answer.unreadable_lines, "lines"), (answer.lost_bytes, "bytes")];
     for (many, what) in lost.into_iter().filter(|(many, _)| *many > 0) {
-        let _ = writeln!(text, "{many} {what} could not be read: damaged, no record, or of a later version");
+        told.push(format!("{many} {what} could not be read: damaged, no record, or of a later version"));
     }
-    for (file, bytes) in answer.damaged_files.iter().take(FILES_SHOWN) {
-        let _ = writeln!(text, "  {bytes} bytes of {}", shown(file));
-    }
-    let more = answer.damaged_files.len().saturating_sub(FILES_SHOWN);
-    if more > 0 {
-        let _ = writeln!(text, "  and of {more} files more; all with --json");
+    let named = |files: &BTreeMap<String, u64>, tell: &dyn Fn(&str, u64) -> String, told: &mut Vec<String>| {
+        told.extend(files.iter().take(FILES_SHOWN).map(|(file, many)| tell(&shown(file), *many)));
+        let more = files.len().saturating_sub(FILES_SHOWN);
+        if more > 0 {
+            told.push(format!("  and {more} files more; all with --json"));
+        }
+    };
+    named(&answer.damaged_files, &|file, bytes| format!("  {bytes} bytes of {file}"), &mut told);
+    let cut = |file: &str, requests| {
+        format!("{file} was cut off: {requests} requests of its end were read, the rest is lost")
+    };
+    named(&answer.cut_files, &cut, &mut told);
+    if answer.repeated > 0 {
+        told.push(format!("records that are copies of others, which count once: {}", answer.repeated));
     }
     if answer.shadows > 0 {
-        let _ = writeln!(text, "records of shadows, which no client asked for, are left out: {}", answer.shadows);
+        told.push(format!("records of shadows, which no client asked for, are left out: {}", answer.shadows));
     }
     if answer.open_bytes > 0 {
-        let _ = writeln!(text, "the newest file is being written, or was cut off: what is whole of its end was read");
+        told.push("the newest file is being written, or was cut off: what is whole of its end was read".to_owned());
     }
+    told
 }
 
 /// How many damaged files are shown.
@@ -45,7 +55,7 @@ pub(super) fn text(answer: &ReplayAnswer) -> String {
     let mut text = String::new();
     let (Some(since), Some(until)) = (answer.since, answer.until) else {
         text.push_str("no request could be decided again\n");
-        unread(&mut text, answer);
+        unread(answer).iter().for_each(|told| text.extend([told, "\n"]));
         return text;
     };
     let _ = writeln!(text, "{} requests, {} to {}", answer.requests, time(since), time(until));
@@ -53,7 +63,7 @@ pub(super) fn text(answer: &ReplayAnswer) -> String {
         let _ = writeln!(text, "the new side pays the prices of {}", at.strftime("%Y-%m-%d"));
     }
     let _ = writeln!(text, "{}", verified(answer));
-    unread(&mut text, answer);
+    unread(answer).iter().for_each(|told| text.extend([told, "\n"]));
     let _ = writeln!(text, "{}", sides(answer));
     for told in unpriced(answer) {
         let _ = writeln!(text, "{told}");

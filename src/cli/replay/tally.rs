@@ -11,7 +11,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::{fate::Fate, fences::Exhausted, quantiles::Quantiles};
+use super::{
+    fate::{Fate, length},
+    fences::Exhausted,
+    quantiles::Quantiles,
+};
 use crate::{
     admin::api::{ChangeLine, ExhaustedLine, MoveLine, SideLine},
     telemetry::record::{Line, line::Label},
@@ -33,8 +37,6 @@ pub(super) struct Tally {
     right: u128,
     first_token: Quantiles,
     total: Quantiles,
-    /// Recorded lengths by expected ones: count, sum, sum of squares.
-    lengths: HashMap<Label, [f64; 3]>,
     /// Estimated output costs: sum, sum of squares.
     estimates: HashMap<Label, [f64; 2]>,
 }
@@ -75,13 +77,6 @@ impl Tally {
                 sums[1] += cost * cost;
             }
         }
-        if let Some((known, expected)) = fate.length.filter(|(_, expected)| *expected > 0) {
-            let share = known as f64 / expected as f64;
-            let sums = entry(&mut self.lengths, served);
-            sums[0] += 1.0;
-            sums[1] += share;
-            sums[2] += share * share;
-        }
     }
 
     /// The sums, with intervals from the lengths that `known` tells.
@@ -102,8 +97,28 @@ impl Tally {
         line.cost_low_nanousd = line.cost_nanousd.saturating_sub(half).max(line.cost_nanousd - line.estimated_nanousd);
         self.line
     }
+}
 
-    /// What the recorded answers of this side tell of lengths.
+/// How long the recorded answers were, whatever either side makes of their requests, so that what is said of one side does
+/// not depend on the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answers {
+    /// Lengths by expected ones: count, sum, sum of squares.
+    lengths: HashMap<Label, [f64; 3]>,
+}
+
+impl Answers {
+    /// Takes in a request.
+    pub(super) fn add(&mut self, line: &Line) {
+        let Some((label, known, expected)) = length(line).filter(|(_, _, expected)| *expected > 0) else { return };
+        let share = known as f64 / expected as f64;
+        let sums = entry(&mut self.lengths, label);
+        sums[0] += 1.0;
+        sums[1] += share;
+        sums[2] += share * share;
+    }
+
+    /// What they tell of lengths.
     pub(super) fn lengths(&self) -> Lengths {
         let sd = |[count, sum, squares]: [f64; 3]| {
             let mean = sum / count;

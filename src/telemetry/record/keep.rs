@@ -24,7 +24,7 @@ use zstd::stream::write::Encoder;
 
 use super::{
     Record,
-    read::files_in,
+    read::{files_in, is_ours},
     texts::{Texts, Waiting},
 };
 use crate::base::{json, records::RecordsConfig};
@@ -44,6 +44,8 @@ const LEVEL: i32 = 1;
 const PENANCE: Duration = Duration::from_secs(5);
 /// The end of every file's name.
 pub const SUFFIX: &str = ".jsonl.zst";
+/// What comes before it: when the file was begun, in UTC.
+const NAMED: &str = "%Y%m%dT%H%M%S.%3fZ";
 
 /// Takes records from requests. Cheap to clone; the writer ends with the last of them.
 #[derive(Clone, Debug)]
@@ -327,7 +329,7 @@ impl Files {
         make_room(&self.folder, self.config.keep_bytes.saturating_sub(self.config.file_bytes))?;
         let mut at = Timestamp::now();
         loop {
-            let path = self.folder.join(format!("{}{SUFFIX}", at.strftime("%Y%m%dT%H%M%S.%3fZ")));
+            let path = self.folder.join(format!("{}{SUFFIX}", at.strftime(NAMED)));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
                 Ok(file) => {
                     return Ok(Open { frame: Frame::None(Counted { file, bytes: 0 }), begun: Instant::now() });
@@ -357,10 +359,10 @@ fn encoder(file: Counted) -> io::Result<Encoder<'static, Counted>> {
     Ok(encoder)
 }
 
-/// Removes the oldest files until the rest is at most so large.
+/// Removes the oldest files of the writer until the rest of them is at most so large.
 fn make_room(folder: &Path, most: u64) -> io::Result<()> {
     let mut files = Vec::new();
-    for path in files_in(folder)? {
+    for path in files_in(folder)?.into_iter().filter(|path| is_ours(path)) {
         let bytes = fs::metadata(&path)?.len();
         files.push((path, bytes));
     }

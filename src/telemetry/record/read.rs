@@ -8,30 +8,12 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp, civil};
 use uuid::Uuid;
-use zstd::stream::read::Decoder;
 
+pub use super::frames::{Lost, each_chunk};
 use super::{keep::SUFFIX, line::Line};
 
-/// The first bytes of a zstd frame (RFC 8878, 3.1.1).
-const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// How much is decompressed at a time.
-const CHUNK: usize = 256 << 10;
-/// The longest line: longer ones are no records of ours.
-const LONGEST_LINE: usize = 16 << 20;
 /// A request is recorded when it ends, at most so long after it came.
 const LONGEST_REQUEST: SignedDuration = SignedDuration::from_hours(2);
-
-/// What could not be read of a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// Bytes at the end that no frame closes: what a killed process leaves, or one that is writing. What is whole of
-    /// them was read.
-    pub torn: u64,
-    /// Bytes that are damaged.
-    pub damaged: u64,
-    /// There are bytes, and not one whole frame or line of ours among them.
-    pub nothing_whole: bool,
-}
 
 /// A file of which something could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,28 +33,43 @@ impl Missed {
         missed.then(|| Self { file: file.to_owned(), lost, newest: is_newest(file) })
     }
 
-    /// Bytes that are damaged: an open end is none in the newest file of a folder, and damage in any other.
+    /// Bytes of which nothing was read: damaged ones, and an open end that holds no whole line, unless it is the newest
+    /// file's.
     pub fn damaged(&self) -> u64 {
-        self.lost.damaged.saturating_add(if self.newest { 0 } else { self.lost.torn })
+        self.lost.damaged.saturating_add(if self.newest || self.is_cut() { 0 } else { self.lost.torn })
     }
 
-    /// Bytes of an open end, as a gateway that is writing leaves it.
+    /// Bytes of an open end that a gateway may be writing.
     pub fn open(&self) -> u64 {
         if self.newest { self.lost.torn } else { 0 }
+    }
+
+    /// It was closed without an end, as by a gateway that was killed: what is whole of its end was read, what followed is
+    /// lost.
+    pub fn is_cut(&self) -> bool {
+        !self.newest && self.lost.torn > 0 && self.lost.torn_lines > 0
     }
 }
 
 impl fmt::Display for Missed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (file, Lost { torn, damaged, nothing_whole }) = (self.file.display(), self.lost);
+        let Lost { torn, torn_lines, damaged, nothing_whole } = self.lost;
+        write!(f, "`{}`: ", self.file.display())?;
         if nothing_whole && self.damaged() > 0 {
-            return write!(f, "`{file}`: nothing of its {} bytes can be read as records", damaged.saturating_add(torn));
+            return write!(f, "nothing of its {} bytes can be read as records", damaged.saturating_add(torn));
         }
-        let what = if self.newest { "are being written, or were cut off" } else { "were cut off" };
-        match (damaged, torn) {
-            (0, torn) => write!(f, "`{file}`: {torn} bytes at its end {what}"),
-            (damaged, 0) => write!(f, "`{file}`: {damaged} bytes are damaged"),
-            (damaged, torn) => write!(f, "`{file}`: {damaged} bytes are damaged, and {torn} at its end {what}"),
+        if damaged > 0 {
+            write!(f, "{damaged} bytes are damaged{}", if torn > 0 { ", and " } else { "" })?;
+        }
+        match (torn, self.newest) {
+            (0, _) => return Ok(()),
+            (_, true) => write!(f, "{torn} bytes at its end are being written, or were cut off")?,
+            (_, false) => write!(f, "it was cut off in its last {torn} bytes")?,
+        }
+        match torn_lines {
+            0 => Ok(()),
+            1 => write!(f, ", of which 1 request was read"),
+            lines => write!(f, ", of which {lines} requests were read"),
         }
     }
 }
@@ -98,100 +95,6 @@ pub fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-/// Shows whole lines, many at a time, with how many bytes of the file were read so far.
-///
-/// # Errors
-/// The system's error when the file cannot be read.
-pub fn each_chunk(path: &Path, mut show: impl FnMut(&[u8], u64) -> ControlFlow<()>) -> io::Result<Lost> {
-    let data = fs::read(path)?;
-    let (mut lost, mut at, mut text) = (Lost::default(), 0, Vec::new());
-    if !data.starts_with(&MAGIC) && !name_says_compressed(path) {
-        let end = data.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let _ = show(&data[..end], data.len() as u64);
-        lost.torn = (data.len() - end) as u64;
-        lost.nothing_whole = end == 0 && !data.is_empty();
-        return Ok(lost);
-    }
-    let mut whole = false;
-    while at < data.len() {
-        match frame(&data, at, &mut text, &mut show)? {
-            Frame::Whole(end) => (at, whole) = (end, true),
-            Frame::Enough => return Ok(lost),
-            broken @ (Frame::Open | Frame::Broken) => {
-                // What began a line in the broken frame does not end in the next one.
-                text.clear();
-                match next_frame(&data, at + 1) {
-                    Some(next) => {
-                        lost.damaged += (next - at) as u64;
-                        at = next;
-                    }
-                    None => {
-                        let rest = (data.len() - at) as u64;
-                        if matches!(broken, Frame::Open) {
-                            lost.torn = rest
-                        } else {
-                            lost.damaged += rest
-                        }
-                        lost.nothing_whole = !whole;
-                        return Ok(lost);
-                    }
-                }
-            }
-        }
-    }
-    Ok(lost)
-}
-
-enum Frame {
-    Whole(usize),
-    /// The file ends before it does.
-    Open,
-    Broken,
-    Enough,
-}
-
-/// Reads the frame that begins at `at`, as far as it is whole.
-fn frame(
-    data: &[u8],
-    at: usize,
-    text: &mut Vec<u8>,
-    show: &mut impl FnMut(&[u8], u64) -> ControlFlow<()>,
-) -> io::Result<Frame> {
-    if !data[at..].starts_with(&MAGIC) {
-        return Ok(if MAGIC.starts_with(&data[at..]) { Frame::Open } else { Frame::Broken });
-    }
-    let mut decoder = Decoder::with_buffer(&data[at..])?.single_frame();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let read = match io::Read::read(&mut decoder, &mut chunk) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Frame::Open),
-            Err(_) => return Ok(Frame::Broken),
-        };
-        if read == 0 {
-            return Ok(Frame::Whole(data.len() - decoder.finish().len()));
-        }
-        text.extend_from_slice(&chunk[..read]);
-        if let Some(last) = memchr::memrchr(b'\n', text) {
-            let so_far = data.len() - decoder.get_ref().len();
-            if show(&text[..=last], so_far as u64).is_break() {
-                return Ok(Frame::Enough);
-            }
-            text.drain(..=last);
-        } else if text.len() > LONGEST_LINE {
-            return Ok(Frame::Broken);
-        }
-    }
-}
-
-fn next_frame(data: &[u8], from: usize) -> Option<usize> {
-    memchr::memmem::find(data.get(from..)?, &MAGIC).map(|found| from + found)
-}
-
-fn name_says_compressed(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "zst")
 }
 
 /// What a search came upon.
@@ -257,6 +160,14 @@ pub fn find(folder: &Path, id: &str) -> Result<Found, FindError> {
 fn came_at(uuid: &Uuid) -> Option<Timestamp> {
     let (seconds, nanos) = uuid.get_timestamp()?.to_unix();
     Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?).ok()
+}
+
+/// Whether a file has a name that only the writer gives. Others in the folder are somebody else's.
+pub fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(SUFFIX));
+    let millis = name.and_then(|name| name.get(15..)).map(str::as_bytes);
+    let is_written_so = matches!(millis, Some([b'.', a, b, c, b'Z']) if [a, b, c].into_iter().all(u8::is_ascii_digit));
+    is_written_so && begun_at(path).is_some()
 }
 
 /// When a file was begun, by its name, to the second.

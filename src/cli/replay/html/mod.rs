@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::table::{exhausted, moved, percent_told, rows, unpriced, verified, who};
+use super::table::{exhausted, moved, percent_told, rows, unpriced, unread, verified, who};
 use crate::{
     admin::api::{ReplayAnswer, SideLine},
     telemetry::record::line::Label,
@@ -62,13 +62,17 @@ fn head(page: &mut String, answer: &ReplayAnswer) {
     let _ = write!(
         page,
         "<header><h1>{}</h1>\n<p>{} requests, {stretch}. From <b class=\"old\">{}</b> to <b class=\"new\">{}</b>{prices}.</p>\n\
-         <p class=\"note\">{}.</p></header>\n",
+         <p class=\"note\">{}.</p>\n",
         escape(&verdict),
         answer.requests,
         escape(&answer.old_policies),
         escape(&answer.new_policies),
         escape(&verified(answer)),
     );
+    for told in unread(answer) {
+        let _ = writeln!(page, "<p class=\"note\">{}.</p>", escape(told.trim_start()));
+    }
+    page.push_str("</header>\n");
 }
 
 fn summary(page: &mut String, answer: &ReplayAnswer) {
