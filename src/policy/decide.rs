@@ -90,7 +90,7 @@ fn conclude(
             .unwrap_or_else(|| question.facts.max_output.unwrap_or(route.max_output)),
         attempts,
         ceiling: ranked.iter().take(within_reach).map(|ranked| ranked.stake.first).max().unwrap_or(Money::ZERO),
-        break_even: rent::break_even(scale.fence.policies, question, &ranked, &rejected),
+        break_even: rent::break_even(scale.fence.policies, scale.observations, question, &ranked, &rejected),
         ranked,
         rejected,
         rules: plan.matched.clone(),

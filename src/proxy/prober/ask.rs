@@ -2,7 +2,9 @@
 //!
 //! A status from 500 on says that it is not ready, and so does a refused connection; whatever else it answers, it is there
 //! (a server that has no such path is taken at its requests). Silence counts after three times: an engine may be busy for
-//! a second. The load comes from the first of the provider's paths that is served.
+//! a second. The load comes from the first of the provider's paths that is served. Which that is may change (an engine is
+//! started anew with its metrics, a proxy before it has none while it loads): those that were not served are asked again
+//! from time to time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -26,6 +28,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(1);
 /// So many silences in a row say that it is not ready.
 const SILENCES: u32 = 3;
+/// How long a path that was not served is left alone: an engine without metrics is asked for them in vain once a minute.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// What is remembered of a server between two rounds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +37,44 @@ struct Memory {
     silences: u32,
     /// Which of the provider's paths tells the load.
     path: usize,
+    /// Until when those before it are left alone; `None` = all of them are asked.
+    again: Option<Duration>,
+    /// It said that it is not ready.
+    away: bool,
+}
+
+impl Memory {
+    /// The path to begin with at `now`.
+    fn first(&mut self, now: Duration) -> usize {
+        if self.again.is_some_and(|again| now >= again) {
+            (self.path, self.again) = (0, None);
+        }
+        self.path
+    }
+
+    /// The path that told the load, or the end of them, where none did.
+    fn told(&mut self, path: usize, now: Duration) {
+        self.path = path;
+        if path > 0 {
+            self.again = self.again.or(Some(now.saturating_add(AGAIN)));
+        }
+    }
+
+    /// What it says of being ready. One that comes back may be another program, which is asked for all at once.
+    fn ready(&mut self, answer: Answer) -> Option<Ready> {
+        self.silences = if answer == Answer::Silent { self.silences.saturating_add(1) } else { 0 };
+        let ready = match answer {
+            Answer::Ready => Ready::Yes,
+            Answer::NotReady => Ready::No,
+            Answer::Silent if self.silences >= SILENCES => Ready::Silent,
+            Answer::Silent | Answer::Unasked => return None,
+        };
+        if self.away && ready == Ready::Yes {
+            (self.path, self.again) = (0, None);
+        }
+        self.away = ready != Ready::Yes;
+        Some(ready)
+    }
 }
 
 /// What one server said.
@@ -69,15 +111,15 @@ pub(super) async fn ask(live: &Live, kept: &Kept) {
         memories.retain(|id, _| servers.iter().any(|server| server.id == *id));
         let mut asked = JoinSet::new();
         for server in servers {
-            let path = memories.entry(server.id).or_default().path;
+            let path = memories.entry(server.id).or_default().first(live.elapsed());
             asked.spawn(one(server, provider, account.clone(), path));
         }
         while let Some(said) = asked.join_next().await {
             let Ok(said) = said else { continue };
             let memory = memories.entry(said.id).or_default();
-            memory.path = said.path;
-            let load = said.load.map(load);
-            kept.servers().asked(said.id, ready(said.ready, memory), load, every, live.elapsed());
+            memory.told(said.path, live.elapsed());
+            let (ready, load) = (memory.ready(said.ready), said.load.map(load));
+            kept.servers().asked(said.id, ready, load, every, live.elapsed());
         }
     }
 }
@@ -88,16 +130,6 @@ fn load(engine: EngineLoad) -> Load {
         waiting: engine.waiting,
         queue: engine.queue,
         cache_used_ppm: engine.cache_used_ppm,
-    }
-}
-
-fn ready(answer: Answer, memory: &mut Memory) -> Option<Ready> {
-    memory.silences = if answer == Answer::Silent { memory.silences.saturating_add(1) } else { 0 };
-    match answer {
-        Answer::Ready => Some(Ready::Yes),
-        Answer::NotReady => Some(Ready::No),
-        Answer::Silent => (memory.silences >= SILENCES).then_some(Ready::Silent),
-        Answer::Unasked => None,
     }
 }
 
@@ -158,4 +190,33 @@ async fn get(
     // Read also where nothing is wanted of it, so that the connection can be used again.
     let body = Limited::new(body, most.max(4096)).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     Ok((head.status, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_were_not_served_are_asked_again_in_a_minute_or_once_it_is_back() {
+        let mut memory = Memory::default();
+        let second = Duration::from_secs;
+        assert_eq!(memory.first(second(0)), 0);
+        memory.told(2, second(1));
+        assert_eq!([memory.first(second(2)), memory.first(second(60))], [2, 2]);
+        memory.told(2, second(60));
+        assert_eq!(memory.first(second(61)), 0, "the minute begins with the first refusal");
+        memory.told(1, second(62));
+        assert_eq!([memory.first(second(121)), memory.first(second(122))], [1, 0]);
+        memory.told(0, second(122));
+        assert_eq!(memory.again, None, "the first is served: there is nothing to ask again");
+        memory.told(2, second(123));
+        assert_eq!(memory.ready(Answer::Ready), Some(Ready::Yes));
+        assert_eq!(memory.first(second(124)), 2, "it was never away");
+        assert_eq!(memory.ready(Answer::NotReady), Some(Ready::No));
+        assert_eq!((memory.ready(Answer::Ready), memory.first(second(125))), (Some(Ready::Yes), 0));
+        memory.told(2, second(125));
+        let silent: Vec<_> = (0..3).map(|_| memory.ready(Answer::Silent)).collect();
+        assert_eq!(silent, [None, None, Some(Ready::Silent)]);
+        assert_eq!((memory.ready(Answer::Ready), memory.first(second(126))), (Some(Ready::Yes), 0));
+    }
 }
