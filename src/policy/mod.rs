@@ -36,6 +36,7 @@ pub mod hints;
 pub mod lineup;
 pub mod loss;
 pub mod observe;
+pub mod patience;
 pub mod queue;
 mod reason;
 mod rent;

@@ -9,7 +9,7 @@ pub mod noting;
 
 use std::time::Duration;
 
-use super::{Seen, Unavailable, queue::Line};
+use super::{Seen, Unavailable, patience::Usual, queue::Line};
 use crate::base::catalog::SpeedPrior;
 
 /// What a failure that named no time of its own counts as.
@@ -65,6 +65,8 @@ pub struct Meter {
     break_even: Mean,
     /// Times to the first token, by bucket.
     counts: [u32; BUCKETS],
+    /// The same without the penalties of failures.
+    served: [u32; BUCKETS],
     halved: Duration,
     last: Duration,
 }
@@ -82,6 +84,7 @@ impl Default for Meter {
             warm_ppm: Mean { scaled: 1_000_000 << 8, samples: 4 },
             break_even: Mean::default(),
             counts: [0; BUCKETS],
+            served: [0; BUCKETS],
             halved: Duration::ZERO,
             last: Duration::ZERO,
         }
@@ -92,8 +95,7 @@ impl Meter {
     /// The first token came after so long.
     pub fn first_token(&mut self, after: Duration, now: Duration) {
         let shift = self.begin(now);
-        self.served_us.add(micros(after), shift);
-        self.waited(after, shift);
+        self.served(after, shift);
     }
 
     /// No token had come after so long, and nobody waited on.
@@ -127,8 +129,7 @@ impl Meter {
         let expected = wait + per_token * u128::from(output.saturating_sub(1));
         let first = (u128::from(micros(total)) * wait).checked_div(expected);
         let first = first.and_then(|us| u64::try_from(us).ok()).map_or(total, Duration::from_micros);
-        self.served_us.add(micros(first), shift);
-        self.waited(first, shift);
+        self.served(first, shift);
         self.wrote(output, total.saturating_sub(first), shift);
         self.read(input, cached);
     }
@@ -155,7 +156,7 @@ impl Meter {
         let time = |mean: Mean| mean.get().filter(|_| fresh).map(Duration::from_micros);
         Seen {
             first_token: time(self.first_token_us),
-            first_token_p95: self.p95().filter(|_| fresh),
+            first_token_p95: p95(&self.counts).filter(|_| fresh),
             per_token: time(self.per_token_us),
             output_tokens: self.output_tokens.get(),
             cached_ppm: self.cached_ppm.get().and_then(|ppm| u32::try_from(ppm).ok()).unwrap_or(0),
@@ -166,6 +167,18 @@ impl Meter {
             servers: None,
             warm_ppm: self.warm_ppm.get().and_then(|ppm| u32::try_from(ppm).ok()).unwrap_or(0),
             unavailable,
+        }
+    }
+
+    /// What is usual of it as it served; what is not known is `prior`'s.
+    pub fn usual(&self, prior: SpeedPrior, now: Duration) -> Usual {
+        let fresh = now.saturating_sub(self.last) < STALE;
+        let time = |mean: Mean, prior| mean.get().filter(|_| fresh).map_or(prior, Duration::from_micros);
+        let p95 = p95(&self.served).filter(|_| fresh);
+        Usual {
+            first_token: p95.unwrap_or_else(|| time(self.served_us, prior.first_token)),
+            known: p95.is_some(),
+            per_token: time(self.per_token_us, prior.per_token),
         }
     }
 
@@ -184,27 +197,20 @@ impl Meter {
         &mut self.margins
     }
 
-    /// The upper end of the bucket in which the 95th of a hundred falls.
-    fn p95(&self) -> Option<Duration> {
-        let total = self.counts.iter().fold(0_u32, |sum, count| sum.saturating_add(*count));
-        if total < ENOUGH {
-            return None;
-        }
-        let target = u64::from(total) * 95;
-        let mut reached = 0;
-        let found = self.counts.iter().position(|count| {
-            reached += u64::from(*count) * 100;
-            reached >= target
-        });
-        found.map(upper_end)
-    }
-
     /// Begins to take a sample of times, and tells how much it weighs.
     fn begin(&mut self, now: Duration) -> u32 {
         self.freshen(now);
         let shift = self.shift(now);
         self.last = now;
         shift
+    }
+
+    /// Takes a time to the first token of what was served.
+    fn served(&mut self, time: Duration, shift: u32) {
+        self.served_us.add(micros(time), shift);
+        let count = &mut self.served[bucket(time)];
+        *count = count.saturating_add(1);
+        self.waited(time, shift);
     }
 
     /// Takes a time to the first token, or what stands for it.
@@ -247,7 +253,10 @@ impl Meter {
         let halvings = now.saturating_sub(self.halved).as_secs() / HALVING.as_secs();
         if halvings > 0 {
             let shift = u32::try_from(halvings).unwrap_or(32);
-            self.counts.iter_mut().for_each(|count| *count = count.checked_shr(shift).unwrap_or(0));
+            self.counts
+                .iter_mut()
+                .chain(&mut self.served)
+                .for_each(|count| *count = count.checked_shr(shift).unwrap_or(0));
             self.halved = now;
         }
     }
@@ -264,6 +273,21 @@ fn bucket(time: Duration) -> usize {
     let quarter = (quarter_ms >> (octave - 2)) & 3;
     let place = u64::from(octave - 2) * 4 + quarter;
     usize::try_from(place).unwrap_or(BUCKETS).min(BUCKETS - 1)
+}
+
+/// The upper end of the bucket in which the 95th of a hundred falls.
+fn p95(counts: &[u32; BUCKETS]) -> Option<Duration> {
+    let total = counts.iter().fold(0_u32, |sum, count| sum.saturating_add(*count));
+    if total < ENOUGH {
+        return None;
+    }
+    let target = u64::from(total) * 95;
+    let mut reached = 0;
+    let found = counts.iter().position(|count| {
+        reached += u64::from(*count) * 100;
+        reached >= target
+    });
+    found.map(upper_end)
 }
 
 /// Where the bucket ends.

@@ -93,7 +93,7 @@ impl Next {
 }
 
 /// [`next`] as if the budget allowed everything.
-fn way_on(attempts: &[AttemptSeen], decision: &Decision, time_left: Option<Duration>) -> Next {
+pub(super) fn way_on(attempts: &[AttemptSeen], decision: &Decision, time_left: Option<Duration>) -> Next {
     let Some(last) = attempts.last() else { return Next::Resolve };
     if last.class == Class::Never {
         return Next::Stop(StopReason::Verdict);

@@ -6,11 +6,11 @@ use super::{
     Gateway,
     admit::Ask,
     attempt::Failed,
-    code::Code,
     delivery::Delivery,
     explain::{self, Notes},
     funds::Funds,
     live::{Boarding, Missed},
+    nobody::too_late,
     race::{Entrant, Race},
     refusal::Refusal,
     report,
@@ -295,7 +295,7 @@ impl Leg {
         self.context_length |= failed.context_length;
         let elapsed = self.toll.close(failed.outcome.clone());
         let Some(seen) = failed.seen(ranked, elapsed) else {
-            return Err(self.give_up(Some(Refusal::new(Code::DeadlineExceeded, "the request's deadline passed"))));
+            return Err(self.give_up(Some(too_late(self.toll.tried()))));
         };
         let (fault, verbatim) = (seen.fault, failed.verbatim);
         self.seen.push(seen);
@@ -316,9 +316,7 @@ impl Leg {
                 Ok(())
             }
             Next::Stop(StopReason::Verdict) => Err(self.verdict(verbatim)),
-            Next::Stop(StopReason::Deadline) => {
-                Err(self.give_up(Some(Refusal::new(Code::DeadlineExceeded, "the request's deadline passed"))))
-            }
+            Next::Stop(StopReason::Deadline) => Err(self.give_up(Some(too_late(self.toll.tried())))),
             Next::Stop(StopReason::Attempts | StopReason::Budget | StopReason::NobodyLeft) => Err(self.give_up(None)),
         }
     }

@@ -18,18 +18,7 @@ const LATER: Duration = Duration::from_secs(60);
 
 /// Every attempt failed: each is listed with its reason. `context_length`: somebody found the prompt too long.
 pub fn exhausted(tried: &[AttemptRecord], seen: &[AttemptSeen], context_length: bool) -> Refusal {
-    let attempts: Vec<Value> = tried
-        .iter()
-        .map(|row| {
-            json!({
-                "model": row.model.as_ref(),
-                "backend": row.backend.as_ref(),
-                "outcome": row.outcome,
-                "status": row.upstream_status,
-                "message": row.message,
-            })
-        })
-        .collect();
+    let attempts = details(tried);
     if context_length {
         let message = "the prompt is too long for every candidate that could be asked";
         return Refusal::new(Code::ContextLengthExceeded, message).param("messages").detail("attempts", attempts);
@@ -39,10 +28,32 @@ pub fn exhausted(tried: &[AttemptRecord], seen: &[AttemptSeen], context_length: 
         let message = "every upstream that could be asked is at its limit";
         return Refusal::new(Code::NoCandidate, message).retry_after(wait).detail("attempts", attempts);
     }
-    let listed: Vec<String> =
-        tried.iter().map(|row| format!("{}@{}: {} ({})", row.model, row.backend, row.outcome, row.message)).collect();
-    let message = format!("every attempt failed: {}", listed.join("; "));
+    let message = format!("every attempt failed: {}", listed(tried));
     Refusal::new(Code::UpstreamError, message).detail("attempts", attempts)
+}
+
+/// The request's deadline passed; who was asked until then is listed.
+pub fn too_late(tried: &[AttemptRecord]) -> Refusal {
+    let message = format!("the request's deadline passed: {}", listed(tried));
+    Refusal::new(Code::DeadlineExceeded, message).detail("attempts", details(tried))
+}
+
+fn listed(tried: &[AttemptRecord]) -> String {
+    let listed = tried.iter().map(|row| format!("{}@{}: {} ({})", row.model, row.backend, row.outcome, row.message));
+    listed.collect::<Vec<_>>().join("; ")
+}
+
+fn details(tried: &[AttemptRecord]) -> Vec<Value> {
+    let details = tried.iter().map(|row| {
+        json!({
+            "model": row.model.as_ref(),
+            "backend": row.backend.as_ref(),
+            "outcome": row.outcome,
+            "status": row.upstream_status,
+            "message": row.message,
+        })
+    });
+    details.collect()
 }
 
 /// Nobody may be tried: the refusal that fits what stands in the way of all. `back` says when a candidate that is

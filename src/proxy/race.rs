@@ -22,7 +22,7 @@ use super::{
 use crate::{
     base::{catalog::CandidateId, money::Money},
     ledger::row::switches::SwitchRow,
-    policy::{Decision, Ranked, balance::ReplicaId, retry::AttemptSeen, value},
+    policy::{Decision, Ranked, balance::ReplicaId, patience, retry::AttemptSeen, value},
 };
 
 /// Who makes an attempt.
@@ -135,12 +135,13 @@ impl Leg {
     /// Makes the attempt whose lane is open, and a second if it becomes overdue.
     pub(super) async fn race(&mut self, mut entrant: Entrant) -> Race {
         let began = Instant::now();
+        let next = self.next_after(&entrant.ranked);
         let race = match self.overdue_after(&entrant.ranked) {
             // It is rare, and large: no other request makes room for it.
-            Some(after) => Box::pin(self.hedged(entrant, after)).await,
+            Some(after) => Box::pin(self.hedged(entrant, after, next)).await,
             None => {
                 let ended = {
-                    let attempt = pin!(attempt(&self.ask, &entrant.ranked, self.toll.lane()));
+                    let attempt = pin!(attempt(&self.ask, &entrant.ranked, next, self.toll.lane()));
                     alone(&mut entrant.cut, attempt).await
                 };
                 Race::of(ended, entrant)
@@ -168,7 +169,13 @@ impl Leg {
         hedge.overdue_after(ranked.seen.first_token_p95).filter(|_| may && streams)
     }
 
-    async fn hedged(&mut self, mut lead: Entrant, after: Duration) -> Race {
+    /// When the one that would follow is expected to answer, where the request has a deadline.
+    fn next_after(&self, ranked: &Ranked) -> Option<Duration> {
+        self.ask.first_byte_by()?;
+        patience::next(&self.seen, &self.decision, ranked, self.ask.chat.facts.stream)
+    }
+
+    async fn hedged(&mut self, mut lead: Entrant, after: Duration, next: Option<Duration>) -> Race {
         let ask = &*self.ask;
         let search = Search {
             gateway: &self.gateway,
@@ -181,7 +188,7 @@ impl Leg {
             tried: &self.tried,
         };
         let (lane, second, till) = self.toll.split();
-        let mut first = Box::pin(attempt(ask, &lead.ranked, lane));
+        let mut first = Box::pin(attempt(ask, &lead.ranked, next, lane));
         let place = (&lead.ranked, lead.endpoint);
         let rival = match engage(&search, place, &mut lead.cut, after, till, &mut first).await {
             Ok(rival) => rival,
@@ -195,7 +202,7 @@ impl Leg {
         let thinking = value::thinks(&rival.ranked.candidate.model, &ask.chat.facts);
         till.dispatch(second, &rival.ranked, flight, thinking, true);
         taken.begin();
-        let mut other = Box::pin(attempt(ask, &rival.ranked, second));
+        let mut other = Box::pin(attempt(ask, &rival.ranked, None, second));
         let ended = tokio::select! {
             biased;
             ended = alone(&mut lead.cut, &mut first) => First::Lead(ended),

@@ -21,11 +21,12 @@ use tokio::time::Instant;
 
 use super::{
     admit::Ask,
+    live::Flight,
     toll::{Bill, Lane, Outcome, Toll, Verdict},
 };
 use crate::{
     base::failure::{Class, Fault},
-    policy::{Ranked, retry::AttemptSeen},
+    policy::{Ranked, patience::Awaited, retry::AttemptSeen},
     provider::{Failure, Provider},
 };
 
@@ -61,10 +62,14 @@ impl Failed {
         self.class.is_some_and(|class| class != Class::Never)
     }
 
-    /// The failed attempt as the choice of the next one sees it; `None` where nobody failed.
+    /// The failed attempt as the choice of the next one sees it; `None` where the time is up.
     pub fn seen(&self, ranked: &Ranked, elapsed: Duration) -> Option<AttemptSeen> {
-        let (Some(class), Verdict::Failed { fault, retry_after }) = (self.class, self.outcome.verdict) else {
-            return None;
+        let class = self.class?;
+        let (fault, retry_after) = match self.outcome.verdict {
+            Verdict::Failed { fault, retry_after } => (fault, retry_after),
+            // It was given up for another, and that says nothing of it.
+            Verdict::Unknown => (Fault::Backend, None),
+            Verdict::Served => return None,
         };
         Some(AttemptSeen { candidate: ranked.candidate.id, class, fault, retry_after, elapsed })
     }
@@ -94,6 +99,16 @@ impl Failed {
         let mut failed = Self::backend("empty", message, Bill::Metered);
         if finished {
             failed.outcome.verdict = Verdict::Failed { fault: Fault::Request, retry_after: None };
+        }
+        failed
+    }
+
+    /// It was given up while there was time for another. `late`: surely longer than is usual.
+    fn given_up(late: bool) -> Self {
+        let message = "no answer came while there was time for another try";
+        let mut failed = Self::backend("first_token_timeout", message, Bill::Metered);
+        if !late {
+            failed.outcome.verdict = Verdict::Unknown;
         }
         failed
     }
@@ -164,16 +179,20 @@ pub struct Clocks {
     first: Instant,
     /// The whole attempt.
     total: Instant,
+    /// When it is given up so that another can be tried in time, and whether that is surely late.
+    for_another: Option<(Instant, bool)>,
     /// When the client must have heard something.
     deadline: Option<Instant>,
 }
 
 impl Clocks {
-    fn start(ask: &Ask, ranked: &Ranked, streams: bool) -> Self {
+    fn start(ask: &Ask, ranked: &Ranked, streams: bool, for_another: Option<(Duration, bool)>) -> Self {
         let (now, timeouts) = (Instant::now(), ranked.candidate.backend.timeouts);
         let total = now + timeouts.total;
         let first = if streams { total.min(now + timeouts.first_token) } else { total };
-        Self { first, total, deadline: ask.first_byte_by() }
+        let for_another = for_another.map(|(patience, late)| (now + patience, late)).filter(|(by, _)| *by < first);
+        let first = for_another.map_or(first, |(by, _)| by);
+        Self { first, total, for_another, deadline: ask.first_byte_by() }
     }
 
     /// Runs `work` until `end` or the client's deadline. It comes pinned: a future that is handed over lies twice in the
@@ -187,6 +206,9 @@ impl Clocks {
         match tokio::time::timeout_at(sooner, work).await {
             Ok(done) => done,
             Err(_) if self.deadline.is_some_and(|deadline| deadline <= end) => Err(Failed::deadline()),
+            Err(_) if self.for_another.is_some_and(|(by, _)| by == end) => {
+                Err(Failed::given_up(self.for_another.is_some_and(|(_, late)| late)))
+            }
             Err(_) if end < self.total => Err(Failed::backend(
                 "first_token_timeout",
                 "no token came within the time for the first",
@@ -198,29 +220,56 @@ impl Clocks {
 }
 
 /// Makes one attempt, up to the first meaningful event of a stream. The lane's meter is running already; the caller closes
-/// it with what comes back.
+/// it with what comes back. `next`: when the one that could follow is expected to answer, where the request has a deadline.
 ///
 /// # Errors
 /// [`Failed`] whenever nothing has come that could be given to the client.
-pub async fn attempt(ask: &Ask, ranked: &Ranked, lane: &mut Lane) -> Result<Given, Failed> {
+pub async fn attempt(ask: &Ask, ranked: &Ranked, next: Option<Duration>, lane: &mut Lane) -> Result<Given, Failed> {
     let Some(flight) = lane.flight() else {
         return Err(Failed::backend("error", "the attempt was not begun", Bill::Nothing));
     };
     let provider: &'static dyn Provider = flight.provider();
     let streams = streams(ask, ranked, provider);
-    let clocks = Clocks::start(ask, ranked, streams);
+    if !streams {
+        lane.awaits_whole();
+    }
+    let clocks = Clocks::start(ask, ranked, streams, patience(ask, ranked, next, &flight, streams));
     let request = send::request(ask, ranked, &flight, streams);
     let (origin, connect) = (flight.origin(), ranked.candidate.backend.timeouts.connect);
-    let given = pin!(async {
-        let response = send::send(&origin, request, connect, provider, || lane.sent()).await?;
-        if !streams {
-            return plain::read(response, provider, lane).await.map(Given::Plain);
+    let given = {
+        let given = pin!(async {
+            let response = send::send(&origin, request, connect, provider, || lane.sent()).await?;
+            if !streams {
+                return plain::read(response, provider, lane).await.map(Given::Plain);
+            }
+            let opening = Box::new(stream::open(response, ask, ranked, clocks.total, provider, lane).await?);
+            Ok(if ask.chat.facts.stream { Given::Stream(opening) } else { Given::Parts(opening, clocks) })
+        });
+        clocks.bound(clocks.first, given).await
+    };
+    given.map_err(|mut failed| {
+        if failed.class.is_none() {
+            failed.outcome.verdict = lane.unheard();
         }
-        let opening = Box::new(stream::open(response, ask, ranked, clocks.total, provider, lane).await?);
-        Ok(if ask.chat.facts.stream { Given::Stream(opening) } else { Given::Parts(opening, clocks) })
-    });
-    let given = clocks.bound(clocks.first, given).await;
-    given.map_err(|failed| if flight.is_one_of_several() { failed.of_its_server() } else { failed })
+        if flight.is_one_of_several() { failed.of_its_server() } else { failed }
+    })
+}
+
+/// How long the attempt may take while another could follow, and whether it is surely late then. An answer of which nine
+/// of ten are half as long at most is waited for; but only one that could not even have reached its cap is late.
+fn patience(
+    ask: &Ask,
+    ranked: &Ranked,
+    next: Option<Duration>,
+    flight: &Flight,
+    streams: bool,
+) -> Option<(Duration, bool)> {
+    let (next, left) = (next?, ask.time_left()?);
+    let usual = flight.usual(ranked.candidate.model.prior);
+    let (input, cap) = (ranked.terms.input_tokens, ranked.max_output);
+    let likely = flight.answer_p90().map_or(cap, |p90| cap.min(p90.saturating_mul(2)));
+    let patience = usual.patience(Awaited { input, whole: (!streams).then_some(likely) }, next, left)?;
+    Some((patience, usual.is_late(Awaited { input, whole: (!streams).then_some(cap) }, patience)))
 }
 
 /// Whether the upstream is asked for a stream: the client wants one, or the upstream gives nothing else.

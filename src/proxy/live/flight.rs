@@ -20,12 +20,17 @@ use super::{
     warm::{Place, Turn, Warm},
 };
 use crate::{
-    base::{catalog::Account, failure::Fault, usage::Usage},
+    base::{
+        catalog::{Account, SpeedPrior},
+        failure::Fault,
+        usage::Usage,
+    },
     net::pool::Origin,
     policy::{
         account,
         balance::{End, ReplicaId, Ticket},
         breaker::{Outcome, Permit},
+        patience::Usual,
         stake::Stake,
     },
     provider::Provider,
@@ -108,6 +113,16 @@ impl Flight {
         }
         self.state.answered(self.queued, now);
         lock(&self.candidate.seen).meter.first_token(after, now);
+    }
+
+    /// What is usual of the candidate as it served.
+    pub fn usual(&self, prior: SpeedPrior) -> Usual {
+        lock(&self.candidate.seen).meter.usual(prior, self.epoch.elapsed())
+    }
+
+    /// Tokens that nine of ten answers on this route do not pass, where it is known.
+    pub fn answer_p90(&self) -> Option<u64> {
+        self.lengths.as_ref().and_then(|length| length.p90())
     }
 
     /// Notes that nothing had come after so long, when another attempt made this one needless. Were it left out, only quick

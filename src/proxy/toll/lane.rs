@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Flight, meter::Meter};
-use crate::base::{money::Money, tier::Tier, usage::Usage};
+use super::{Flight, Verdict, meter::Meter};
+use crate::base::{failure::Fault, money::Money, tier::Tier, usage::Usage};
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -28,6 +28,22 @@ impl Lane {
         if let Some(meter) = &mut self.meter {
             meter.sent = true;
         }
+    }
+
+    /// Notes that the answer is awaited whole.
+    pub fn awaits_whole(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.whole = true;
+        }
+    }
+
+    /// What it says of the candidate that its client waits no longer: nothing, unless it has been silent for much longer
+    /// than is usual of it.
+    pub fn unheard(&self) -> Verdict {
+        if self.meter.as_ref().is_some_and(Meter::is_overdue) {
+            return Verdict::Failed { fault: Fault::Backend, retry_after: None };
+        }
+        Verdict::Unknown
     }
 
     /// Notes the first meaningful event.

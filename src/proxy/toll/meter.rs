@@ -13,7 +13,7 @@ use crate::{
         Demand,
         row::{About, PriceUsed, Row, Served, Tokens},
     },
-    policy::{PriceInForce, Ranked, stake::GUARD},
+    policy::{PriceInForce, Ranked, patience::Awaited, stake::GUARD},
 };
 
 /// Bytes of text a token, where nothing else is known: what is seen of an answer is rather too little than too much.
@@ -45,6 +45,8 @@ pub(super) struct Meter {
     pub(super) tier: Option<Tier>,
     // The request has begun to go out.
     pub(super) sent: bool,
+    // The answer is awaited whole.
+    pub(super) whole: bool,
 }
 
 /// How long an attempt took.
@@ -76,6 +78,7 @@ impl Meter {
             reported: None,
             tier: None,
             sent: false,
+            whole: false,
         }
     }
 
@@ -95,6 +98,15 @@ impl Meter {
             self.text_bytes += text_bytes;
             self.content_events += 1;
         }
+    }
+
+    /// Whether it has been silent for much longer than is usual of its candidate. A whole answer may be as long as it is
+    /// allowed to: that is the client's own wish.
+    pub(super) fn is_overdue(&self) -> bool {
+        let input = self.ranked.terms.input_tokens;
+        let awaited = Awaited { input, whole: self.whole.then_some(self.ranked.max_output) };
+        let usual = || self.flight.usual(self.ranked.candidate.model.prior);
+        self.arrived.is_none() && usual().is_overdue(awaited, self.dispatched.elapsed())
     }
 
     /// Takes over the upstream's own numbers.

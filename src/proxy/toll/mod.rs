@@ -179,7 +179,7 @@ impl Drop for Toll {
         // The request was dropped under way: the client went away, and the upstream with it.
         for lane in [&mut self.lane, &mut self.second] {
             let (label, message) = ("abandoned", String::new());
-            let (verdict, bill) = (Verdict::Unknown, Bill::Metered);
+            let (verdict, bill) = (lane.unheard(), Bill::Metered);
             self.till.close(lane, Outcome { label, status: 0, message, verdict, bill });
         }
         self.till.abandon();
