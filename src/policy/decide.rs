@@ -208,6 +208,12 @@ impl<'a> Plan<'a> {
                     Some(why @ Unavailable::Broken(left)) => broken.push((left, why, ranked)),
                     // It is well, and may take one more.
                     Some(why @ Unavailable::Crowded) => broken.push((Duration::ZERO, why, ranked)),
+                    // With no server at all there is nobody to try.
+                    Some(why @ Unavailable::NotReady) if ranked.seen.servers == Some(0) => rejected.push(Rejected {
+                        candidate: ranked.candidate,
+                        why: Rejection::Unavailable(why),
+                        terms: Some(ranked.terms),
+                    }),
                     Some(why @ Unavailable::NotReady) => broken.push((LOOKED_AT_AGAIN, why, ranked)),
                     Some(Unavailable::Parked(_) | Unavailable::Full) | None => {
                         match scale.fence.late(&ranked.seen, &ranked.terms) {

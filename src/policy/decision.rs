@@ -335,7 +335,7 @@ impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken(left) => write!(f, "its breaker is open for another {}", Seconds(*left)),
-            Self::NotReady => f.write_str("none of its servers is ready"),
+            Self::NotReady => f.write_str("none of its servers is ready, or none is found"),
             Self::Parked(left) => {
                 write!(f, "all its accounts are parked or at their limits for another {}", Seconds(*left))
             }

@@ -120,6 +120,7 @@ async fn a_pool_that_is_not_found_yet_has_no_candidate_and_then_one() {
     until("the name was asked for", async || names.asked("vllm.ml.svc") > 0).await;
     let refused = gateway.ask("m").await;
     refused.is_refused(503, "no_candidate");
+    assert!(refused.message().contains("none is found"), "{}", refused.message());
     assert!(!refused.header("retry-after").is_empty());
     names.set("vllm.ml.svc", Reply::Addresses(vec![ip(1)]));
     until("it is found", async || serving(&gateway).await == 1.0).await;
