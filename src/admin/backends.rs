@@ -52,6 +52,7 @@ fn line(seen: BackendSeen) -> BackendLine {
             .map(|account| AccountLine {
                 name: account.name,
                 parked_ms: millis(account.parked),
+                at_limit_ms: millis(account.at_limit),
                 concurrency_limit: account.learned,
                 in_flight: account.in_flight,
             })

@@ -75,6 +75,15 @@ pub struct Permit {
     probe: bool,
 }
 
+/// What an outcome did to a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was closed and opened.
+    Opened,
+    /// It had opened, and is closed.
+    Closed,
+}
+
 /// How an attempt ended, as far as the backend is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -159,11 +168,12 @@ impl Breaker {
         Permit { generation: self.generation, probe: true }
     }
 
-    /// Takes the outcome of an attempt.
-    pub fn report(&mut self, permit: Permit, outcome: Outcome, now: Duration) {
+    /// Takes the outcome of an attempt, and tells what it did to the breaker.
+    pub fn report(&mut self, permit: Permit, outcome: Outcome, now: Duration) -> Option<Change> {
         if permit.generation != self.generation {
-            return;
+            return None;
         }
+        let was_open = self.is_open();
         if outcome == Outcome::Success {
             self.succeeded = Some(now);
         }
@@ -184,6 +194,11 @@ impl Breaker {
                     self.open(now);
                 }
             }
+        }
+        match (was_open, self.is_open()) {
+            (false, true) => Some(Change::Opened),
+            (true, false) => Some(Change::Closed),
+            _ => None,
         }
     }
 

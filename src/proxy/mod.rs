@@ -89,7 +89,7 @@ use crate::{
         redis::Store,
     },
     net::pool::Pool,
-    policy::{Policies, loss},
+    policy::{Policies, breaker::Change, loss},
     telemetry::{
         log::RequestLog,
         metrics::{BudgetLabels, Label, Metrics, PolicyLabels, TeamLabels, dollars},
@@ -231,9 +231,16 @@ impl Gateway {
         self.notices.refused(&self.live().policies.notify, refused, self.now());
     }
 
-    /// Tells operators of a candidate whose breaker has opened.
-    fn told_broken(&self, candidate: &Candidate) {
-        self.notices.broken(&self.live().policies.notify, candidate, self.now());
+    /// Tells operators of a candidate whose breaker has opened, and the log also of one whose breaker has closed.
+    fn told_breaker(&self, candidate: &Candidate, change: Change) {
+        let (model, backend) = (&candidate.model.name, &candidate.backend.name);
+        match change {
+            Change::Opened => {
+                tracing::warn!(%model, %backend, "a breaker opened: this model is left alone there");
+                self.notices.broken(&self.live().policies.notify, candidate, self.now());
+            }
+            Change::Closed => tracing::info!(%model, %backend, "a breaker closed: this model serves there again"),
+        }
     }
 
     /// Tells operators of the store, if it is away.

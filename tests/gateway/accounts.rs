@@ -225,3 +225,40 @@ async fn a_sole_account_that_is_now_and_then_at_its_quota_serves_all_the_others(
     assert_eq!(served, 45, "only those are refused that the vendor refused");
     assert_eq!(upstream.tally().requests, 50);
 }
+
+#[tokio::test]
+async fn an_account_with_another_key_is_asked_at_once_and_one_with_the_same_keeps_what_is_known() {
+    let upstream = Upstream::start().await;
+    let policies = format!(
+        "backends: {{two: {{provider: openai, accounts: [{{name: a, api_key: sk-old}}, {{name: b, api_key: sk-b, limits: \
+         {{requests: 2/hour}}}}], endpoints: [\"{}\"]}}}}\nmodels: {{m: {{backends: {{two: up}}}}}}",
+        upstream.base_url()
+    );
+    let setup = Setup::new().policies(&policies).token("ops", "ops-token-of-tests", "read");
+    let gateway = setup.start().await;
+    upstream.push(Script::error(401, "invalid_api_key", "no").header("retry-after", "3000"));
+    assert_eq!([account(&gateway).await, account(&gateway).await], ["b", "b"]);
+    let told = |line: &str| gateway.log().lines().filter(|told| told.contains(line)).count();
+    until("it is told once", async || told("an account is left alone") == 1).await;
+    let list = gateway.admin().header("authorization", "Bearer ops-token-of-tests");
+    let seen = async || list.get("/api/v1/backends").await.json()["backends"][0]["accounts"].clone();
+    let ms = async |place: usize, key: &str| seen().await[place][key].as_u64().unwrap();
+    assert!(ms(0, "parked_ms").await > 2_900_000 && ms(0, "at_limit_ms").await == 0);
+    assert!(ms(1, "parked_ms").await == 0 && ms(1, "at_limit_ms").await > 3_500_000);
+    gateway.save_policies(&setup.policy_file().replace("sk-old", "sk-new"));
+    until("the key is in force", async || ms(0, "parked_ms").await == 0).await;
+    assert!(ms(1, "at_limit_ms").await > 3_500_000, "the other has the key that it had");
+    assert_eq!(account(&gateway).await, "a");
+    assert_eq!(upstream.received().last().unwrap().header("authorization"), Some("Bearer sk-new"));
+}
+
+#[tokio::test]
+async fn a_bill_that_is_not_paid_is_not_called_a_wrong_credential() {
+    let upstream = Upstream::start().await;
+    for (status, word) in [(402, "nothing left to spend"), (401, "credential was turned away")] {
+        let gateway = Setup::new().backend("one", &upstream.base_url()).start().await;
+        upstream.push(Script::error(status, "balance", "no"));
+        let refused = gateway.ask("one-model").await;
+        assert!(refused.message().contains(word), "{status}: {}", refused.message());
+    }
+}

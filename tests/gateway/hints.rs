@@ -74,6 +74,7 @@ async fn a_breaker_that_opens_at_one_opens_at_the_other_and_a_sole_candidate_is_
         breaker(&pair.a).await == 2.0
     })
     .await;
+    assert_eq!(pair.a.log().matches("a breaker opened").count(), 1, "{}", pair.a.log());
     until("the other has heard", async || breaker(&pair.b).await == 2.0).await;
     let before = pair.upstream.tally().requests;
     let answer = pair.b.ask("chain").await;
@@ -83,6 +84,7 @@ async fn a_breaker_that_opens_at_one_opens_at_the_other_and_a_sole_candidate_is_
     pair.upstream.always(Script::says("well again"));
     pair.b.ask("m").await.says("well again");
     assert_eq!(breaker(&pair.b).await, 0.0);
+    until("it is told", async || pair.b.log().contains("a breaker closed")).await;
     pair.b.ask("chain").await.says("well again");
 }
 

@@ -61,6 +61,8 @@ async fn a_server_that_says_it_is_not_ready_gets_nothing_until_it_is() {
     assert_eq!(requests(&upstreams), [0, 10]);
     upstreams[0].page("/health", status(200));
     until("it is ready", async || endpoints(&gateway, "warming").await == 1.0).await;
+    let told = |line: &str| gateway.log().lines().filter(|told| told.contains(line)).count();
+    assert_eq!([told("a server is left out"), told("a server takes requests again")], [1, 1], "{}", gateway.log());
     for _ in 0..10 {
         gateway.ask("m").await.says("hello");
     }
@@ -196,4 +198,42 @@ async fn operators_see_the_backends_and_addresses_are_in_no_metric() {
     let metrics = gateway.admin().get("/metrics").await.text();
     assert!(upstreams.iter().all(|upstream| !metrics.contains(&upstream.address().port().to_string())), "{metrics}");
     assert_eq!(endpoints(&gateway, "ready").await, 2.0);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_asked_for_its_load_again() {
+    let upstreams = upstreams(1).await;
+    upstreams[0].page("/metrics", status(404));
+    upstreams[0].page("/health", status(503));
+    let gateway = pool("balance: least_loaded", &upstreams).await;
+    until("it is known", async || endpoints(&gateway, "not_ready").await == 1.0).await;
+    let busy = "vllm:num_requests_running{engine=\"0\"} 7.0\nvllm:num_requests_waiting{engine=\"0\"} 0.0\n";
+    upstreams[0].page("/metrics", Script::raw(200, "text/plain", busy));
+    upstreams[0].page("/health", status(200));
+    until("its load is known", async || seen(&gateway).await[0]["load"]["requests"] == 7).await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_what_it_has_begun_is_shown_by_the_address_that_it_had() {
+    let upstreams = upstreams(2).await;
+    let gate = Gate::closed();
+    upstreams.iter().for_each(|upstream| upstream.always(Script::says("at last").behind(&gate)));
+    let gateway = pool("balance: round_robin", &upstreams).await;
+    let running: Vec<_> = (0..2)
+        .map(|_| {
+            let client = gateway.client();
+            tokio::spawn(async move { client.post(PATH, &chat("m")).await })
+        })
+        .collect();
+    for upstream in &upstreams {
+        upstream.until(|tally| tally.open == 1).await;
+    }
+    gateway.save_policies(&policies("balance: round_robin", &[format!("\"{}\"", upstreams[0].base_url())]));
+    until("the second has left", async || endpoints(&gateway, "draining").await == 1.0).await;
+    let urls: Vec<String> = seen(&gateway).await.iter().map(|line| line["url"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(urls, [upstreams[0].base_url(), upstreams[1].base_url()]);
+    gate.release();
+    for answer in running {
+        answer.await.unwrap().says("at last");
+    }
 }

@@ -84,6 +84,9 @@ pub struct AccountLine {
     pub name: String,
     /// For how long it is left alone, in milliseconds; 0 = it is not.
     pub parked_ms: u64,
+    /// For how long it has sent all that its own `limits` on requests or tokens allow, in milliseconds; 0 = it has not.
+    #[serde(default)]
+    pub at_limit_ms: u64,
     /// How many requests it takes at once, as learned from its refusals; none = nobody has refused lately.
     pub concurrency_limit: Option<u32>,
     /// Requests in flight.

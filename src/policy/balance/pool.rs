@@ -177,7 +177,9 @@ impl Pool {
                 }
             }
             End::Failed { retry_after } => replica.failed(ticket.permit, retry_after, now),
-            End::Unknown => replica.breaker.report(ticket.permit, Outcome::Unknown, now),
+            End::Unknown => {
+                replica.breaker.report(ticket.permit, Outcome::Unknown, now);
+            }
         }
     }
 

@@ -289,6 +289,14 @@ impl Replica {
         }
     }
 
+    /// Why it is left out, if it is: it says that it is not ready, or its breaker has opened and no probe closed it.
+    pub fn out(&self) -> Option<State> {
+        if !self.is_ready() {
+            return Some(State::NotReady);
+        }
+        self.breaker.is_open().then_some(State::Ejected)
+    }
+
     /// Whether it takes requests, by its own word or, where that says no, by having served one that came after it.
     pub fn is_ready(&self) -> bool {
         self.ready == Ready::Yes || self.overruled

@@ -139,6 +139,9 @@ impl Failed {
         let verdict = Verdict::Failed { fault: failure.fault, retry_after: failure.retry_after };
         // Vendors quote parts of the credential that they turn away.
         let message = match failure.fault {
+            Fault::Account if is_spent(&failure, status) => {
+                "the gateway's own account has nothing left to spend".to_owned()
+            }
             Fault::Account => "the gateway's own credential was turned away".to_owned(),
             Fault::Quota | Fault::Backend | Fault::Request => failure.message.clone(),
         };
@@ -155,6 +158,11 @@ impl Failed {
             verbatim,
         }
     }
+}
+
+/// Whether an account was turned away for its bill and not for its credential.
+fn is_spent(failure: &Failure, status: StatusCode) -> bool {
+    status == StatusCode::PAYMENT_REQUIRED || failure.code.as_deref() == Some("insufficient_quota")
 }
 
 /// The upstream's own error body if it has the shape that clients understand, else its words in that shape.

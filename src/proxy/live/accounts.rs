@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::{lock, seen::AccountSeen};
 use crate::{
     base::{
@@ -28,6 +30,7 @@ use crate::{
 pub struct Seat {
     /// Its name.
     pub name: AccountName,
+    key: Option<SecretString>,
     known: Mutex<account::Account>,
 }
 
@@ -59,11 +62,14 @@ pub(super) enum Rest {
 }
 
 impl Accounts {
-    /// Those of `backend`; what `before` knew of one of the same name stays.
+    /// Those of `backend`; what `before` knew of one of the same name stays, unless it has another credential now: that one
+    /// was neither turned away nor asked to wait.
     pub(super) fn new(backend: &Backend, before: Option<&Self>) -> Self {
         let seat = |account: &Account| {
-            let known = before.and_then(|before| before.seats.iter().find(|(seat, _)| seat.name == account.name));
-            let new = || Arc::new(Seat { name: account.name.clone(), known: Mutex::default() });
+            let same = |seat: &Seat| seat.name == account.name && seat.has(account.api_key.as_ref());
+            let known = before.and_then(|before| before.seats.iter().find(|(seat, _)| same(seat)));
+            let (name, key) = (account.name.clone(), account.api_key.clone());
+            let new = || Arc::new(Seat { name, key, known: Mutex::default() });
             (known.map_or_else(new, |(seat, _)| Arc::clone(seat)), account.limits)
         };
         let seats = backend.accounts.iter().map(seat).collect();
@@ -134,6 +140,11 @@ impl Accounts {
         known.is_some_and(|(seat, _)| seat.parked(now).is_some())
     }
 
+    /// What is seen of each, for operators.
+    pub(super) fn seen(&self, now: Duration) -> Vec<AccountSeen> {
+        self.seats.iter().map(|(seat, limits)| seat.seen(limits, now)).collect()
+    }
+
     /// Each of them.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Seat>> {
         self.seats.iter().map(|(seat, _)| seat)
@@ -150,14 +161,21 @@ fn sooner(one: Busy, other: Busy) -> Busy {
 }
 
 impl Berth {
-    /// Its request is over: how, and how its account is to be left alone.
-    pub(super) fn ended(&self, end: End, rest: Option<Rest>, now: Duration) {
+    /// Its request is over: how, and how its account is to be left alone. Returns for how long that parked an account that
+    /// was not.
+    pub(super) fn ended(&self, end: End, rest: Option<Rest>, now: Duration) -> Option<Duration> {
         let mut known = lock(&self.seat.known);
         known.ended(&self.limits, &self.boarded, end, now);
-        match rest {
-            Some(Rest::Parked(wait)) => known.park(wait, now),
-            Some(Rest::Eased(wait)) => known.ease(wait, now),
-            None => {}
+        match rest? {
+            Rest::Parked(wait) => {
+                let was_free = known.parked(now).is_none();
+                known.park(wait, now);
+                was_free.then_some(wait)
+            }
+            Rest::Eased(wait) => {
+                known.ease(wait, now);
+                None
+            }
         }
     }
 }
@@ -169,6 +187,11 @@ impl Drop for Berth {
 }
 
 impl Seat {
+    /// Whether this is its credential. Both are of the operator's own files.
+    fn has(&self, key: Option<&SecretString>) -> bool {
+        self.key.as_ref().map(SecretString::expose_secret) == key.map(SecretString::expose_secret)
+    }
+
     /// For how long it is parked, if it is.
     pub fn parked(&self, now: Duration) -> Option<Duration> {
         lock(&self.known).parked(now)
@@ -180,10 +203,15 @@ impl Seat {
     }
 
     /// What is seen of it, for operators.
-    pub(super) fn seen(&self, now: Duration) -> AccountSeen {
+    fn seen(&self, limits: &Limits, now: Duration) -> AccountSeen {
         let known = lock(&self.known);
         let (parked, learned) = (known.parked(now).unwrap_or_default(), known.learned(now));
-        AccountSeen { name: self.name.to_string(), parked, learned, in_flight: known.under_way() }
+        let small = Passage { model: &Arc::default(), cap: None, tokens: 1 };
+        let at_limit = match known.busy(limits, &small, now) {
+            Some(Busy::For(wait)) if wait > parked => wait,
+            _ => Duration::ZERO,
+        };
+        AccountSeen { name: self.name.to_string(), parked, at_limit, learned, in_flight: known.under_way() }
     }
 
     /// For how long its vendor parked it here, and how often it was refused here for its load.

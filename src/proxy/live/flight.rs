@@ -29,7 +29,7 @@ use crate::{
     policy::{
         account,
         balance::{End, ReplicaId, Ticket},
-        breaker::{Outcome, Permit},
+        breaker::{Change, Outcome, Permit},
         patience::Usual,
         stake::Stake,
     },
@@ -149,9 +149,9 @@ impl Flight {
         self.ticket.as_ref().is_some_and(|ticket| self.state.servers.ended(ticket, end, now))
     }
 
-    /// Notes how the attempt ended, and with which status: latency, breaker, what becomes of the account. Returns whether
-    /// that opened the breaker of a candidate that was sound.
-    pub fn ended(&self, verdict: Verdict, status: u16, timing: &Timing, usage: &Usage) -> bool {
+    /// Notes how the attempt ended, and with which status: latency, breaker, what becomes of the account. Returns what that
+    /// did to the candidate's breaker.
+    pub fn ended(&self, verdict: Verdict, status: u16, timing: &Timing, usage: &Usage) -> Option<Change> {
         let now = self.epoch.elapsed();
         let end = match verdict {
             Verdict::Served => End::Served { cached: if usage.estimated { 0 } else { usage.cached_input } },
@@ -163,21 +163,7 @@ impl Flight {
             self.state.answered(self.queued, now);
         }
         self.state.unqueue(self.queued);
-        let (outcome, rest) = match verdict {
-            Verdict::Served => (Outcome::Success, None),
-            Verdict::Unknown => (Outcome::Unknown, None),
-            // The pool is as good as its other servers: one that is dead must not take them all out.
-            Verdict::Failed { fault: Fault::Backend, .. } if others => (Outcome::Unknown, None),
-            Verdict::Failed { fault: Fault::Backend, .. } => (Outcome::Failure, None),
-            // It answered, whatever the answer was.
-            Verdict::Failed { fault: Fault::Request, .. } => (Outcome::Success, None),
-            Verdict::Failed { fault: Fault::Quota, retry_after } => {
-                (Outcome::Unknown, Some(retry_after.map_or(Rest::Eased(EASE), Rest::Parked)))
-            }
-            Verdict::Failed { fault: Fault::Account, retry_after } => {
-                (Outcome::Unknown, Some(Rest::Parked(retry_after.unwrap_or(PARK))))
-            }
-        };
+        let (outcome, rest) = judge(verdict, others);
         let tokens = usage.input.saturating_add(usage.output);
         let seen = match verdict {
             Verdict::Served => account::End::Served { tokens },
@@ -188,7 +174,9 @@ impl Flight {
             }
             Verdict::Failed { .. } | Verdict::Unknown => account::End::Other { tokens },
         };
-        self.berth.ended(seen, rest, now);
+        if let Some(wait) = self.berth.ended(seen, rest, now) {
+            self.told_parked(status, wait);
+        }
         if verdict == Verdict::Served {
             let (candidate, seat) = (Arc::clone(&self.candidate), Some(Arc::clone(&self.berth.seat)));
             let place = Place { candidate, seat, tokens: usage.input, at: now };
@@ -196,9 +184,7 @@ impl Flight {
         }
         let mut watched = lock(&self.candidate.seen);
         self.reported.store(true, Ordering::Relaxed);
-        let was_open = watched.breaker.is_open();
-        watched.breaker.report(self.permit, outcome, now);
-        let opened = !was_open && watched.breaker.is_open();
+        let change = watched.breaker.report(self.permit, outcome, now);
         match verdict {
             Verdict::Served => {
                 let &Timing { first_token, total, prior } = timing;
@@ -219,7 +205,31 @@ impl Flight {
             }
             Verdict::Failed { .. } | Verdict::Unknown => {}
         }
-        opened
+        change
+    }
+
+    /// Logs that the account was parked: names and numbers, nothing that its vendor said.
+    fn told_parked(&self, status: u16, wait: Duration) {
+        let (backend, account) = (&self.state.backend.name, &self.berth.seat.name);
+        tracing::warn!(%backend, %account, status, seconds = wait.as_secs(), "an account is left alone");
+    }
+}
+
+/// What an attempt that ended so says of the candidate, and how its account is to be left alone. `others`: its pool has
+/// other servers that serve.
+fn judge(verdict: Verdict, others: bool) -> (Outcome, Option<Rest>) {
+    match verdict {
+        Verdict::Served => (Outcome::Success, None),
+        Verdict::Unknown => (Outcome::Unknown, None),
+        Verdict::Failed { fault, retry_after } => match fault {
+            // The pool is as good as its other servers: one that is dead must not take them all out.
+            Fault::Backend if others => (Outcome::Unknown, None),
+            Fault::Backend => (Outcome::Failure, None),
+            // It answered, whatever the answer was.
+            Fault::Request => (Outcome::Success, None),
+            Fault::Quota => (Outcome::Unknown, Some(retry_after.map_or(Rest::Eased(EASE), Rest::Parked))),
+            Fault::Account => (Outcome::Unknown, Some(Rest::Parked(retry_after.unwrap_or(PARK)))),
+        },
     }
 }
 

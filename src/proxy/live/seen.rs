@@ -42,6 +42,8 @@ pub struct AccountSeen {
     pub name: String,
     /// How long it is left alone; zero = it is not.
     pub parked: Duration,
+    /// For how long it has sent all that its own limits on requests or tokens allow; zero = it has not.
+    pub at_limit: Duration,
     /// How many requests it takes at once, as learned from its refusals; `None` = nobody has refused lately.
     pub learned: Option<u32>,
     /// Requests under way.
@@ -127,7 +129,7 @@ impl Live {
             in_flight: state.in_flight.load(Ordering::Relaxed),
             servers: state.servers.seen(now),
             look_up,
-            accounts: state.accounts.all().map(|seat| seat.seen(now)).collect(),
+            accounts: state.accounts.seen(now),
             candidates: mine
                 .map(|(candidate, watched)| {
                     let breaker = &lock(&watched.seen).breaker;

@@ -68,6 +68,8 @@ struct Set {
     members: Vec<ReplicaId>,
     /// Requests are counted by server.
     counted: bool,
+    /// Of those that left and end what they have begun: their base URLs.
+    gone: Vec<(ReplicaId, http::Uri)>,
 }
 
 /// How the last question to a name server went.
@@ -130,7 +132,11 @@ impl Servers {
         let servers =
             servers.map(|(id, (uri, origin, wanted))| Server { id: *id, url: wanted.url.clone(), uri, origin });
         let servers = servers.map(Arc::new).collect();
-        self.set.store(Arc::new(Set { servers, members, counted }));
+        let before = self.set.load();
+        let left =
+            before.servers.iter().map(|server| (server.id, server.url.clone())).chain(before.gone.iter().cloned());
+        let gone = left.filter(|(id, _)| !members.contains(id) && replicas.seen(*id).is_some()).collect();
+        self.set.store(Arc::new(Set { servers, members, counted, gone }));
         self.look(&replicas);
     }
 
@@ -198,7 +204,9 @@ impl Servers {
     pub fn ended(&self, ticket: &Ticket, end: End, now: Duration) -> bool {
         let set = self.set.load();
         let mut pool = lock(&self.pool);
+        let before = out(&pool, ticket.replica);
         pool.ended(ticket, end, now);
+        set.told(ticket.replica, before, out(&pool, ticket.replica));
         if end != End::Unknown && self.none_ready.load(Ordering::Relaxed) {
             self.look(&pool);
         }
@@ -217,9 +225,11 @@ impl Servers {
     /// What a server said that is asked so often.
     pub fn asked(&self, id: ReplicaId, ready: Option<Ready>, load: Option<Load>, every: Duration, now: Duration) {
         let mut pool = lock(&self.pool);
+        let before = out(&pool, id);
         if let Some(ready) = ready {
             pool.asked(id, ready, now);
         }
+        self.set.load().told(id, before, out(&pool, id));
         if let Some(load) = load {
             pool.told(id, load, every, now);
         }
@@ -247,8 +257,10 @@ impl Servers {
     pub fn seen(&self, now: Duration) -> Vec<ServerSeen> {
         let (set, pool) = (self.set.load(), lock(&self.pool));
         let url = |replica: &balance::Replica| {
-            let named = set.servers.iter().find(|server| server.id == replica.id());
-            named.map_or_else(|| replica.name().to_string(), |server| server.url.to_string())
+            let named = set.servers.iter().map(|server| (server.id, &server.url));
+            let mut known = named.chain(set.gone.iter().map(|(id, url)| (*id, url)));
+            let known = known.find(|(id, _)| *id == replica.id());
+            known.map_or_else(|| replica.name().to_string(), |(_, url)| url.to_string())
         };
         let of = |(replica, state): (&balance::Replica, State)| ServerSeen {
             url: url(replica),
@@ -266,4 +278,25 @@ impl Servers {
         let ready = set.members.iter().any(|id| pool.seen(*id).is_some_and(balance::Replica::is_ready));
         self.none_ready.store(!set.members.is_empty() && !ready, Ordering::Relaxed);
     }
+}
+
+impl Set {
+    /// Logs what has become of a server, once for each change.
+    fn told(&self, id: ReplicaId, before: Option<State>, after: Option<State>) {
+        if before == after {
+            return;
+        }
+        let Some(server) = self.servers.iter().find(|server| server.id == id) else { return };
+        // A query may hold what is nobody's business.
+        let (host, path) = (server.url.authority().map_or("", |host| host.as_str()), server.url.path());
+        match after {
+            Some(why) => tracing::warn!(host, path, why = why.as_str(), "a server is left out"),
+            None => tracing::info!(host, path, "a server takes requests again"),
+        }
+    }
+}
+
+/// Why a server of the pool is left out, if it is.
+fn out(pool: &balance::Pool, id: ReplicaId) -> Option<State> {
+    pool.seen(id).and_then(balance::Replica::out)
 }

@@ -158,8 +158,8 @@ impl Till {
         if outcome.verdict == Verdict::Served {
             meter.teach();
         }
-        if meter.flight.ended(outcome.verdict, outcome.status, &timing, &usage) {
-            self.gateway.told_broken(&meter.ranked.candidate);
+        if let Some(change) = meter.flight.ended(outcome.verdict, outcome.status, &timing, &usage) {
+            self.gateway.told_breaker(&meter.ranked.candidate, change);
         }
         if let Some(row) = self.record.attempts.get_mut(meter.place()) {
             row.outcome = outcome.label;
