@@ -191,9 +191,10 @@ tests:
     off: [\"arm:two@canary\", \"model:two\"]
     expect: {arm: one}
   - name: refused
-    request: {model: auto, deadline: 1ms}
+    request: {model: auto, deadline: 5s}
     seen: {\"@b\": {first_token: 2s}}
-    expect: {rejected: {one: deadline}, refused: {code: deadline_exceeded, status: 504}}
+    off: [\"model:one\", \"model:two\"]
+    expect: {rejected: {one: off}, refused: {code: no_candidate, status: 503}}
 ";
 
 #[test]
